@@ -1,0 +1,105 @@
+"""The engine of warmroute, in Rust (rust/python). Conversions only; each class mirrors one of the engine's rooms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+__version__: str
+
+@final
+class Engine:
+    """What decides: pool, prefix index, profile and counters, shared by every stream of a picker.
+
+    `settings` is a JSON object (see `warmroute.config.engine_settings`, which builds it):
+    `profile` {`plugins`: [{`type`, `name`, `weight`, `parameters`}]}, `max_body_bytes`, `max_endpoints` (length of the fallback list),
+    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `index_bytes`, `lru_capacity_per_endpoint`, `block_tokens`,
+    `max_prefix_tokens`, `decisions_kept`.
+    Raises ValueError with a message that names the field when the settings are wrong.
+    """
+
+    def __new__(cls, settings: str) -> Engine: ...
+    def upsert_endpoint(
+        self,
+        namespace: str,
+        name: str,
+        address: str,
+        port: int,
+        labels: Mapping[str, str],
+        metrics_host: str | None = None,
+    ) -> None:
+        """Add an endpoint or change it (same namespace and name). `address` is an IP literal; ValueError otherwise."""
+    def remove_endpoint(self, namespace: str, name: str) -> bool:
+        """Remove an endpoint; False when it was not there. Requests in flight on it keep their reservation until they end."""
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Live state, one dict an endpoint: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
+        num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
+        prompt_tokens (total), metrics_age (seconds or None), indexed_blocks."""
+    def stats(self) -> list[dict[str, Any]]:
+        """Every metric family of the engine: name (without prefix `llm_d_epp_`), kind ("counter", "gauge", "histogram"), help, label_names, buckets (upper bounds
+        in the family's unit, without +Inf; histograms only), samples: list of (label_values, value) for counters and gauges,
+        (label_values, cumulative bucket counts including +Inf, sum) for histograms."""
+    def decisions(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The last decisions, newest first: time_ms (age in milliseconds), request_id, model, prompt_tokens, destination, and per candidate the parts of its score. Empty unless `explain`."""
+    def set_synced(self, *, synced: bool) -> None:
+        """Tell the engine that discovery has delivered its first full set."""
+    def is_synced(self) -> bool: ...
+
+@final
+class Exchange:
+    """One HTTP exchange over ext_proc, for hosts written in Python: serialized ProcessingRequest in, serialized ProcessingResponses out."""
+
+    def __new__(cls, engine: Engine) -> Exchange: ...
+    def receive(self, message: bytes) -> tuple[list[bytes], bool]:
+        """Replies to send in order, and whether to end the stream (status OK) after them. ValueError: bytes that are no ProcessingRequest; end the stream with INVALID_ARGUMENT."""
+    def close(self) -> None:
+        """The stream ended, however it did; releases what was reserved. Idempotent; dropping the object does the same."""
+
+@final
+class EchoExchange:
+    """Same interface as Exchange; answers without deciding anything: the floor of a host in `bench/`."""
+
+    def __new__(cls) -> EchoExchange: ...
+    def receive(self, message: bytes) -> tuple[list[bytes], bool]: ...
+    def close(self) -> None: ...
+
+@final
+class NativeServer:
+    """The native ext_proc host: gRPC in Rust threads, no Python on the way of a request. Serving starts on construction."""
+
+    def __new__(
+        cls,
+        engine: Engine | None,
+        address: str,
+        *,
+        tls: tuple[bytes, bytes] | None = None,
+        threads: int = 0,
+        max_message_bytes: int = 0,
+        tls_min_version: str = "",
+    ) -> NativeServer:
+        """`engine` None: echo mode. `address`: "host:port" (port 0 picks a free one) or "unix:/path". `tls`: (certificate chain PEM, key PEM).
+        `threads` 0: one per core. `max_message_bytes` 0: no limit beyond the body limit. OSError when the address is taken; ValueError for bad PEM."""
+    @property
+    def address(self) -> str:
+        """Where it listens, with the real port."""
+    def replace_tls(self, certificate: bytes, key: bytes) -> None:
+        """New connections use this certificate from now on. ValueError for bad PEM; the old one stays."""
+    def streams(self) -> int:
+        """Streams open now."""
+    def stop(self, drain_seconds: float) -> bool:
+        """Stop accepting, let open streams end for up to `drain_seconds`, then close. True when all ended by themselves. Blocks without holding the GIL."""
+
+@final
+class Scraper:
+    """Polls the metrics page of every endpoint of the engine from Rust threads."""
+
+    def __new__(cls, engine: Engine, settings: str) -> Scraper:
+        """`settings` JSON: interval_seconds, timeout_seconds, path, scheme ("http"), engines: list of engine specs (empty: built-in), engine_label_key, default_engine,
+        filter (bool: ask for the wanted families with name[]), idle_backoff_seconds (longest interval when nothing happens; 0: none)."""
+    def states(self) -> list[dict[str, Any]]:
+        """Per endpoint: address, ok (bool), error (last one, or ""), filtered (bool), bytes (of the last page), interval_seconds (now), scrapes, failures."""
+    def stop(self) -> None: ...
+
+def scan_metrics_page(page: bytes, engine: str = "vllm") -> dict[str, Any]:
+    """What the engine's page says, as in Engine.endpoints(); for tests and `warmroute` tools."""
+
+def scan_body(path: str, body: bytes) -> dict[str, Any]:
+    """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
