@@ -193,7 +193,8 @@ def build_parser() -> argparse.ArgumentParser:
             names.insert(0, field.metadata["short"])
         options: dict[str, Any] = {
             "dest": field.name,
-            "default": field.default,
+            # What is not given stays out of the namespace: argparse would run a default that is text through `type`.
+            "default": argparse.SUPPRESS,
             "type": _converter(field.metadata["parse"]),
             "help": field.metadata["help"].replace("%", "%%"),
             "metavar": field.metadata["metavar"],
@@ -201,7 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
         if field.metadata["parse"] is parse_bool:
             options |= {"nargs": "?", "const": True, "metavar": "BOOL"}
         if field.metadata["repeat"]:
-            options |= {"action": "append", "default": None}
+            options |= {"action": "append"}
         parser.add_argument(*names, **options)
     return parser
 
@@ -224,11 +225,8 @@ def parse_flags(arguments: Sequence[str], environment: dict[str, str] | None = N
     namespace, unknown = parser.parse_known_args(list(arguments))
     if unknown:
         raise UsageError(_unknown(unknown[0]))
-    values = {
-        field.name: tuple(getattr(namespace, field.name) or ()) if field.metadata["repeat"] else getattr(namespace, field.name)
-        for field in dataclasses.fields(Flags)
-    }
-    if not values["pool_namespace"]:
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(namespace).items()}
+    if not values.get("pool_namespace"):
         values["pool_namespace"] = (environment or {}).get("NAMESPACE", "")
     flags = Flags(**values)
     _check(flags)
