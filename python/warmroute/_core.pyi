@@ -39,6 +39,10 @@ class Engine:
         (label_values, cumulative bucket counts including +Inf, sum) for histograms."""
     def decisions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The last decisions, newest first: time_ms (age in milliseconds), request_id, model, prompt_tokens, destination, and per candidate the parts of its score. Empty unless `explain`."""
+    def index_usage(self) -> dict[str, int]:
+        """What the prefix index holds: blocks (distinct), pairs (block and endpoint), bytes, evictions (since the start, by the byte budget)."""
+    def maintain(self) -> None:
+        """Follow what the engines say of themselves (block size, number of blocks) and compact; call it about once a second."""
     def set_synced(self, *, synced: bool) -> None:
         """Tell the engine that discovery has delivered its first full set."""
     def is_synced(self) -> bool: ...
