@@ -33,6 +33,8 @@ class Engine:
         """Live state, one dict an endpoint: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
         num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
         prompt_tokens (total), metrics_age (seconds or None), indexed_blocks."""
+    def feed_metrics(self, namespace: str, name: str, page: bytes, engine: str = "vllm") -> None:
+        """Give the engine a metrics page that something else than the Scraper fetched. ValueError: no such endpoint, or no metrics page."""
     def stats(self) -> list[dict[str, Any]]:
         """Every metric family of the engine: name (without prefix `llm_d_epp_`), kind ("counter", "gauge", "histogram"), help, label_names, buckets (upper bounds
         in the family's unit, without +Inf; histograms only), samples: list of (label_values, value) for counters and gauges,

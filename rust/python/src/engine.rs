@@ -77,6 +77,15 @@ impl Engine {
         Ok(rows)
     }
 
+    #[pyo3(signature = (namespace, name, page, engine="vllm"))]
+    fn feed_metrics(&self, namespace: &str, name: &str, page: &[u8], engine: &str) -> PyResult<()> {
+        let endpoint = self.inner.pool().find(namespace, name).ok_or_else(|| {
+            PyValueError::new_err(format!("endpoint {namespace}/{name} is not in the pool"))
+        })?;
+        endpoint.refresh(crate::scan::scan_page(page, engine)?, warmroute_extproc::now());
+        Ok(())
+    }
+
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         convert::families(py, self.inner.stats().export())
     }

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use warmroute_core::body::{self, BodyScanner, Dialect, ScanError, ScanLimits};
-use warmroute_core::pool::{EngineSpec, MetricsPage};
+use warmroute_core::pool::{EngineMetrics, EngineSpec, MetricsPage};
 
 use crate::convert;
 
@@ -12,9 +12,7 @@ use crate::convert;
 #[pyfunction]
 #[pyo3(signature = (page, engine="vllm"))]
 pub(crate) fn scan_metrics_page<'py>(py: Python<'py>, page: &[u8], engine: &str) -> PyResult<Bound<'py, PyDict>> {
-    let spec = EngineSpec::builtin(engine)
-        .ok_or_else(|| PyValueError::new_err(format!("engine {engine:?} is not one of those built in")))?;
-    let metrics = MetricsPage::scan(page, &spec).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let metrics = scan_page(page, engine)?;
     let row = PyDict::new(py);
     convert::metrics(&row, &metrics)?;
     Ok(row)
@@ -41,4 +39,11 @@ pub(crate) fn scan_body<'py>(py: Python<'py>, path: &str, body: &[u8]) -> PyResu
     row.set_item("prompt_tokens", scanned.prompt_tokens)?;
     row.set_item("blocks", scanned.sequences.iter().map(Vec::len).sum::<usize>())?;
     Ok(row)
+}
+
+/// Scans a page with the names of a built-in engine.
+pub(crate) fn scan_page(page: &[u8], engine: &str) -> PyResult<EngineMetrics> {
+    let spec = EngineSpec::builtin(engine)
+        .ok_or_else(|| PyValueError::new_err(format!("engine {engine:?} is not one of those built in")))?;
+    MetricsPage::scan(page, &spec).map_err(|error| PyValueError::new_err(error.to_string()))
 }
