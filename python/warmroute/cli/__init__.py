@@ -23,7 +23,7 @@ def main() -> None:
         sys.exit(run(arguments[1:]))
     from warmroute.cli.app import app  # noqa: PLC0415
 
-    app()
+    app(prog_name="warmroute")
 
 
 def load(name: str) -> Any:  # noqa: ANN401 - each command has its own signature

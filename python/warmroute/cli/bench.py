@@ -23,7 +23,7 @@ class Host(StrEnum):
     GRPCIO = "grpcio"
 
 
-bench = typer.Typer(help="Parts of the measurements in bench/.", no_args_is_help=True)
+bench = typer.Typer(help="Parts of the measurements in bench/.", no_args_is_help=True, add_completion=False)
 
 
 @bench.callback()
@@ -52,9 +52,10 @@ def echo(
 async def _echo(host: Host, address: str, threads: int) -> None:
     server: ExtProcHost
     if host is Host.NATIVE:
-        server = await NativeHost.start(None, address, threads=threads, flag="--address")
+        server = NativeHost(None, address, threads=threads, flag="--address")
     else:
-        server = await GrpcioHost.start(EchoExchange, address, flag="--address")
+        server = GrpcioHost(EchoExchange, address, flag="--address")
+    await server.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -13,6 +13,8 @@ from warmroute.config.errors import UsageError, nearest
 from warmroute.config.quantities import parse_bool, parse_duration, parse_quantity
 
 SHORTEST_REFRESH_SECONDS = 0.05
+# The engine's bound on the fallback list: a header longer than that helps nobody.
+MOST_ENDPOINTS_LISTED = 64
 _HIGHEST_PORT = 65535
 
 # Flags of the reference that come with later work; naming one says so instead of guessing a neighbour.
@@ -40,10 +42,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> int:
+def _list_length(text: str) -> int:
     number = _count(text)
-    if number == 0:
-        message = "must be at least 1"
+    if not 1 <= number <= MOST_ENDPOINTS_LISTED:
+        message = f"must be from 1 to {MOST_ENDPOINTS_LISTED}"
         raise ValueError(message)
     return number
 
@@ -158,10 +160,15 @@ class Flags:
         metavar="POLICY",
     )
     max_endpoints: int | None = _flag(
-        None, _positive, "endpoints in the destination, best first (default: the picker's maxNumOfEndpoints, 1)", metavar="N"
+        None, _list_length, "endpoints in the destination, best first (default: the picker's maxNumOfEndpoints, 1)", metavar="N"
     )
     max_body: int = _flag(64 * 1024 * 1024, parse_quantity, "largest request body; a larger one gets 413", metavar="QUANTITY")
     explain: bool = _flag(False, parse_bool, "keep the last decisions and answer x-warmroute-explain")  # noqa: FBT003
+    response_usage: bool = _flag(
+        False,  # noqa: FBT003
+        parse_bool,
+        "read response bodies for token usage and first-token times, where the gateway sends them",
+    )
     deprecated_metrics: bool = _flag(False, parse_bool, "serve the reference's deprecated metric names too")  # noqa: FBT003
     threads: int = _flag(0, _count, "threads of the native host; 0: one a core", metavar="N")
     print_ready: bool = _flag(False, parse_bool, "print one JSON line with the addresses once serving")  # noqa: FBT003

@@ -42,7 +42,7 @@ class TokenLoadScorer(Section):
 class PickerParameters(Section):
     """How many endpoints the destination lists, best first; 0 or less means 1."""
 
-    max_num_of_endpoints: int = Field(default=1, le=1024)
+    max_num_of_endpoints: int = Field(default=1, le=64)
 
 
 class ApproxPrefixCacheProducer(Section):

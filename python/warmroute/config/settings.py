@@ -10,6 +10,8 @@ from warmroute.config.flags import Flags
 INDEX_BYTES = 256 * 1024 * 1024
 # Decisions kept for /debug/decisions when --explain is given.
 DECISIONS_KEPT = 1000
+# The reference's 0 means no limit.
+_UNLIMITED_TOKENS = 2**31 - 1
 # The reference's HTTP client gives a page 10 s; a dispatch of its tick 1 s. One page later than that is stale anyway.
 _SCRAPE_TIMEOUT_SECONDS = 1.0
 # An endpoint on which nothing happens is asked at least this often, which keeps it fresh within the default staleness threshold of 2 s.
@@ -36,10 +38,11 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
         "subset_filter": not flags.disable_endpoint_subset_filter,
         "emit_endpoint_scores": flags.emit_endpoint_scores,
         "explain": flags.explain,
+        "response_usage": flags.response_usage,
         "index_bytes": INDEX_BYTES,
         "lru_capacity_per_endpoint": plan.prefix.lru_capacity_per_server,
         "block_tokens": plan.prefix.block_size_tokens,
-        "max_prefix_tokens": plan.prefix.max_prefix_tokens_to_match,
+        "max_prefix_tokens": plan.prefix.max_prefix_tokens_to_match or _UNLIMITED_TOKENS,
         "decisions_kept": DECISIONS_KEPT if flags.explain else 0,
     }
     return json.dumps(settings)

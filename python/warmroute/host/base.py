@@ -16,7 +16,10 @@ class CertificatePair:
 
 
 class ExtProcHost(Protocol):
-    """A running ext_proc server."""
+    """An ext_proc server."""
+
+    async def start(self) -> None:
+        """Serve. Raises ListenError, and ValueError for a bad certificate."""
 
     @property
     def address(self) -> str:

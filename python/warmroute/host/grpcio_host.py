@@ -89,20 +89,12 @@ def _configuration(pair: CertificatePair) -> grpc.ServerCertificateConfiguration
 
 
 class GrpcioHost:
-    """A running grpc.aio server."""
+    """A grpc.aio server, from `start` to `stop`."""
 
-    def __init__(self, server: grpc.aio.Server, handler: _ProcessHandler, certificates: _Certificates | None, address: str) -> None:
-        """Use `start`."""
-        self._server = server
-        self._handler = handler
-        self._certificates = certificates
-        self._address = address
-
-    @classmethod
-    async def start(  # noqa: PLR0913 - one argument a property of the listener
-        cls,
+    def __init__(
+        self,
         open_exchange: Callable[[], StreamExchange],
-        address: str,
+        listen: str,
         *,
         tls: CertificatePair | None = None,
         max_receive_bytes: int | None = None,
@@ -110,29 +102,37 @@ class GrpcioHost:
         max_body_bytes: int = 64 * 1024 * 1024,
         health: bool = False,
         flag: str = "--grpc-port",
-    ) -> "GrpcioHost":
-        """Serve. `health`: gRPC health on the same port, always SERVING. Raises ListenError, naming `flag`."""
-        receive = max_body_bytes + _MESSAGE_MARGIN if max_receive_bytes is None else max_receive_bytes
+    ) -> None:
+        """`health`: gRPC health on the same port, always SERVING. `flag` is what an error about the address names."""
+        self._handler = _ProcessHandler(open_exchange)
+        self._listen = listen
+        self._certificates = None if tls is None else _Certificates(tls)
+        self._max_receive_bytes = max_body_bytes + _MESSAGE_MARGIN if max_receive_bytes is None else max_receive_bytes
+        self._max_send_bytes = _NO_LIMIT if max_send_bytes is None else max_send_bytes
+        self._health = health
+        self._flag = flag
+        self._address = ""
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Serve on the running loop. Raises ListenError."""
         server = grpc.aio.server(
             options=[
                 # A second picker on the same port must fail, not share it.
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", receive),
-                ("grpc.max_send_message_length", _NO_LIMIT if max_send_bytes is None else max_send_bytes),
+                ("grpc.max_receive_message_length", self._max_receive_bytes),
+                ("grpc.max_send_message_length", self._max_send_bytes),
                 ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
-                # A gateway keeps one connection for all its streams; streams live as long as answers.
+                # A gateway keeps one connection for all its streams, and a stream lives as long as its answer.
                 ("grpc.max_concurrent_streams", 2**31 - 1),
-                ("grpc.http2.max_ping_strikes", 0),
             ]
         )
-        handler = _ProcessHandler(open_exchange)
-        server.add_generic_rpc_handlers((handler,))
-        if health:
+        server.add_generic_rpc_handlers((self._handler,))
+        if self._health:
             await add_always_serving(server)
-        certificates = None if tls is None else _Certificates(tls)
-        bound = bind(server, address, flag, None if certificates is None else certificates.credentials)
+        self._address = bind(server, self._listen, self._flag, None if self._certificates is None else self._certificates.credentials)
+        self._server = server
         await server.start()
-        return cls(server, handler, certificates, bound)
 
     @property
     def address(self) -> str:
@@ -151,5 +151,6 @@ class GrpcioHost:
     async def stop(self, drain_seconds: float) -> bool:
         """Stop accepting, wait, then cancel what is left."""
         self._handler.stopping = True
-        await self._server.stop(drain_seconds)
+        if self._server is not None:
+            await self._server.stop(drain_seconds)
         return self._handler.cut == 0

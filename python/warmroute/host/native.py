@@ -8,51 +8,57 @@ from warmroute.host.base import CertificatePair
 
 
 class NativeHost:
-    """A running `_core.NativeServer`."""
+    """A `_core.NativeServer`, from `start` to `stop`."""
 
-    def __init__(self, server: NativeServer) -> None:
-        """Use `start`."""
-        self._server = server
-
-    @classmethod
-    async def start(  # noqa: PLR0913 - one argument a property of the listener
-        cls,
+    def __init__(
+        self,
         engine: Engine | None,
-        address: str,
+        listen: str,
         *,
         tls: CertificatePair | None = None,
         threads: int = 0,
         max_message_bytes: int = 0,
         tls_min_version: str = "",
         flag: str = "--grpc-port",
-    ) -> "NativeHost":
-        """Serve; `engine` None echoes. Raises ListenError (naming `flag`) and ValueError for a bad certificate."""
+    ) -> None:
+        """`engine` None echoes; `flag` is what an error about the address names."""
+        self._engine = engine
+        self._listen = listen
+        self._tls = tls
+        self._threads = threads
+        self._max_message_bytes = max_message_bytes
+        self._tls_min_version = tls_min_version
+        self._flag = flag
+        self._server: NativeServer | None = None
+
+    async def start(self) -> None:
+        """Serve. Raises ListenError, and ValueError for a bad certificate."""
         try:
-            server = NativeServer(
-                engine,
-                address,
-                tls=None if tls is None else (tls.certificate, tls.key),
-                threads=threads,
-                max_message_bytes=max_message_bytes,
-                tls_min_version=tls_min_version,
+            self._server = NativeServer(
+                self._engine,
+                self._listen,
+                tls=None if self._tls is None else (self._tls.certificate, self._tls.key),
+                threads=self._threads,
+                max_message_bytes=self._max_message_bytes,
+                tls_min_version=self._tls_min_version,
             )
         except OSError as error:
-            raise ListenError(address, flag, error.strerror or str(error)) from error
-        return cls(server)
+            raise ListenError(self._listen, self._flag, error.strerror or str(error)) from error
 
     @property
     def address(self) -> str:
-        """Where it listens, with the real port."""
-        return self._server.address
+        """Where it listens, with the real port; empty before `start`."""
+        return "" if self._server is None else self._server.address
 
     def streams(self) -> int:
         """Streams open now."""
-        return self._server.streams()
+        return 0 if self._server is None else self._server.streams()
 
     def replace_tls(self, pair: CertificatePair) -> None:
         """New connections use this certificate; ValueError when it cannot be used (the old one stays)."""
-        self._server.replace_tls(pair.certificate, pair.key)
+        if self._server is not None:
+            self._server.replace_tls(pair.certificate, pair.key)
 
     async def stop(self, drain_seconds: float) -> bool:
         """Stop, in a thread: the call waits for open streams."""
-        return await asyncio.to_thread(self._server.stop, drain_seconds)
+        return self._server is None or await asyncio.to_thread(self._server.stop, drain_seconds)

@@ -37,6 +37,7 @@ DEFAULT_POOL = "epp"
 _DRAIN_LOOK_SECONDS, _DRAIN_QUIET_SECONDS = 0.05, 1.0
 # Once quiet, a stream that starts in the same instant still gets this long.
 _LAST_STREAM_SECONDS = 1.0
+_MAINTAIN_SECONDS = 1.0
 
 
 class Picker:
@@ -82,6 +83,7 @@ class Picker:
             self._follow(self._monitor.run())
         self._metrics = self._serve_metrics()
         self._follow(self._refresh_pool_gauges())
+        self._follow(self._maintain())
         await self._serve_ext_proc()
         if discovery is not None:
             self._follow(discovery.watch())
@@ -180,18 +182,20 @@ class Picker:
         pair = initial_pair(flags.cert_path) if flags.secure_serving else None
         address = listen_address(flags.grpc_address or flags.bind_address, flags.grpc_port)
         flag = "--grpc-address" if address.startswith(UNIX) else "--grpc-port"
-        self._host = await self._start_host(address, pair, flag)
+        host = self._make_host(address, pair, flag)
+        await host.start()
+        self._host = host
         if flags.enable_cert_reload and flags.cert_path is not None and pair is not None:
-            self._follow(watch_pair(flags.cert_path, pair, self._host.replace_tls))
+            self._follow(watch_pair(flags.cert_path, pair, host.replace_tls))
 
-    async def _start_host(self, address: str, pair: CertificatePair | None, flag: str) -> ExtProcHost:
+    def _make_host(self, address: str, pair: CertificatePair | None, flag: str) -> ExtProcHost:
         flags = self._flags
         if flags.host == "native":
             from warmroute.host.native import NativeHost  # noqa: PLC0415
 
             # TLS 1.0 and 1.1 are spoken by neither host: their names ask for less than there is.
             minimum = flags.tls_min_version if flags.tls_min_version == "VersionTLS13" else ""
-            return await NativeHost.start(
+            return NativeHost(
                 self.engine,
                 address,
                 tls=pair,
@@ -202,7 +206,7 @@ class Picker:
             )
         from warmroute.host.grpcio_host import GrpcioHost  # noqa: PLC0415
 
-        return await GrpcioHost.start(
+        return GrpcioHost(
             lambda: Exchange(self.engine),
             address,
             tls=pair,
@@ -218,6 +222,12 @@ class Picker:
         while True:
             self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
             await asyncio.sleep(self._flags.refresh_prometheus_metrics_interval)
+
+    async def _maintain(self) -> None:
+        """The engine follows block sizes and counts that the model servers tell; off the loop, since it may compact the index."""
+        while True:
+            await asyncio.sleep(_MAINTAIN_SECONDS)
+            await asyncio.to_thread(self.engine.maintain)
 
     def _scraper_states(self) -> list[dict[str, Any]]:
         return [] if self._scraper is None else self._scraper.states()
