@@ -39,12 +39,12 @@ def configure(verbosity: int, zap_log_level: str = "", encoder: str = "json") ->
     logging.getLogger().setLevel(logging.WARNING)
 
 
-def fields(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can carry
+def fields(**values: Any) -> dict[str, Any]:
     """`extra=` of a log call: these go into the line beside the message; underscores become hyphens."""
     return {"fields": {name.replace("_", "-"): value for name, value in values.items()}}
 
 
-def log_at(logger: logging.Logger, verbosity: int, message: str, **values: Any) -> None:  # noqa: ANN401 - as fields
+def log_at(logger: logging.Logger, verbosity: int, message: str, **values: Any) -> None:
     """Log at one of the verbosities above."""
     logger.log(verbosity_level(verbosity), message, extra=fields(**values), stacklevel=2)
 

@@ -18,15 +18,15 @@ def main() -> None:
     arguments = sys.argv[1:]
     # The picker has its own parser (the flags of the reference are not Click's); a start without Typer saves its import.
     if arguments[:1] == ["epp"]:
-        from warmroute.cli.epp import run  # noqa: PLC0415
+        from warmroute.cli.epp import run  # noqa: PLC0415 - only the command that runs is imported
 
         sys.exit(run(arguments[1:]))
-    from warmroute.cli.app import app  # noqa: PLC0415
+    from warmroute.cli.app import app  # noqa: PLC0415 - as above
 
     app(prog_name="warmroute")
 
 
-def load(name: str) -> Any:  # noqa: ANN401 - each command has its own signature
+def load(name: str) -> Any:
     """The function of a subcommand. KeyError for an unknown name."""
     module, function, _ = COMMANDS[name]
     return getattr(importlib.import_module(module), function)

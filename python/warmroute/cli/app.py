@@ -13,13 +13,13 @@ from warmroute.cli import COMMANDS, load
 class _LazyGroup(typer.core.TyperGroup):
     """Knows its commands' names and one-line helps; the command that is called replaces its stand-in."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Click's types, vendored by Typer
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] in COMMANDS:
             self.commands[args[0]] = _command(args[0])
         return super().resolve_command(ctx, args)
 
 
-def _command(name: str) -> Any:  # noqa: ANN401 - Click's types, vendored by Typer
+def _command(name: str) -> Any:
     """The Click command of a subcommand: from a function, or from a Typer application of its own."""
     loaded = _epp if name == "epp" else load(name)
     if not isinstance(loaded, typer.Typer):

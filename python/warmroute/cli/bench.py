@@ -38,7 +38,7 @@ def echo(
     threads: Annotated[int, typer.Option(help="Threads of the native host; 0: one a core.", min=0)] = 0,
 ) -> None:
     """Answer ext_proc without deciding anything: same transport, no engine. Prints the address as one JSON line when it serves."""
-    import uvloop  # noqa: PLC0415
+    import uvloop  # noqa: PLC0415 - `--help` needs no event loop
 
     try:
         listen = parse_address(address)

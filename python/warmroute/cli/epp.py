@@ -54,7 +54,7 @@ def _serve(flags: Flags) -> int:
 
 
 async def _picker(flags: Flags) -> int:
-    from warmroute.host.picker import Picker  # noqa: PLC0415
+    from warmroute.host.picker import Picker  # noqa: PLC0415 - as above
 
     plan = _plan(flags)
     try:

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 from warmroute.config.document import Path
 from warmroute.config.errors import ConfigError, Problem
 from warmroute.config.load import LoadedConfig, Plugin
-from warmroute.config.models import SchedulingProfile
+from warmroute.config.models import SchedulingProfile, Section
 from warmroute.config.plugins import (
     BUILT_IN_ENGINES,
     ApproxPrefixCacheProducer,
@@ -16,7 +16,6 @@ from warmroute.config.plugins import (
     MetricsDataSource,
     NoParameters,
     PickerParameters,
-    Section,
 )
 from warmroute.config.quantities import parse_duration
 
@@ -83,7 +82,7 @@ def resolve(loaded: LoadedConfig, tick: float) -> Plan:
     return _plan(profile, prefix, extractor, source, interval, discovery, loaded.plugins)
 
 
-def _plan(  # noqa: PLR0913 - one argument a part of the plan
+def _plan(  # noqa: PLR0917 - one argument a part of the plan
     profile: tuple[ProfileEntry, ...],
     prefix: ApproxPrefixCacheProducer,
     extractor: CoreMetricsExtractor,
@@ -171,9 +170,7 @@ def _check_parsers(loaded: LoadedConfig, problems: list[Problem]) -> None:
 _Parameters = TypeVar("_Parameters", bound=Section)
 
 
-def _only(
-    loaded: LoadedConfig, kind: Kind, parameters: type[_Parameters], problems: list[Problem]
-) -> _Parameters:
+def _only(loaded: LoadedConfig, kind: Kind, parameters: type[_Parameters], problems: list[Problem]) -> _Parameters:
     """The parameters of the one plugin of this kind, or their defaults."""
     plugins = loaded.of_kind(kind)
     if len(plugins) > 1:
@@ -187,8 +184,8 @@ def _only(
 
 def _check_engines(loaded: LoadedConfig, extractor: CoreMetricsExtractor, problems: list[Problem]) -> None:
     names = [engine.name for engine in extractor.engine_configs]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(loaded.document.problem(("plugins",), f'engine "{name}" is configured twice'))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems.extend(loaded.document.problem(("plugins",), f'engine "{name}" is configured twice') for name in twice)
     if extractor.default_engine not in (*BUILT_IN_ENGINES, *names):
         known = ", ".join((*BUILT_IN_ENGINES, *names))
         message = f'defaultEngine "{extractor.default_engine}" is neither built in nor in engineConfigs (known: {known})'
@@ -209,9 +206,7 @@ def _resolve_source(loaded: LoadedConfig, problems: list[Problem]) -> MetricsDat
     return configured
 
 
-def _source_interval(
-    loaded: LoadedConfig, source: MetricsDataSource | None, tick: float, problems: list[Problem]
-) -> float | None:
+def _source_interval(loaded: LoadedConfig, source: MetricsDataSource | None, tick: float, problems: list[Problem]) -> float | None:
     if source is None or source.interval is None:
         return None
     path: Path = ("plugins",)

@@ -167,7 +167,7 @@ class _Builder:
         if self._nodes > _NODES:
             raise self._error(event, path, f"more than {_NODES} values")
 
-    def _attach(self, value: Any) -> None:  # noqa: ANN401 - plain data of any kind
+    def _attach(self, value: Any) -> None:
         if not self._open:
             self.root = value
             return

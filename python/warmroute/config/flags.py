@@ -19,12 +19,29 @@ _HIGHEST_PORT = 65535
 
 # Flags of the reference that come with later work; naming one says so instead of guessing a neighbour.
 LATER_FLAGS = frozenset(
-    """
-    ha-enable-leader-election pool-group endpoint-selector endpoint-target-ports total-queued-requests-metric total-running-requests-metric
-    kv-cache-usage-percentage-metric lora-info-metric cache-info-metric tracing enable-pprof tls-cipher-suites enable-grpc-stream-metrics
-    metrics-endpoint-auth metrics-cert-dir metrics-client-ca-file allow-experimental-plugins zap-devel zap-stacktrace-level zap-time-encoding
-    kubeconfig
-    """.split()
+    [
+        "ha-enable-leader-election",
+        "pool-group",
+        "endpoint-selector",
+        "endpoint-target-ports",
+        "total-queued-requests-metric",
+        "total-running-requests-metric",
+        "kv-cache-usage-percentage-metric",
+        "lora-info-metric",
+        "cache-info-metric",
+        "tracing",
+        "enable-pprof",
+        "tls-cipher-suites",
+        "enable-grpc-stream-metrics",
+        "metrics-endpoint-auth",
+        "metrics-cert-dir",
+        "metrics-client-ca-file",
+        "allow-experimental-plugins",
+        "zap-devel",
+        "zap-stacktrace-level",
+        "zap-time-encoding",
+        "kubeconfig",
+    ]
 )
 
 
@@ -83,96 +100,106 @@ def _log_level(text: str) -> str:
     return _one_of("", "debug", "info", "error")(text)
 
 
-def _flag(  # noqa: PLR0913 - one argument a property of the flag
-    default: Any,  # noqa: ANN401 - each flag has its own type
-    parse: Callable[[str], Any],
-    text: str,
-    *,
-    metavar: str = "VALUE",
-    repeat: bool = False,
-    short: str | None = None,
-) -> Any:  # noqa: ANN401 - dataclasses.field is typed as the field's own type
-    metadata = {"parse": parse, "help": text, "metavar": metavar, "repeat": repeat, "short": short}
-    return dataclasses.field(default=default, metadata=metadata)
+def _flag(parse: Callable[[str], Any], text: str, *, metavar: str = "VALUE", repeat: bool = False, short: str | None = None) -> dict[str, Any]:
+    """How a field is a flag: its parser, help and form on the command line."""
+    return {"parse": parse, "help": text, "metavar": metavar, "repeat": repeat, "short": short}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
     """Every flag, parsed. Durations are seconds, sizes bytes. The underscores are hyphens on the command line."""
 
-    grpc_port: int = _flag(9002, _port, "port of the ext_proc listener", metavar="PORT")
-    grpc_health_port: int = _flag(9003, _port, "port of the gRPC health listener (plaintext)", metavar="PORT")
-    metrics_port: int = _flag(9090, _port, "port of the HTTP listener for metrics and debug pages", metavar="PORT")
-    drain_timeout: float = _flag(
-        30.0, parse_duration, "how long ext_proc keeps serving after SIGTERM while streams are open; 0 stops at once", metavar="DURATION"
+    grpc_port: int = dataclasses.field(default=9002, metadata=_flag(_port, "port of the ext_proc listener", metavar="PORT"))
+    grpc_health_port: int = dataclasses.field(default=9003, metadata=_flag(_port, "port of the gRPC health listener (plaintext)", metavar="PORT"))
+    metrics_port: int = dataclasses.field(
+        default=9090, metadata=_flag(_port, "port of the HTTP listener for metrics and debug pages", metavar="PORT")
     )
-    grpc_max_recv_msg_size: int | None = _flag(
-        None, _optional_quantity, "largest ext_proc message accepted (10MiB); default: what --max-body needs", metavar="QUANTITY"
+    drain_timeout: float = dataclasses.field(
+        default=30.0,
+        metadata=_flag(parse_duration, "how long ext_proc keeps serving after SIGTERM while streams are open; 0 stops at once", metavar="DURATION"),
     )
-    grpc_max_send_msg_size: int | None = _flag(
-        None, _optional_quantity, "largest ext_proc message sent; --host grpcio only; default: no limit", metavar="QUANTITY"
+    grpc_max_recv_msg_size: int | None = dataclasses.field(
+        default=None,
+        metadata=_flag(_optional_quantity, "largest ext_proc message accepted (10MiB); default: what --max-body needs", metavar="QUANTITY"),
     )
-    pool_name: str = _flag("", str, "name of the pool: the label `name` of the pool's metrics (default: epp)", metavar="NAME")
-    pool_namespace: str = _flag(
-        "", str, "namespace of endpoints given by --endpoint (default: $NAMESPACE, then default)", metavar="NAME"
+    grpc_max_send_msg_size: int | None = dataclasses.field(
+        default=None, metadata=_flag(_optional_quantity, "largest ext_proc message sent; --host grpcio only; default: no limit", metavar="QUANTITY")
     )
-    disable_endpoint_subset_filter: bool = _flag(False, parse_bool, "ignore the gateway's subset hints")  # noqa: FBT003
-    emit_endpoint_scores: bool = _flag(False, parse_bool, "publish the scores in dynamic metadata")  # noqa: FBT003
-    refresh_metrics_interval: float = _flag(
-        SHORTEST_REFRESH_SECONDS, parse_duration, "base scrape interval, at least 50ms", metavar="DURATION"
+    pool_name: str = dataclasses.field(
+        default="", metadata=_flag(str, "name of the pool: the label `name` of the pool's metrics (default: epp)", metavar="NAME")
     )
-    refresh_prometheus_metrics_interval: float = _flag(
-        5.0, parse_duration, "how often the pool's gauges are recomputed", metavar="DURATION"
+    pool_namespace: str = dataclasses.field(
+        default="", metadata=_flag(str, "namespace of endpoints given by --endpoint (default: $NAMESPACE, then default)", metavar="NAME")
     )
-    metrics_staleness_threshold: float = _flag(
-        2.0, parse_duration, "age from which an endpoint's metrics count as missing in the pool's gauges", metavar="DURATION"
+    disable_endpoint_subset_filter: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "ignore the gateway's subset hints"))
+    emit_endpoint_scores: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "publish the scores in dynamic metadata"))
+    refresh_metrics_interval: float = dataclasses.field(
+        default=SHORTEST_REFRESH_SECONDS, metadata=_flag(parse_duration, "base scrape interval, at least 50ms", metavar="DURATION")
     )
-    v: int = _flag(2, _verbosity, "log verbosity: 2 default, 3 verbose, 4 debug, 5 trace", metavar="N", short="-v")
-    zap_log_level: str = _flag("", _log_level, "log level instead of -v: debug, info, error, or a verbosity from 1", metavar="LEVEL")
-    zap_encoder: str = _flag("json", _one_of("json", "console"), "log format: json or console", metavar="FORMAT")
-    health_checking: bool = _flag(False, parse_bool, "gRPC health on the ext_proc port too; --host grpcio only")  # noqa: FBT003
-    cert_path: Path | None = _flag(
-        None, _optional_path, "directory with tls.crt and tls.key; default: a self-signed certificate", metavar="DIRECTORY"
+    refresh_prometheus_metrics_interval: float = dataclasses.field(
+        default=5.0, metadata=_flag(parse_duration, "how often the pool's gauges are recomputed", metavar="DURATION")
     )
-    enable_cert_reload: bool = _flag(False, parse_bool, "watch --cert-path and use a new certificate as it appears")  # noqa: FBT003
-    secure_serving: bool = _flag(True, parse_bool, "TLS on the ext_proc port")  # noqa: FBT003
-    tls_min_version: str = _flag(
-        "",
-        _one_of("", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"),
-        "lowest TLS version accepted, VersionTLS12 or VersionTLS13 (10 and 11 mean 12: nothing older is spoken)",
-        metavar="VERSION",
+    metrics_staleness_threshold: float = dataclasses.field(
+        default=2.0, metadata=_flag(parse_duration, "age from which an endpoint's metrics count as missing in the pool's gauges", metavar="DURATION")
     )
-    config_file: Path | None = _flag(None, _optional_path, "EndpointPickerConfig file", metavar="FILE")
-    config_text: str = _flag("", str, "EndpointPickerConfig as text", metavar="YAML")
-    host: Literal["native", "grpcio"] = _flag(
-        "native", _one_of("native", "grpcio"), "what speaks gRPC: native (Rust) or grpcio (Python)", metavar="HOST"
+    v: int = dataclasses.field(
+        default=2, metadata=_flag(_verbosity, "log verbosity: 2 default, 3 verbose, 4 debug, 5 trace", metavar="N", short="-v")
     )
-    endpoint: tuple[str, ...] = _flag(
-        (), str, "a model server, such as http://10.0.0.5:8000 (repeatable; a host name is resolved once)", metavar="URL", repeat=True
+    zap_log_level: str = dataclasses.field(
+        default="", metadata=_flag(_log_level, "log level instead of -v: debug, info, error, or a verbosity from 1", metavar="LEVEL")
     )
-    endpoints: Path | None = _flag(None, _optional_path, "file of endpoints, watched for changes", metavar="FILE")
-    bind_address: str = _flag("", str, "address of all listeners; default: every interface", metavar="ADDRESS")
-    grpc_address: str = _flag("", str, "address of the ext_proc listener, or unix:/path; default: --bind-address", metavar="ADDRESS")
-    policy: Literal["", "marginal-latency", "reference"] = _flag(
-        "",
-        _one_of("marginal-latency", "reference"),
-        "policy without a configuration: marginal-latency (default) or reference",
-        metavar="POLICY",
+    zap_encoder: str = dataclasses.field(default="json", metadata=_flag(_one_of("json", "console"), "log format: json or console", metavar="FORMAT"))
+    health_checking: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "gRPC health on the ext_proc port too; --host grpcio only"))
+    cert_path: Path | None = dataclasses.field(
+        default=None, metadata=_flag(_optional_path, "directory with tls.crt and tls.key; default: a self-signed certificate", metavar="DIRECTORY")
     )
-    max_endpoints: int | None = _flag(
-        None, _list_length, "endpoints in the destination, best first (default: the picker's maxNumOfEndpoints, 1)", metavar="N"
+    enable_cert_reload: bool = dataclasses.field(
+        default=False, metadata=_flag(parse_bool, "watch --cert-path and use a new certificate as it appears")
     )
-    max_body: int = _flag(64 * 1024 * 1024, parse_quantity, "largest request body; a larger one gets 413", metavar="QUANTITY")
-    explain: bool = _flag(False, parse_bool, "keep the last decisions and answer x-warmroute-explain")  # noqa: FBT003
-    response_usage: bool = _flag(
-        False,  # noqa: FBT003
-        parse_bool,
-        "read response bodies for token usage and first-token times, where the gateway sends them",
+    secure_serving: bool = dataclasses.field(default=True, metadata=_flag(parse_bool, "TLS on the ext_proc port"))
+    tls_min_version: str = dataclasses.field(
+        default="",
+        metadata=_flag(
+            _one_of("", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"),
+            "lowest TLS version accepted, VersionTLS12 or VersionTLS13 (10 and 11 mean 12: nothing older is spoken)",
+            metavar="VERSION",
+        ),
     )
-    deprecated_metrics: bool = _flag(False, parse_bool, "serve the reference's deprecated metric names too")  # noqa: FBT003
-    threads: int = _flag(0, _count, "threads of the native host; 0: one a core", metavar="N")
-    print_ready: bool = _flag(False, parse_bool, "print one JSON line with the addresses once serving")  # noqa: FBT003
-    die_with_parent: bool = _flag(False, parse_bool, "end when the parent process ends (Linux)")  # noqa: FBT003
+    config_file: Path | None = dataclasses.field(default=None, metadata=_flag(_optional_path, "EndpointPickerConfig file", metavar="FILE"))
+    config_text: str = dataclasses.field(default="", metadata=_flag(str, "EndpointPickerConfig as text", metavar="YAML"))
+    host: Literal["native", "grpcio"] = dataclasses.field(
+        default="native", metadata=_flag(_one_of("native", "grpcio"), "what speaks gRPC: native (Rust) or grpcio (Python)", metavar="HOST")
+    )
+    endpoint: tuple[str, ...] = dataclasses.field(
+        default=(),
+        metadata=_flag(str, "a model server, such as http://10.0.0.5:8000 (repeatable; a host name is resolved once)", metavar="URL", repeat=True),
+    )
+    endpoints: Path | None = dataclasses.field(default=None, metadata=_flag(_optional_path, "file of endpoints, watched for changes", metavar="FILE"))
+    bind_address: str = dataclasses.field(default="", metadata=_flag(str, "address of all listeners; default: every interface", metavar="ADDRESS"))
+    grpc_address: str = dataclasses.field(
+        default="", metadata=_flag(str, "address of the ext_proc listener, or unix:/path; default: --bind-address", metavar="ADDRESS")
+    )
+    policy: Literal["", "marginal-latency", "reference"] = dataclasses.field(
+        default="",
+        metadata=_flag(
+            _one_of("marginal-latency", "reference"), "policy without a configuration: marginal-latency (default) or reference", metavar="POLICY"
+        ),
+    )
+    max_endpoints: int | None = dataclasses.field(
+        default=None,
+        metadata=_flag(_list_length, "endpoints in the destination, best first (default: the picker's maxNumOfEndpoints, 1)", metavar="N"),
+    )
+    max_body: int = dataclasses.field(
+        default=64 * 1024 * 1024, metadata=_flag(parse_quantity, "largest request body; a larger one gets 413", metavar="QUANTITY")
+    )
+    explain: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "keep the last decisions and answer x-warmroute-explain"))
+    response_usage: bool = dataclasses.field(
+        default=False, metadata=_flag(parse_bool, "read response bodies for token usage and first-token times, where the gateway sends them")
+    )
+    deprecated_metrics: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "serve the reference's deprecated metric names too"))
+    threads: int = dataclasses.field(default=0, metadata=_flag(_count, "threads of the native host; 0: one a core", metavar="N"))
+    print_ready: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "print one JSON line with the addresses once serving"))
+    die_with_parent: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "end when the parent process ends (Linux)"))
 
     @property
     def default_namespace(self) -> str:
@@ -215,9 +242,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _converter(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """argparse hides the text of a ValueError; its own error type is shown."""
+    """Argparse hides the text of a ValueError; its own error type is shown."""
 
-    def convert(text: str) -> Any:  # noqa: ANN401 - each flag has its own type
+    def convert(text: str) -> Any:
         try:
             return parse(text)
         except ValueError as error:
@@ -232,7 +259,7 @@ def parse_flags(arguments: Sequence[str], environment: dict[str, str] | None = N
     namespace, unknown = parser.parse_known_args(list(arguments))
     if unknown:
         raise UsageError(_unknown(unknown[0]))
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(namespace).items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(namespace).items()}
     if not values.get("pool_namespace"):
         values["pool_namespace"] = (environment or {}).get("NAMESPACE", "")
     flags = Flags(**values)

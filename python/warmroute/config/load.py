@@ -1,6 +1,6 @@
 """From a document to a checked configuration: every problem found is reported, each on its line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import ConfigError, Problem, nearest
 from warmroute.config.models import LATER_FIELDS, EndpointPickerConfig, Section
-from warmroute.config.plugins import LATER_PARAMETERS, LATER_TYPES, PLUGIN_TYPES, Kind, PluginType
+from warmroute.config.plugins import LATER_PARAMETERS, LATER_TYPES, PLUGIN_TYPES, Kind
 
 _NOT_YET = "is known to the reference picker and not supported by this version of warmroute"
 
@@ -56,9 +56,7 @@ def load_config(document: Document) -> LoadedConfig:
     return LoadedConfig(document, config, plugins)
 
 
-def section_problems(
-    document: Document, error: ValidationError, base: Path, section: type[Section], later: frozenset[str]
-) -> list[Problem]:
+def section_problems(document: Document, error: ValidationError, base: Path, section: type[Section], later: frozenset[str]) -> list[Problem]:
     """Pydantic's errors under `base`, in this package's words and with lines."""
     problems = []
     for detail in error.errors(include_url=False, include_input=True):
@@ -109,8 +107,7 @@ def _load_plugins(document: Document, config: EndpointPickerConfig, problems: li
     plugins: dict[str, Plugin] = {}
     for index, spec in enumerate(config.plugins):
         path: Path = ("plugins", index)
-        plugin_type = PLUGIN_TYPES.get(spec.type)
-        if plugin_type is None:
+        if spec.type not in PLUGIN_TYPES:
             message = (
                 f'plugin type "{spec.type}" {_NOT_YET}'
                 if spec.type in LATER_TYPES
@@ -122,55 +119,48 @@ def _load_plugins(document: Document, config: EndpointPickerConfig, problems: li
         if name in plugins:
             problems.append(document.problem((*path, "name" if spec.name else "type"), f'a second plugin named "{name}"'))
             continue
-        parameters = _load_parameters(document, path, spec.type, plugin_type, spec.parameters or {}, problems)
+        parameters = _load_parameters(document, path, spec.type, spec.parameters or {}, problems)
         if parameters is not None:
             plugins[name] = Plugin(name, spec.type, parameters)
     return plugins
 
 
-def _load_parameters(  # noqa: PLR0913 - the place and the content of one plugin
-    document: Document,
-    path: Path,
-    type_name: str,
-    plugin_type: PluginType,
-    values: dict[str, object],
-    problems: list[Problem],
-) -> Section | None:
+def _load_parameters(document: Document, path: Path, type_name: str, values: dict[str, object], problems: list[Problem]) -> Section | None:
+    parameters = PLUGIN_TYPES[type_name].parameters
     try:
-        return plugin_type.parameters.model_validate(values)
+        return parameters.model_validate(values)
     except ValidationError as error:
         later = LATER_PARAMETERS.get(type_name, frozenset())
-        problems += section_problems(document, error, (*path, "parameters"), plugin_type.parameters, later)
+        problems += section_problems(document, error, (*path, "parameters"), parameters, later)
         return None
 
 
-def _check_references(
-    document: Document, config: EndpointPickerConfig, plugins: dict[str, Plugin], problems: list[Problem]
-) -> None:
+def _check_references(document: Document, config: EndpointPickerConfig, plugins: dict[str, Plugin], problems: list[Problem]) -> None:
     # A plugin that failed its own check is reported once, not again at each reference.
     declared = {spec.name or spec.type for spec in config.plugins}
-
-    def check(reference: str, path: Path, *kinds: Kind) -> None:
-        place = (*path, "pluginRef")
+    for reference, path, kinds in _references(config):
         if reference not in declared:
-            problems.append(document.problem(place, f'no plugin is named "{reference}"{nearest(reference, declared)}'))
+            problems.append(document.problem(path, f'no plugin is named "{reference}"{nearest(reference, declared)}'))
         elif reference in plugins and plugins[reference].kind not in kinds:
             expected = " or ".join(kind.value for kind in kinds)
-            problems.append(
-                document.problem(place, f'"{reference}" is a {plugins[reference].kind.value}; a {expected} is expected here')
-            )
+            message = f'"{reference}" is a {plugins[reference].kind.value}; a {expected} is expected here'
+            problems.append(document.problem(path, message))
 
+
+def _references(config: EndpointPickerConfig) -> Iterator[tuple[str, Path, tuple[Kind, ...]]]:
+    """Every pluginRef: the name, where it stands, and what it may name."""
     for index, profile in enumerate(config.scheduling_profiles):
         for position, entry in enumerate(profile.plugins):
-            check(entry.plugin_ref, ("schedulingProfiles", index, "plugins", position), Kind.SCORER, Kind.PICKER)
-    if config.data_layer is not None:
-        for index, source in enumerate(config.data_layer.sources or []):
+            yield entry.plugin_ref, ("schedulingProfiles", index, "plugins", position, "pluginRef"), (Kind.SCORER, Kind.PICKER)
+    layer = config.data_layer
+    if layer is not None:
+        for index, source in enumerate(layer.sources or []):
             path: Path = ("dataLayer", "sources", index)
-            check(source.plugin_ref, path, Kind.SOURCE)
+            yield source.plugin_ref, (*path, "pluginRef"), (Kind.SOURCE,)
             for position, extractor in enumerate(source.extractors):
-                check(extractor.plugin_ref, (*path, "extractors", position), Kind.EXTRACTOR)
-        if config.data_layer.discovery is not None:
-            check(config.data_layer.discovery.plugin_ref, ("dataLayer", "discovery"), Kind.DISCOVERY)
+                yield extractor.plugin_ref, (*path, "extractors", position, "pluginRef"), (Kind.EXTRACTOR,)
+        if layer.discovery is not None:
+            yield layer.discovery.plugin_ref, ("dataLayer", "discovery", "pluginRef"), (Kind.DISCOVERY,)
     if config.request_handler is not None:
         for index, parser in enumerate(config.request_handler.parsers or []):
-            check(parser.plugin_ref, ("requestHandler", "parsers", index), Kind.PARSER)
+            yield parser.plugin_ref, ("requestHandler", "parsers", index, "pluginRef"), (Kind.PARSER,)

@@ -129,20 +129,73 @@ BUILT_IN_ENGINES = ("vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm", "tr
 
 # Types of the reference that come with later work: refused, with a message that says so.
 LATER_TYPES = frozenset(
-    """
-    active-request-scorer agent-identity burst-prefix-cache-producer by-label by-label-selector context-length-aware data-parallel-profile-handler
-    dcgm-data-source dcgm-extractor disagg-headers-handler disagg-profile-handler disaggregatedset-rollout-screener endpoint-attribute-filter
-    endpoint-attribute-scorer endpoint-notification-source fcfs-ordering-policy global-strict-fairness-policy header-label-affinity-scorer
-    header-profile-handler inflight-load-producer k8s-notification-source label-selector-filter latency-scorer latency-slo-admitter load-aware-scorer
-    mm-embeddings-cache-producer mm-embeddings-cache-scorer models-data-extractor models-data-source multicluster-approx-prefix-cache-producer
-    multicluster-file-discovery multicluster-kv-cache-utilization-scorer multicluster-metrics-data-source multicluster-metrics-extractor
-    multicluster-prefix-cache-scorer multicluster-queue-scorer no-hit-lru-scorer p2p-source-producer pd-profile-handler
-    precise-prefix-cache-producer precise-prefix-cache-scorer predicted-latency-producer prefill-header-handler prefix-cache-affinity-filter
-    priority-holdback-policy priority-then-time-eviction-order-policy program-aware-fairness request-attribute-reporter session-affinity-filter
-    session-affinity-scorer session-id-producer sglanghttp-parser sheddable-eviction-filter slo-headroom-tier-filter
-    soft-reflective-ceiling-policy static-usage-limit-policy token-producer tokenizer topology-affinity-filter topology-affinity-scorer
-    topology-extractor utilization-detector utilization-filter vertexai-parser vllmgrpc-parser
-    """.split()
+    [
+        "active-request-scorer",
+        "agent-identity",
+        "burst-prefix-cache-producer",
+        "by-label",
+        "by-label-selector",
+        "context-length-aware",
+        "data-parallel-profile-handler",
+        "dcgm-data-source",
+        "dcgm-extractor",
+        "disagg-headers-handler",
+        "disagg-profile-handler",
+        "disaggregatedset-rollout-screener",
+        "endpoint-attribute-filter",
+        "endpoint-attribute-scorer",
+        "endpoint-notification-source",
+        "fcfs-ordering-policy",
+        "global-strict-fairness-policy",
+        "header-label-affinity-scorer",
+        "header-profile-handler",
+        "inflight-load-producer",
+        "k8s-notification-source",
+        "label-selector-filter",
+        "latency-scorer",
+        "latency-slo-admitter",
+        "load-aware-scorer",
+        "mm-embeddings-cache-producer",
+        "mm-embeddings-cache-scorer",
+        "models-data-extractor",
+        "models-data-source",
+        "multicluster-approx-prefix-cache-producer",
+        "multicluster-file-discovery",
+        "multicluster-kv-cache-utilization-scorer",
+        "multicluster-metrics-data-source",
+        "multicluster-metrics-extractor",
+        "multicluster-prefix-cache-scorer",
+        "multicluster-queue-scorer",
+        "no-hit-lru-scorer",
+        "p2p-source-producer",
+        "pd-profile-handler",
+        "precise-prefix-cache-producer",
+        "precise-prefix-cache-scorer",
+        "predicted-latency-producer",
+        "prefill-header-handler",
+        "prefix-cache-affinity-filter",
+        "priority-holdback-policy",
+        "priority-then-time-eviction-order-policy",
+        "program-aware-fairness",
+        "request-attribute-reporter",
+        "session-affinity-filter",
+        "session-affinity-scorer",
+        "session-id-producer",
+        "sglanghttp-parser",
+        "sheddable-eviction-filter",
+        "slo-headroom-tier-filter",
+        "soft-reflective-ceiling-policy",
+        "static-usage-limit-policy",
+        "token-producer",
+        "tokenizer",
+        "topology-affinity-filter",
+        "topology-affinity-scorer",
+        "topology-extractor",
+        "utilization-detector",
+        "utilization-filter",
+        "vertexai-parser",
+        "vllmgrpc-parser",
+    ]
 )
 
 # Parameters of the reference's plugins that come with later work, per plugin type.

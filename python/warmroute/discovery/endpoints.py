@@ -1,11 +1,11 @@
 """The set of endpoints, and the sink that gives its changes to the engine."""
 
 import dataclasses
-import ipaddress
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from warmroute.host.address import join_address
 from warmroute.logging import fields
 
 logger = logging.getLogger(__name__)
@@ -31,11 +31,22 @@ class EndpointRecord:
 class EndpointRegistry(Protocol):
     """The part of `_core.Engine` that discovery writes to."""
 
-    def upsert_endpoint(  # noqa: PLR0913, D102 - as in _core.pyi
-        self, namespace: str, name: str, address: str, port: int, labels: Mapping[str, str], metrics_host: str | None = None
-    ) -> None: ...
-    def remove_endpoint(self, namespace: str, name: str) -> bool: ...  # noqa: D102 - as in _core.pyi
-    def set_synced(self, *, synced: bool) -> None: ...  # noqa: D102 - as in _core.pyi
+    def upsert_endpoint(  # noqa: PLR0917 - the engine's own signature
+        self,
+        namespace: str,
+        name: str,
+        address: str,
+        port: int,
+        labels: Mapping[str, str],
+        metrics_host: str | None = None,
+    ) -> None:
+        """Add an endpoint or change it."""
+
+    def remove_endpoint(self, namespace: str, name: str) -> bool:
+        """Remove an endpoint; False when it was not there."""
+
+    def set_synced(self, *, synced: bool) -> None:
+        """Tell whether discovery has delivered its first full set."""
 
 
 class EndpointSink:
@@ -77,5 +88,4 @@ class EndpointSink:
     def _metrics_host(self, record: EndpointRecord) -> str | None:
         if record.metrics_host is not None or self._metrics_port is None:
             return record.metrics_host
-        host = f"[{record.address}]" if ipaddress.ip_address(record.address).version == 6 else record.address  # noqa: PLR2004
-        return f"{host}:{self._metrics_port}"
+        return join_address(record.address, self._metrics_port)

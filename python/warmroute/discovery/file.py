@@ -14,7 +14,7 @@ from typing import Any
 
 import watchfiles
 
-from warmroute.config.document import Document, read_document
+from warmroute.config.document import read_document
 from warmroute.config.errors import ConfigError, Problem
 from warmroute.discovery.endpoints import EndpointRecord, EndpointSink
 from warmroute.logging import fields
@@ -44,18 +44,14 @@ def load_endpoints(path: Path) -> tuple[list[EndpointRecord], list[Problem]]:
     problems: list[Problem] = []
     for index, entry in enumerate(data["endpoints"]):
         try:
-            record = _record(document, index, entry)
-            if record.key in records:
-                raise _EntryError("name", f'"{record.name}" is listed twice')
-            address = record.address, record.port
-            if address in addresses:
-                raise _EntryError("address", f'the same address and port as "{addresses[address]}"')
+            record = _record(entry)
+            _check_twice(record, records, addresses)
         except _EntryError as error:
             path_of = ("endpoints", index, error.field) if error.field else ("endpoints", index)
             problems.append(document.problem(path_of, error.message))
             continue
         records[record.key] = record
-        addresses[address] = record.name
+        addresses[record.address, record.port] = record.name
     return list(records.values()), problems
 
 
@@ -68,7 +64,7 @@ class _EntryError(Exception):
         super().__init__(field, message)
 
 
-def _record(document: Document, index: int, entry: Any) -> EndpointRecord:  # noqa: ANN401 - what the file holds
+def _record(entry: Any) -> EndpointRecord:
     if not isinstance(entry, dict):
         raise _EntryError("", "expected a mapping with name, address and port")
     unknown = [name for name in entry if name not in _ENTRY_FIELDS]
@@ -84,6 +80,14 @@ def _record(document: Document, index: int, entry: Any) -> EndpointRecord:  # no
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise _EntryError("labels", "must be a mapping from text to text")
     return EndpointRecord(namespace, name, _address(entry.get("address")), _port(entry.get("port")), labels)
+
+
+def _check_twice(record: EndpointRecord, records: dict[tuple[str, str], EndpointRecord], addresses: dict[tuple[str, int], str]) -> None:
+    if record.key in records:
+        raise _EntryError("name", f'"{record.name}" is listed twice')
+    other = addresses.get((record.address, record.port))
+    if other is not None:
+        raise _EntryError("address", f'the same address and port as "{other}"')
 
 
 def _address(value: object) -> str:
@@ -129,7 +133,7 @@ class FileDiscovery:
                         break
             except (OSError, RuntimeError) as error:
                 details = fields(file=str(self._path), error=str(error))
-                logger.error("cannot watch the endpoints file; looking again soon", extra=details)  # noqa: TRY400 - no trace needed
+                logger.error("cannot watch the endpoints file; looking again soon", extra=details)  # noqa: TRY400 - the trace tells nothing
                 await asyncio.sleep(_RETRY_SECONDS)
             # What changed while nothing was watching must not be missed.
             self.reload()
@@ -140,7 +144,7 @@ class FileDiscovery:
             loaded = load_endpoints(self._path)
         except ConfigError as error:
             details = fields(file=str(self._path), error=str(error))
-            logger.error("endpoints file cannot be used; keeping the endpoints that it held before", extra=details)  # noqa: TRY400
+            logger.error("endpoints file cannot be used; keeping the endpoints that it held before", extra=details)  # noqa: TRY400 - as above
             return
         if loaded != self._applied:
             self._apply(loaded)

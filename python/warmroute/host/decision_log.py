@@ -18,7 +18,8 @@ _LOOK_SECONDS = 0.25
 class DecisionSource(Protocol):
     """The part of `_core.Engine` that is read."""
 
-    def decisions(self, limit: int = 20) -> list[dict[str, Any]]: ...  # noqa: D102 - as in _core.pyi
+    def decisions(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The last decisions, newest first."""
 
 
 class DecisionLog:

@@ -22,8 +22,11 @@ _WINDOW_BYTES = 1024 * 1024
 class StreamExchange(Protocol):
     """`_core.Exchange` and `_core.EchoExchange`."""
 
-    def receive(self, message: bytes) -> tuple[list[bytes], bool]: ...  # noqa: D102 - as in _core.pyi
-    def close(self) -> None: ...  # noqa: D102 - as in _core.pyi
+    def receive(self, message: bytes) -> tuple[list[bytes], bool]:
+        """Replies to send in order, and whether to end the stream; ValueError for bytes that are no message."""
+
+    def close(self) -> None:
+        """Release what was reserved."""
 
 
 class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries no types
@@ -41,7 +44,7 @@ class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio c
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._method if handler_call_details.method == METHOD else None
 
-    async def _process(self, _requests: object, context: Any) -> None:  # noqa: ANN401 - grpcio carries no types
+    async def _process(self, _requests: object, context: Any) -> None:
         exchange = self._open_exchange()
         self.streams += 1
         end_of_stream = grpc.aio.EOF

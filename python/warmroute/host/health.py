@@ -23,10 +23,8 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking carries no types
     """Check and Watch of the library, and List."""
 
-    async def List(self, request: Any, context: Any) -> Any:  # noqa: ANN401, ARG002, N802 - the protocol's name; untyped library
-        statuses = {
-            service: health_pb2.HealthCheckResponse(status=status) for service, status in self._server_status.items()
-        }
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the protocol's name and arguments
+        statuses = {service: health_pb2.HealthCheckResponse(status=status) for service, status in self._server_status.items()}
         return health_pb2.HealthListResponse(statuses=statuses)
 
 

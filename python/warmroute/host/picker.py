@@ -20,7 +20,9 @@ from warmroute.discovery.static import static_endpoints
 from warmroute.host.address import UNIX, listen_address
 from warmroute.host.base import CertificatePair, ExtProcHost
 from warmroute.host.decision_log import DecisionLog
+from warmroute.host.grpcio_host import GrpcioHost
 from warmroute.host.health import HealthServer
+from warmroute.host.native import NativeHost
 from warmroute.logging import DEBUG, fields
 from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.families import Family
@@ -168,15 +170,13 @@ class Picker:
 
     def _serve_metrics(self) -> MetricsServer:
         flags = self._flags
-        page = MetricsPage(
-            self.engine, (lambda: self._pool_gauges, self._monitor.families), __version__, deprecated=flags.deprecated_metrics
-        )
+        page = MetricsPage(self.engine, (lambda: self._pool_gauges, self._monitor.families), __version__, deprecated=flags.deprecated_metrics)
         pages = routes(self.engine, page, self._plan.plugin_types, self._scraper_states, lambda: self.ready)
         return MetricsServer(listen_address(flags.bind_address, flags.metrics_port), pages)
 
     async def _serve_ext_proc(self) -> None:
         flags = self._flags
-        # Imported here: only the host that runs is paid for.
+        # Imported here: a picker behind plain text need not load the cryptography library.
         from warmroute.host.tls import initial_pair, watch_pair  # noqa: PLC0415
 
         pair = initial_pair(flags.cert_path) if flags.secure_serving else None
@@ -191,8 +191,6 @@ class Picker:
     def _make_host(self, address: str, pair: CertificatePair | None, flag: str) -> ExtProcHost:
         flags = self._flags
         if flags.host == "native":
-            from warmroute.host.native import NativeHost  # noqa: PLC0415
-
             # TLS 1.0 and 1.1 are spoken by neither host: their names ask for less than there is.
             minimum = flags.tls_min_version if flags.tls_min_version == "VersionTLS13" else ""
             return NativeHost(
@@ -204,8 +202,6 @@ class Picker:
                 tls_min_version=minimum,
                 flag=flag,
             )
-        from warmroute.host.grpcio_host import GrpcioHost  # noqa: PLC0415
-
         return GrpcioHost(
             lambda: Exchange(self.engine),
             address,

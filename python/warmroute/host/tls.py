@@ -117,7 +117,7 @@ async def watch_pair(directory: Path, current: CertificatePair, apply: Callable[
                 current = _reload(directory, current, apply)
         except (OSError, RuntimeError) as error:
             details = fields(directory=str(directory), error=str(error))
-            logger.error("cannot watch the certificate; looking again soon", extra=details)  # noqa: TRY400 - no trace needed
+            logger.error("cannot watch the certificate; looking again soon", extra=details)  # noqa: TRY400 - the trace tells nothing
             await asyncio.sleep(_RETRY_SECONDS)
         current = _reload(directory, current, apply)
 
@@ -130,7 +130,7 @@ def _reload(directory: Path, current: CertificatePair, apply: Callable[[Certific
         apply(pair)
     except (CertificateError, ValueError) as error:
         details = fields(directory=str(directory), error=str(error))
-        logger.error("new certificate refused; serving the old one", extra=details)  # noqa: TRY400 - no trace needed
+        logger.error("new certificate refused; serving the old one", extra=details)  # noqa: TRY400 - as above
         return current
     logger.info("certificate replaced", extra=fields(directory=str(directory)))
     return pair

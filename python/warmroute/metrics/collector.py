@@ -17,7 +17,8 @@ from warmroute.metrics.families import PREFIX, BoundText, Family, Sample, from_e
 class StatsSource(Protocol):
     """The part of `_core.Engine` that the page reads."""
 
-    def stats(self) -> list[dict[str, Any]]: ...  # noqa: D102 - as in _core.pyi
+    def stats(self) -> list[dict[str, Any]]:
+        """Every family of the engine."""
 
 
 FamilySource = Callable[[], Iterable[Family]]

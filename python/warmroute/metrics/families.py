@@ -45,9 +45,7 @@ def from_engine(stats: dict[str, Any]) -> Family:
             samples.append(Sample(labels, float(sample[2]), tuple(sample[1])))
         else:
             samples.append(Sample(labels, float(sample[1])))
-    return Family(
-        PREFIX + stats["name"], stats["kind"], text, tuple(stats["label_names"]), samples, tuple(stats.get("buckets") or ())
-    )
+    return Family(PREFIX + stats["name"], stats["kind"], text, tuple(stats["label_names"]), samples, tuple(stats.get("buckets") or ()))
 
 
 def to_prometheus(family: Family, bound_text: BoundText) -> Metric:

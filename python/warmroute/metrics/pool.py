@@ -19,9 +19,7 @@ def pool_families(endpoints: Sequence[dict[str, Any]], pool: str, staleness_seco
     Ready is an endpoint whose metrics are younger than `staleness_seconds`; averages and deviations (of the population) are over the ready ones
     that tell the value, and absent when none does: 0 would read as an idle pool.
     """
-    ready = [
-        endpoint for endpoint in endpoints if endpoint["metrics_age"] is not None and endpoint["metrics_age"] < staleness_seconds
-    ]
+    ready = [endpoint for endpoint in endpoints if endpoint["metrics_age"] is not None and endpoint["metrics_age"] < staleness_seconds]
     families = []
     for name, column, text in _AVERAGED:
         values = [float(endpoint[column]) for endpoint in ready if endpoint[column] is not None]
@@ -41,9 +39,7 @@ def pool_families(endpoints: Sequence[dict[str, Any]], pool: str, staleness_seco
             [Sample((pool,), len(ready))],
         )
     )
-    per_endpoint = [
-        Sample((pool, endpoint["name"]), float(endpoint["waiting"])) for endpoint in endpoints if endpoint["waiting"] is not None
-    ]
+    per_endpoint = [Sample((pool, endpoint["name"]), float(endpoint["waiting"])) for endpoint in endpoints if endpoint["waiting"] is not None]
     families.append(
         Family(
             f"{PREFIX}per_endpoint_queue_size",

@@ -7,6 +7,7 @@ import http.server
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 _CLIENT_SECONDS = 15.0
 _CLIENTS = 32
 _STOP_SECONDS = 5.0
+# Digits; anything longer is no sensible count.
+_LONGEST_NUMBER = 9
 
 JSON = "application/json"
 
@@ -36,7 +39,7 @@ class Page:
         self.status = status
 
     @classmethod
-    def json(cls, value: Any, status: int = HTTPStatus.OK) -> "Page":  # noqa: ANN401 - whatever JSON can carry
+    def json(cls, value: Any, status: int = HTTPStatus.OK) -> "Page":
         """`value` as JSON."""
         return cls(json.dumps(value, default=str).encode(), JSON, status)
 
@@ -52,7 +55,7 @@ class Request:
     def number(self, name: str, default: int, highest: int) -> int:
         """A whole number from the query, kept within 0 to `highest`; `default` where there is none."""
         text = self.query.get(name, [""])[0]
-        return min(int(text), highest) if text.isascii() and text.isdigit() and len(text) <= 9 else default  # noqa: PLR2004
+        return min(int(text), highest) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else default
 
 
 Route = Callable[[Request], Page]
@@ -69,21 +72,21 @@ class _Server(http.server.ThreadingHTTPServer):
         self.routes = routes
         self.places = threading.BoundedSemaphore(_CLIENTS)
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's types
+    def process_request(self, request: Any, client_address: Any) -> None:
         if not self.places.acquire(blocking=False):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's types
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
             self.places.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's types
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         """A client that hangs up is no error of ours; anything else is told with its trace at debug verbosity."""
-        logger.debug("metrics client failed", exc_info=True, extra=fields(client=str(client_address)))
+        logger.debug("metrics client failed", exc_info=sys.exc_info(), extra=fields(client=str(client_address)))
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -104,14 +107,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             page = Page.json({"error": f"{type(error).__name__}: {error}"}, HTTPStatus.INTERNAL_SERVER_ERROR)
         self._send(page)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - the base class's names
 
     def _refuse(self) -> None:
         # The body, if any, is not read: the connection cannot be used again.
         self.close_connection = True
         self._send(Page.json({"error": "only GET"}, HTTPStatus.METHOD_NOT_ALLOWED), {"Allow": "GET, HEAD"})
 
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def _send(self, page: Page, headers: dict[str, str] | None = None) -> None:
         self.send_response(page.status)
@@ -128,7 +131,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def version_string(self) -> str:
         return "warmroute"
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - the base class's signature
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         log_at(logger, DEBUG, "metrics page", client=self.client_address[0], request=format % args)
 
 
@@ -141,9 +144,7 @@ class MetricsServer:
         everywhere = host == "::"
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            listener = socket.create_server(
-                (host, port), family=family, backlog=_CLIENTS, dualstack_ipv6=everywhere and socket.has_dualstack_ipv6()
-            )
+            listener = socket.create_server((host, port), family=family, backlog=_CLIENTS, dualstack_ipv6=everywhere and socket.has_dualstack_ipv6())
         except OSError as error:
             raise ListenError(address, flag, error.strerror or str(error)) from error
         self.address = join_address(host, listener.getsockname()[1])
