@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use smallvec::SmallVec;
 
+use super::engines;
+
 /// An engine as a configuration writes it; an empty text means that the engine has no such series.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -248,7 +250,7 @@ impl EngineSpec {
     /// The engines known without configuration: vllm, sglang, trtllm-serve, triton-tensorrt-llm, triton.
     pub fn built_in() -> &'static [Self] {
         static BUILT_IN: LazyLock<Vec<EngineSpec>> = LazyLock::new(|| {
-            built_in_definitions()
+            engines::definitions()
                 .iter()
                 .filter_map(|definition| EngineSpec::new(definition).ok())
                 .collect()
@@ -343,63 +345,6 @@ fn probes(wanted: &[Wanted]) -> (usize, Vec<Probe>) {
         }
     }
     (offset, probes)
-}
-
-fn built_in_definitions() -> [EngineDefinition; 5] {
-    let text = str::to_owned;
-    [
-        EngineDefinition {
-            name: text("vllm"),
-            queued_requests_spec: text("vllm:num_requests_waiting"),
-            running_requests_spec: text("vllm:num_requests_running"),
-            kv_usage_spec: text("vllm:kv_cache_usage_perc"),
-            lora_spec: text("vllm:lora_requests_info"),
-            cache_info_spec: text("vllm:cache_config_info"),
-            cache_block_size_label_name: text("block_size"),
-            cache_num_blocks_label_name: text("num_gpu_blocks"),
-            first_tokens_spec: text("vllm:time_to_first_token_seconds_count"),
-            ..EngineDefinition::default()
-        },
-        EngineDefinition {
-            name: text("sglang"),
-            queued_requests_spec: text("sglang:num_queue_reqs"),
-            running_requests_spec: text("sglang:num_running_reqs"),
-            kv_usage_spec: text("sglang:token_usage"),
-            cache_info_spec: text("sglang:cache_config_info"),
-            cache_block_size_label_name: text("page_size"),
-            cache_num_blocks_label_name: text("num_pages"),
-            first_tokens_spec: text("sglang:time_to_first_token_seconds_count"),
-            ..EngineDefinition::default()
-        },
-        EngineDefinition {
-            name: text("trtllm-serve"),
-            queued_requests_spec: text("trtllm_num_requests_waiting"),
-            running_requests_spec: text("trtllm_num_requests_running"),
-            kv_usage_spec: text("trtllm_kv_cache_utilization"),
-            cache_block_size_spec: text("trtllm_kv_cache_tokens_per_block"),
-            cache_num_blocks_spec: text("trtllm_kv_cache_max_blocks"),
-            ..EngineDefinition::default()
-        },
-        EngineDefinition {
-            name: text("triton-tensorrt-llm"),
-            queued_requests_spec: text("nv_trt_llm_request_metrics{request_type=waiting}"),
-            running_requests_spec: text("nv_trt_llm_request_metrics{request_type=scheduled}"),
-            kv_usage_spec: text("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}"),
-            cache_block_size_spec: text(
-                "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=tokens_per}",
-            ),
-            cache_num_blocks_spec: text(
-                "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=max}",
-            ),
-            ..EngineDefinition::default()
-        },
-        EngineDefinition {
-            name: text("triton"),
-            queued_requests_spec: text("nv_inference_pending_request_count"),
-            running_requests_spec: text("nv_inference_exec_count"),
-            ..EngineDefinition::default()
-        },
-    ]
 }
 
 #[cfg(test)]

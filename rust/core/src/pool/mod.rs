@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod engine_spec;
+mod engines;
 mod page;
 mod prefill;
 mod reservation;
