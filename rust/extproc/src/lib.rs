@@ -1,1 +1,6 @@
-//! x
+//! Envoy's `ext_proc` protocol around the engine: the wire codec, the sessions that answer frames, and the native gRPC host.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod host;
+pub mod session;
