@@ -66,6 +66,36 @@ pub fn edit_model(
     Ok(())
 }
 
+/// Adds `"model"` as the first member of the object that a body is, where it has no model to replace.
+///
+/// # Errors
+/// When the body does not begin an object; it is unchanged then.
+pub fn insert_model(chunks: &mut Vec<Bytes>, new_model: &str) -> Result<(), SpanOutsideBody> {
+    let length = chunks.iter().map(Bytes::len).sum();
+    let absent = SpanOutsideBody {
+        span: 0..0,
+        length,
+    };
+    let opening = chunks.iter().enumerate().find_map(|(index, chunk)| {
+        let at = chunk.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        Some((index, at))
+    });
+    let Some((index, at)) = opening.filter(|(index, at)| chunks[*index][*at] == b'{') else {
+        return Err(absent);
+    };
+    let rest = chunks[index].slice(at + 1..);
+    let first_of_rest = std::iter::once(&rest)
+        .chain(&chunks[index + 1..])
+        .flat_map(|chunk| chunk.iter())
+        .find(|byte| !byte.is_ascii_whitespace());
+    let comma = if first_of_rest == Some(&b'}') { "" } else { "," };
+    let member = format!("\"model\":{}{comma}", json_string(new_model));
+    let before = chunks[index].slice(..=at);
+    chunks.splice(index..=index, [before, Bytes::from(member), rest]);
+    Ok(())
+}
+
+
 /// Gives a response chunk the model's name that the client knows: `"model":"target"` becomes `"model":"incoming"`, and only
 /// where that form is absent the one with a space after the colon is tried (`endpoint-picker.md` §4.7). The same bytes,
 /// not copied, when there is nothing to replace.
