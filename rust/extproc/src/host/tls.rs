@@ -38,7 +38,10 @@ pub struct TlsOptions {
 impl fmt::Debug for TlsOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The key stays out of logs.
-        formatter.debug_struct("TlsOptions").field("minimum_version", &self.minimum_version).finish_non_exhaustive()
+        formatter
+            .debug_struct("TlsOptions")
+            .field("minimum_version", &self.minimum_version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,7 +53,10 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn new(options: &TlsOptions) -> Result<Self, ServerError> {
-        let resolver = Arc::new(Resolver(ArcSwap::from_pointee(certified_key(&options.certificate_pem, &options.key_pem)?)));
+        let resolver = Arc::new(Resolver(ArcSwap::from_pointee(certified_key(
+            &options.certificate_pem,
+            &options.key_pem,
+        )?)));
         let versions: &[_] = match options.minimum_version {
             TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
             TlsVersion::Tls13 => &[&version::TLS13],
@@ -61,12 +67,21 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&resolver) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), resolver })
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            resolver,
+        })
     }
 
     /// Handshakes from now on show this certificate; open connections go on.
-    pub(super) fn replace(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), ServerError> {
-        self.resolver.0.store(Arc::new(certified_key(certificate_pem, key_pem)?));
+    pub(super) fn replace(
+        &self,
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+    ) -> Result<(), ServerError> {
+        self.resolver
+            .0
+            .store(Arc::new(certified_key(certificate_pem, key_pem)?));
         Ok(())
     }
 }
@@ -86,8 +101,11 @@ fn certified_key(certificate_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey,
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| ServerError::CertificatePem(error.to_string()))?;
     if chain.is_empty() {
-        return Err(ServerError::CertificatePem("no CERTIFICATE section found".to_owned()));
+        return Err(ServerError::CertificatePem(
+            "no CERTIFICATE section found".to_owned(),
+        ));
     }
-    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| ServerError::KeyPem(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|error| ServerError::KeyPem(error.to_string()))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(ServerError::Tls)
 }
