@@ -1,6 +1,7 @@
 //! TLS of the host: one certificate that can be replaced while the server runs.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -22,6 +23,19 @@ pub enum TlsVersion {
     Tls12,
     /// TLS 1.3 only.
     Tls13,
+}
+
+impl FromStr for TlsVersion {
+    type Err = ServerError;
+
+    /// Reads the reference's names, `VersionTLS12` and `VersionTLS13`. The older ones that it also knows are refused: rustls has no TLS below 1.2.
+    fn from_str(name: &str) -> Result<Self, ServerError> {
+        match name {
+            "VersionTLS12" => Ok(Self::Tls12),
+            "VersionTLS13" => Ok(Self::Tls13),
+            _ => Err(ServerError::TlsVersion(name.to_owned())),
+        }
+    }
 }
 
 /// What the server shows in a handshake, both in PEM.
