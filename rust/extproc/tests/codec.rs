@@ -12,25 +12,35 @@ use proptest::prelude::*;
 use prost::Message as _;
 use smallvec::SmallVec;
 use support::{
-    BodyMutation as WireBodyMutation, CommonResponse, HeaderMap, HeaderValue, HeaderValueOption, HttpBody as WireBody, HttpHeaders as WireHeaders,
-    HttpStatus, HttpTrailers, ImmediateResponse, Kind, Metadata, Mutation, PhaseResponse, ProcessingMode, ProcessingRequest, ProcessingResponse,
-    ProtocolConfiguration, Request, Response, StreamedBodyResponse, Struct, TrailersResponse, Value, list, request, text,
+    BodyMutation as WireBodyMutation, CommonResponse, HeaderMap, HeaderValue, HeaderValueOption,
+    HttpBody as WireBody, HttpHeaders as WireHeaders, HttpStatus, HttpTrailers, ImmediateResponse,
+    Kind, Metadata, Mutation, PhaseResponse, ProcessingMode, ProcessingRequest, ProcessingResponse,
+    ProtocolConfiguration, Request, Response, StreamedBodyResponse, Struct, TrailersResponse,
+    Value, list, request, text,
 };
 use warmroute_core::exchange::{
-    BodyMode, BodyMutation, CommonReply, Header, HeaderMutation, HttpBody, HttpHeaders, ImmediateReply, LbMetadata, Message, Phase, ProtocolConfig,
-    Reply, ReplyPhase,
+    BodyMode, BodyMutation, CommonReply, Header, HeaderMutation, HttpBody, HttpHeaders,
+    ImmediateReply, LbMetadata, Message, Phase, ProtocolConfig, Reply, ReplyPhase,
 };
-use warmroute_extproc::codec::{DecodeError, Outline, OutlinePhase, decode, decode_outline, encode, encoded_len};
+use warmroute_extproc::codec::{
+    DecodeError, Outline, OutlinePhase, decode, decode_outline, encode, encoded_len,
+};
 
 const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
 const SUBSET_KEY: &str = "x-gateway-destination-endpoint-subset";
 
 fn decoded(message: &ProcessingRequest) -> Result<Message, DecodeError> {
-    decode(Bytes::from(message.encode_to_vec()))
+    decode(&Bytes::from(message.encode_to_vec()))
 }
 
 fn body_mode(number: i32) -> BodyMode {
-    [BodyMode::None, BodyMode::Streamed, BodyMode::Buffered, BodyMode::BufferedPartial, BodyMode::FullDuplexStreamed][usize::try_from(number).unwrap()]
+    [
+        BodyMode::None,
+        BodyMode::Streamed,
+        BodyMode::Buffered,
+        BodyMode::BufferedPartial,
+        BodyMode::FullDuplexStreamed,
+    ][usize::try_from(number).unwrap()]
 }
 
 fn field<'a>(map: &'a BTreeMap<String, Struct>, namespace: &str, key: &str) -> Option<&'a Value> {
@@ -45,7 +55,10 @@ fn field_text(map: &BTreeMap<String, Struct>, namespace: &str, key: &str) -> Opt
 }
 
 fn entries(text: &str) -> impl Iterator<Item = Box<str>> {
-    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Box::from)
+    text.split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(Box::from)
 }
 
 /// What the contract says a wire message means, written a second time over the generated types.
@@ -57,12 +70,19 @@ fn expected(wire: &ProcessingRequest) -> Option<Message> {
             .flat_map(|map| &map.headers)
             .map(|header| Header {
                 key: Bytes::from(header.key.clone()),
-                value: Bytes::from(if header.raw_value.is_empty() { header.value.clone().into_bytes() } else { header.raw_value.clone() }),
+                value: Bytes::from(if header.raw_value.is_empty() {
+                    header.value.clone().into_bytes()
+                } else {
+                    header.raw_value.clone()
+                }),
             })
             .collect(),
         end_of_stream: wire.end_of_stream,
     };
-    let body = |wire: &WireBody| HttpBody { body: Bytes::from(wire.body.clone()), end_of_stream: wire.end_of_stream };
+    let body = |wire: &WireBody| HttpBody {
+        body: Bytes::from(wire.body.clone()),
+        end_of_stream: wire.end_of_stream,
+    };
     let mut message = Message::new(match wire.request.as_ref()? {
         Request::RequestHeaders(wire) => Phase::RequestHeaders(headers(wire)),
         Request::ResponseHeaders(wire) => Phase::ResponseHeaders(headers(wire)),
@@ -74,41 +94,58 @@ fn expected(wire: &ProcessingRequest) -> Option<Message> {
     message.protocol_config = wire.protocol_config.map(|config| ProtocolConfig {
         request_body_mode: body_mode(config.request_body_mode),
         response_body_mode: body_mode(config.response_body_mode),
-        send_body_without_waiting_for_header_response: config.send_body_without_waiting_for_header_response,
+        send_body_without_waiting_for_header_response: config
+            .send_body_without_waiting_for_header_response,
     });
     if let Some(metadata) = &wire.metadata_context {
         let map = &metadata.filter_metadata;
-        message.served_endpoint = field_text(map, "envoy.lb", "x-gateway-destination-endpoint-served");
-        message.subset_hint = field(map, SUBSET_NAMESPACE, SUBSET_KEY).map(|value| match &value.kind {
-            Some(Kind::Text(text)) => entries(text).collect(),
-            Some(Kind::List(list)) => list
-                .values
-                .iter()
-                .filter_map(|value| match &value.kind {
-                    Some(Kind::Text(text)) => Some(text),
-                    _ => None,
-                })
-                .flat_map(|text| entries(text))
-                .collect(),
-            _ => Vec::new(),
-        });
+        message.served_endpoint =
+            field_text(map, "envoy.lb", "x-gateway-destination-endpoint-served");
+        message.subset_hint =
+            field(map, SUBSET_NAMESPACE, SUBSET_KEY).map(|value| match &value.kind {
+                Some(Kind::Text(text)) => entries(text).collect(),
+                Some(Kind::List(list)) => list
+                    .values
+                    .iter()
+                    .filter_map(|value| match &value.kind {
+                        Some(Kind::Text(text)) => Some(text),
+                        _ => None,
+                    })
+                    .flat_map(|text| entries(text))
+                    .collect(),
+                _ => Vec::new(),
+            });
     }
-    message.upstream_address = field_text(&wire.attributes, "envoy.filters.http.ext_proc", "upstream.address");
+    message.upstream_address = field_text(
+        &wire.attributes,
+        "envoy.filters.http.ext_proc",
+        "upstream.address",
+    );
     Some(message)
 }
 
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value { kind: None }),
-        Just(Value { kind: Some(Kind::Null(0)) }),
-        any::<f64>().prop_map(|number| Value { kind: Some(Kind::Number(number)) }),
-        "[a-z0-9., :\\[\\]]{0,40}".prop_map(|text| Value { kind: Some(Kind::Text(text)) }),
-        any::<bool>().prop_map(|flag| Value { kind: Some(Kind::Bool(flag)) }),
+        Just(Value {
+            kind: Some(Kind::Null(0))
+        }),
+        any::<f64>().prop_map(|number| Value {
+            kind: Some(Kind::Number(number))
+        }),
+        "[a-z0-9., :\\[\\]]{0,40}".prop_map(|text| Value {
+            kind: Some(Kind::Text(text))
+        }),
+        any::<bool>().prop_map(|flag| Value {
+            kind: Some(Kind::Bool(flag))
+        }),
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(list),
-            btree_map(".{0,6}", inner, 0..4).prop_map(|fields| Value { kind: Some(Kind::Struct(Struct { fields })) }),
+            btree_map(".{0,6}", inner, 0..4).prop_map(|fields| Value {
+                kind: Some(Kind::Struct(Struct { fields }))
+            }),
         ]
     })
 }
@@ -126,20 +163,37 @@ fn structs() -> impl Strategy<Value = BTreeMap<String, Struct>> {
         Just("upstream.address".to_owned()),
         ".{0,8}".prop_map(String::from),
     ];
-    btree_map(namespace, btree_map(key, value(), 0..4).prop_map(|fields| Struct { fields }), 0..4)
+    btree_map(
+        namespace,
+        btree_map(key, value(), 0..4).prop_map(|fields| Struct { fields }),
+        0..4,
+    )
 }
 
 fn header_map() -> impl Strategy<Value = Option<HeaderMap>> {
-    let header = (".{0,12}", ".{0,12}", vec(any::<u8>(), 0..200)).prop_map(|(key, value, raw_value)| HeaderValue { key, value, raw_value });
+    let header =
+        (".{0,12}", ".{0,12}", vec(any::<u8>(), 0..200)).prop_map(|(key, value, raw_value)| {
+            HeaderValue {
+                key,
+                value,
+                raw_value,
+            }
+        });
     option::of(vec(header, 0..6).prop_map(|headers| HeaderMap { headers }))
 }
 
 fn headers() -> impl Strategy<Value = WireHeaders> {
-    (header_map(), any::<bool>()).prop_map(|(headers, end_of_stream)| WireHeaders { headers, end_of_stream })
+    (header_map(), any::<bool>()).prop_map(|(headers, end_of_stream)| WireHeaders {
+        headers,
+        end_of_stream,
+    })
 }
 
 fn body() -> impl Strategy<Value = WireBody> {
-    (vec(any::<u8>(), 0..400), any::<bool>()).prop_map(|(body, end_of_stream)| WireBody { body, end_of_stream })
+    (vec(any::<u8>(), 0..400), any::<bool>()).prop_map(|(body, end_of_stream)| WireBody {
+        body,
+        end_of_stream,
+    })
 }
 
 fn processing_request() -> impl Strategy<Value = ProcessingRequest> {
@@ -151,24 +205,36 @@ fn processing_request() -> impl Strategy<Value = ProcessingRequest> {
         header_map().prop_map(|trailers| Request::RequestTrailers(HttpTrailers { trailers })),
         header_map().prop_map(|trailers| Request::ResponseTrailers(HttpTrailers { trailers })),
     ];
-    let config = (0..5_i32, 0..5_i32, any::<bool>()).prop_map(|(request_body_mode, response_body_mode, without_waiting)| ProtocolConfiguration {
-        request_body_mode,
-        response_body_mode,
-        send_body_without_waiting_for_header_response: without_waiting,
-    });
-    (phase, option::of(structs()), structs(), any::<bool>(), option::of(config)).prop_map(
-        |(phase, metadata, attributes, observability_mode, protocol_config)| ProcessingRequest {
-            request: Some(phase),
-            metadata_context: metadata.map(|filter_metadata| Metadata { filter_metadata }),
-            attributes,
-            observability_mode,
-            protocol_config,
+    let config = (0..5_i32, 0..5_i32, any::<bool>()).prop_map(
+        |(request_body_mode, response_body_mode, without_waiting)| ProtocolConfiguration {
+            request_body_mode,
+            response_body_mode,
+            send_body_without_waiting_for_header_response: without_waiting,
         },
+    );
+    (
+        phase,
+        option::of(structs()),
+        structs(),
+        any::<bool>(),
+        option::of(config),
     )
+        .prop_map(
+            |(phase, metadata, attributes, observability_mode, protocol_config)| {
+                ProcessingRequest {
+                    request: Some(phase),
+                    metadata_context: metadata.map(|filter_metadata| Metadata { filter_metadata }),
+                    attributes,
+                    observability_mode,
+                    protocol_config,
+                }
+            },
+        )
 }
 
 fn header_pair() -> impl Strategy<Value = (Bytes, Bytes)> {
-    ("[a-z:-]{1,40}", vec(any::<u8>(), 0..300)).prop_map(|(key, value)| (Bytes::from(key), Bytes::from(value)))
+    ("[a-z:-]{1,40}", vec(any::<u8>(), 0..300))
+        .prop_map(|(key, value)| (Bytes::from(key), Bytes::from(value)))
 }
 
 fn parts() -> impl Strategy<Value = SmallVec<[Bytes; 4]>> {
@@ -180,19 +246,44 @@ fn common_reply() -> impl Strategy<Value = CommonReply> {
         Just(BodyMutation::None),
         parts().prop_map(BodyMutation::Replace),
         Just(BodyMutation::Clear),
-        (parts(), any::<bool>()).prop_map(|(parts, end_of_stream)| BodyMutation::Streamed { parts, end_of_stream }),
+        (parts(), any::<bool>()).prop_map(|(parts, end_of_stream)| BodyMutation::Streamed {
+            parts,
+            end_of_stream
+        }),
     ];
-    let remove = proptest::sample::subsequence(vec!["x-a", "content-length", "x-gateway-destination-endpoint-subset"], 0..=3);
-    (vec(header_pair(), 0..5), remove, body, any::<bool>()).prop_map(|(set, remove, body, clear_route_cache)| CommonReply {
-        headers: HeaderMutation { set, remove: SmallVec::from_vec(remove) },
-        body,
-        clear_route_cache,
-    })
+    let remove = proptest::sample::subsequence(
+        vec![
+            "x-a",
+            "content-length",
+            "x-gateway-destination-endpoint-subset",
+        ],
+        0..=3,
+    );
+    (vec(header_pair(), 0..5), remove, body, any::<bool>()).prop_map(
+        |(set, remove, body, clear_route_cache)| CommonReply {
+            headers: HeaderMutation {
+                set,
+                remove: SmallVec::from_vec(remove),
+            },
+            body,
+            clear_route_cache,
+        },
+    )
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let immediate = (100..600_u16, vec(header_pair(), 0..3), vec(any::<u8>(), 0..300))
-        .prop_map(|(status, headers, body)| ReplyPhase::Immediate(ImmediateReply { status, headers, body: Bytes::from(body) }));
+    let immediate = (
+        100..600_u16,
+        vec(header_pair(), 0..3),
+        vec(any::<u8>(), 0..300),
+    )
+        .prop_map(|(status, headers, body)| {
+            ReplyPhase::Immediate(ImmediateReply {
+                status,
+                headers,
+                body: Bytes::from(body),
+            })
+        });
     let phase = prop_oneof![
         common_reply().prop_map(ReplyPhase::RequestHeaders),
         common_reply().prop_map(ReplyPhase::ResponseHeaders),
@@ -202,25 +293,55 @@ fn reply() -> impl Strategy<Value = Reply> {
         Just(ReplyPhase::ResponseTrailers),
         immediate,
     ];
-    let scores = vec(("[0-9.:]{0,20}".prop_map(String::into_boxed_str), -1e9..1e9_f64), 0..20);
-    let metadata = (option::of(".{0,200}"), option::of(scores)).prop_map(|(destination, scores)| LbMetadata {
-        strings: destination.map(|text| ("x-gateway-destination-endpoint", Bytes::from(text))).into_iter().collect(),
-        numbers: scores.map(|scores| ("x-gateway-destination-endpoint-scores", scores)).into_iter().collect(),
-    });
-    let modes = (0..5_i32, 0..5_i32).prop_map(|(request, response)| (body_mode(request), body_mode(response)));
-    (phase, option::of(metadata), option::of(modes)).prop_map(|(phase, metadata, mode_override)| Reply { phase, metadata, mode_override })
+    let scores = vec(
+        (
+            "[0-9.:]{0,20}".prop_map(String::into_boxed_str),
+            -1e9..1e9_f64,
+        ),
+        0..20,
+    );
+    let metadata =
+        (option::of(".{0,200}"), option::of(scores)).prop_map(|(destination, scores)| LbMetadata {
+            strings: destination
+                .map(|text| ("x-gateway-destination-endpoint", Bytes::from(text)))
+                .into_iter()
+                .collect(),
+            numbers: scores
+                .map(|scores| ("x-gateway-destination-endpoint-scores", scores))
+                .into_iter()
+                .collect(),
+        });
+    let modes = (0..5_i32, 0..5_i32)
+        .prop_map(|(request, response)| (body_mode(request), body_mode(response)));
+    (phase, option::of(metadata), option::of(modes)).prop_map(|(phase, metadata, mode_override)| {
+        Reply {
+            phase,
+            metadata,
+            mode_override,
+        }
+    })
 }
 
 fn wire_mutation(set: &[(Bytes, Bytes)], remove: &[&str]) -> Option<support::HeaderMutation> {
     let set_headers = set
         .iter()
         .map(|(key, value)| HeaderValueOption {
-            header: Some(HeaderValue { key: String::from_utf8(key.to_vec()).unwrap(), value: String::new(), raw_value: value.to_vec() }),
+            header: Some(HeaderValue {
+                key: String::from_utf8(key.to_vec()).unwrap(),
+                value: String::new(),
+                raw_value: value.to_vec(),
+            }),
             append_action: 2,
         })
         .collect::<Vec<_>>();
-    let remove_headers = remove.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    (!set_headers.is_empty() || !remove_headers.is_empty()).then_some(support::HeaderMutation { set_headers, remove_headers })
+    let remove_headers = remove
+        .iter()
+        .map(|&name| name.to_owned())
+        .collect::<Vec<_>>();
+    (!set_headers.is_empty() || !remove_headers.is_empty()).then_some(support::HeaderMutation {
+        set_headers,
+        remove_headers,
+    })
 }
 
 fn wire_reply(reply: &Reply) -> ProcessingResponse {
@@ -229,17 +350,25 @@ fn wire_reply(reply: &Reply) -> ProcessingResponse {
             BodyMutation::None => None,
             BodyMutation::Replace(parts) => Some(Mutation::Body(parts.concat())),
             BodyMutation::Clear => Some(Mutation::ClearBody(true)),
-            BodyMutation::Streamed { parts, end_of_stream } => {
-                Some(Mutation::Streamed(StreamedBodyResponse { body: parts.concat(), end_of_stream: *end_of_stream }))
-            }
+            BodyMutation::Streamed {
+                parts,
+                end_of_stream,
+            } => Some(Mutation::Streamed(StreamedBodyResponse {
+                body: parts.concat(),
+                end_of_stream: *end_of_stream,
+            })),
         };
         let response = CommonResponse {
             status: 0,
             header_mutation: wire_mutation(&common.headers.set, &common.headers.remove),
-            body_mutation: mutation.map(|mutation| WireBodyMutation { mutation: Some(mutation) }),
+            body_mutation: mutation.map(|mutation| WireBodyMutation {
+                mutation: Some(mutation),
+            }),
             clear_route_cache: common.clear_route_cache,
         };
-        PhaseResponse { response: (response != CommonResponse::default()).then_some(response) }
+        PhaseResponse {
+            response: (response != CommonResponse::default()).then_some(response),
+        }
     };
     let response = match &reply.phase {
         ReplyPhase::RequestHeaders(reply) => Response::RequestHeaders(common(reply)),
@@ -249,7 +378,9 @@ fn wire_reply(reply: &Reply) -> ProcessingResponse {
         ReplyPhase::RequestTrailers => Response::RequestTrailers(TrailersResponse::default()),
         ReplyPhase::ResponseTrailers => Response::ResponseTrailers(TrailersResponse::default()),
         ReplyPhase::Immediate(immediate) => Response::Immediate(ImmediateResponse {
-            status: Some(HttpStatus { code: i32::from(immediate.status) }),
+            status: Some(HttpStatus {
+                code: i32::from(immediate.status),
+            }),
             headers: wire_mutation(&immediate.headers, &[]),
             body: immediate.body.to_vec(),
             details: String::new(),
@@ -261,18 +392,43 @@ fn wire_reply(reply: &Reply) -> ProcessingResponse {
             fields.insert((*key).to_owned(), text(std::str::from_utf8(value).unwrap()));
         }
         for (key, numbers) in &metadata.numbers {
-            let numbers = numbers.iter().map(|(name, number)| (name.to_string(), Value { kind: Some(Kind::Number(*number)) })).collect();
-            fields.insert((*key).to_owned(), Value { kind: Some(Kind::Struct(Struct { fields: numbers })) });
+            let numbers = numbers
+                .iter()
+                .map(|(name, number)| {
+                    (
+                        name.to_string(),
+                        Value {
+                            kind: Some(Kind::Number(*number)),
+                        },
+                    )
+                })
+                .collect();
+            fields.insert(
+                (*key).to_owned(),
+                Value {
+                    kind: Some(Kind::Struct(Struct { fields: numbers })),
+                },
+            );
         }
-        let namespace = Value { kind: Some(Kind::Struct(Struct { fields })) };
-        Struct { fields: BTreeMap::from([("envoy.lb".to_owned(), namespace)]) }
+        let namespace = Value {
+            kind: Some(Kind::Struct(Struct { fields })),
+        };
+        Struct {
+            fields: BTreeMap::from([("envoy.lb".to_owned(), namespace)]),
+        }
     });
-    let mode_override = reply.mode_override.map(|(request, response)| ProcessingMode {
-        request_body_mode: request as i32,
-        response_body_mode: response as i32,
-        ..ProcessingMode::default()
-    });
-    ProcessingResponse { response: Some(response), dynamic_metadata, mode_override }
+    let mode_override = reply
+        .mode_override
+        .map(|(request, response)| ProcessingMode {
+            request_body_mode: request as i32,
+            response_body_mode: response as i32,
+            ..ProcessingMode::default()
+        });
+    ProcessingResponse {
+        response: Some(response),
+        dynamic_metadata,
+        mode_override,
+    }
 }
 
 fn encoded(reply: &Reply) -> Bytes {
@@ -308,7 +464,7 @@ proptest! {
         let mut frame = first.encode_to_vec();
         frame.extend(second.encode_to_vec());
         let merged = ProcessingRequest::decode(&frame[..]).unwrap();
-        prop_assert_eq!(decode(Bytes::from(frame)).ok(), expected(&merged));
+        prop_assert_eq!(decode(&Bytes::from(frame)).ok(), expected(&merged));
     }
 
     #[test]
@@ -320,7 +476,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(frame: Vec<u8>) {
         let frame = Bytes::from(frame);
         let _ = decode_outline(&frame);
-        let _ = decode(frame);
+        let _ = decode(&frame);
     }
 
     #[test]
@@ -331,7 +487,7 @@ proptest! {
         prop_assume!(!frame.is_empty());
         let position = position.index(frame.len());
         frame[position] = byte;
-        let ours = decode(Bytes::from(frame.clone()));
+        let ours = decode(&Bytes::from(frame.clone()));
         if let Ok(generated) = ProcessingRequest::decode(&frame[..])
             && generated.protocol_config.is_none_or(|config| (0..5).contains(&config.request_body_mode) && (0..5).contains(&config.response_body_mode))
         {
@@ -345,8 +501,8 @@ proptest! {
         prop_assume!(!frame.is_empty());
         let cut = &frame[..position.index(frame.len())];
         match ProcessingRequest::decode(cut) {
-            Ok(generated) => prop_assert_eq!(decode(Bytes::copy_from_slice(cut)).ok(), expected(&generated)),
-            Err(_) => prop_assert!(decode(Bytes::copy_from_slice(cut)).is_err()),
+            Ok(generated) => prop_assert_eq!(decode(&Bytes::copy_from_slice(cut)).ok(), expected(&generated)),
+            Err(_) => prop_assert!(decode(&Bytes::copy_from_slice(cut)).is_err()),
         }
     }
 }
@@ -354,7 +510,9 @@ proptest! {
 fn with_subset(value: Value) -> ProcessingRequest {
     let fields = BTreeMap::from([(SUBSET_KEY.to_owned(), value)]);
     ProcessingRequest {
-        metadata_context: Some(Metadata { filter_metadata: BTreeMap::from([(SUBSET_NAMESPACE.to_owned(), Struct { fields })]) }),
+        metadata_context: Some(Metadata {
+            filter_metadata: BTreeMap::from([(SUBSET_NAMESPACE.to_owned(), Struct { fields })]),
+        }),
         ..request(Request::RequestBody(WireBody::default()))
     }
 }
@@ -364,28 +522,59 @@ fn a_subset_hint_may_be_a_list_or_one_string() {
     let expected: Vec<Box<str>> = vec!["10.0.0.1:8000".into(), "[fd00::1]:8000".into()];
     let as_list = with_subset(list(vec![text("10.0.0.1:8000"), text(" [fd00::1]:8000 ")]));
     let as_text = with_subset(text("10.0.0.1:8000, [fd00::1]:8000,"));
-    assert_eq!(decoded(&as_list).unwrap().subset_hint, Some(expected.clone()));
+    assert_eq!(
+        decoded(&as_list).unwrap().subset_hint,
+        Some(expected.clone())
+    );
     assert_eq!(decoded(&as_text).unwrap().subset_hint, Some(expected));
 }
 
 #[test]
 fn a_subset_hint_that_is_there_without_entries_is_not_an_absent_one() {
-    for value in [list(vec![]), text(""), text(" , "), Value { kind: Some(Kind::Null(0)) }, Value { kind: None }] {
-        assert_eq!(decoded(&with_subset(value)).unwrap().subset_hint, Some(vec![]));
+    for value in [
+        list(vec![]),
+        text(""),
+        text(" , "),
+        Value {
+            kind: Some(Kind::Null(0)),
+        },
+        Value { kind: None },
+    ] {
+        assert_eq!(
+            decoded(&with_subset(value)).unwrap().subset_hint,
+            Some(vec![])
+        );
     }
-    assert_eq!(decoded(&request(Request::RequestBody(WireBody::default()))).unwrap().subset_hint, None);
+    assert_eq!(
+        decoded(&request(Request::RequestBody(WireBody::default())))
+            .unwrap()
+            .subset_hint,
+        None
+    );
 }
 
 #[test]
 fn an_empty_protocol_config_is_present() {
-    let wire = ProcessingRequest { protocol_config: Some(ProtocolConfiguration::default()), ..request(Request::RequestHeaders(WireHeaders::default())) };
-    assert_eq!(decoded(&wire).unwrap().protocol_config, Some(ProtocolConfig::default()));
+    let wire = ProcessingRequest {
+        protocol_config: Some(ProtocolConfiguration::default()),
+        ..request(Request::RequestHeaders(WireHeaders::default()))
+    };
+    assert_eq!(
+        decoded(&wire).unwrap().protocol_config,
+        Some(ProtocolConfig::default())
+    );
 }
 
 #[test]
 fn a_body_mode_of_the_future_is_named_in_the_error() {
-    let config = ProtocolConfiguration { request_body_mode: 5, ..ProtocolConfiguration::default() };
-    let wire = ProcessingRequest { protocol_config: Some(config), ..request(Request::RequestHeaders(WireHeaders::default())) };
+    let config = ProtocolConfiguration {
+        request_body_mode: 5,
+        ..ProtocolConfiguration::default()
+    };
+    let wire = ProcessingRequest {
+        protocol_config: Some(config),
+        ..request(Request::RequestHeaders(WireHeaders::default()))
+    };
     let error = decoded(&wire).unwrap_err();
     assert_eq!(error, DecodeError::UnsupportedBodyMode { mode: 5 });
     assert!(error.to_string().contains("body mode 5"));
@@ -393,36 +582,90 @@ fn a_body_mode_of_the_future_is_named_in_the_error() {
 
 #[test]
 fn a_message_without_a_phase_is_refused() {
-    assert_eq!(decode(Bytes::new()), Err(DecodeError::NoPhase));
+    assert_eq!(decode(&Bytes::new()), Err(DecodeError::NoPhase));
 }
 
 #[test]
 fn a_raw_value_wins_over_a_value() {
-    let header = HeaderValue { key: "a".to_owned(), value: "text".to_owned(), raw_value: vec![0xff] };
-    let headers = WireHeaders { headers: Some(HeaderMap { headers: vec![header] }), end_of_stream: false };
-    let Phase::RequestHeaders(headers) = decoded(&request(Request::RequestHeaders(headers))).unwrap().phase else { panic!("not headers") };
-    assert_eq!(headers.headers, vec![Header { key: Bytes::from_static(b"a"), value: Bytes::from_static(&[0xff]) }]);
+    let header = HeaderValue {
+        key: "a".to_owned(),
+        value: "text".to_owned(),
+        raw_value: vec![0xff],
+    };
+    let headers = WireHeaders {
+        headers: Some(HeaderMap {
+            headers: vec![header],
+        }),
+        end_of_stream: false,
+    };
+    let Phase::RequestHeaders(headers) = decoded(&request(Request::RequestHeaders(headers)))
+        .unwrap()
+        .phase
+    else {
+        panic!("not headers")
+    };
+    assert_eq!(
+        headers.headers,
+        vec![Header {
+            key: Bytes::from_static(b"a"),
+            value: Bytes::from_static(&[0xff])
+        }]
+    );
 }
 
 #[test]
 fn a_body_is_a_slice_of_its_frame() {
-    let frame = Bytes::from(request(Request::RequestBody(WireBody { body: vec![7; 1000], end_of_stream: true })).encode_to_vec());
+    let frame = Bytes::from(
+        request(Request::RequestBody(WireBody {
+            body: vec![7; 1000],
+            end_of_stream: true,
+        }))
+        .encode_to_vec(),
+    );
     let span = frame.as_ptr_range();
-    let Phase::RequestBody(body) = decode(frame.clone()).unwrap().phase else { panic!("not a body") };
+    let Phase::RequestBody(body) = decode(&frame).unwrap().phase else {
+        panic!("not a body")
+    };
     assert!(span.contains(&body.body.as_ptr()));
 }
 
 #[test]
 fn set_headers_ask_to_overwrite() {
-    let headers = HeaderMutation { set: vec![(Bytes::from_static(b"a"), Bytes::from_static(b"b"))], ..HeaderMutation::default() };
-    let phase = ReplyPhase::RequestHeaders(CommonReply { headers, ..CommonReply::default() });
-    let read = ProcessingResponse::decode(encoded(&Reply { phase, metadata: None, mode_override: None })).unwrap();
-    let Some(Response::RequestHeaders(PhaseResponse { response: Some(common) })) = read.response else { panic!("not a header reply") };
-    assert_eq!(common.header_mutation.unwrap().set_headers[0].append_action, 2);
+    let headers = HeaderMutation {
+        set: vec![(Bytes::from_static(b"a"), Bytes::from_static(b"b"))],
+        ..HeaderMutation::default()
+    };
+    let phase = ReplyPhase::RequestHeaders(CommonReply {
+        headers,
+        ..CommonReply::default()
+    });
+    let read = ProcessingResponse::decode(encoded(&Reply {
+        phase,
+        metadata: None,
+        mode_override: None,
+    }))
+    .unwrap();
+    let Some(Response::RequestHeaders(PhaseResponse {
+        response: Some(common),
+    })) = read.response
+    else {
+        panic!("not a header reply")
+    };
+    assert_eq!(
+        common.header_mutation.unwrap().set_headers[0].append_action,
+        2
+    );
 }
 
 #[test]
 fn a_reply_without_changes_is_as_small_as_it_can_be() {
     let phase = ReplyPhase::RequestBody(CommonReply::default());
-    assert_eq!(&encoded(&Reply { phase, metadata: None, mode_override: None })[..], [0x1a, 0]);
+    assert_eq!(
+        &encoded(&Reply {
+            phase,
+            metadata: None,
+            mode_override: None
+        })[..],
+        [0x1a, 0]
+    );
 }

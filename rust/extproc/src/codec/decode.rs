@@ -6,7 +6,9 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use warmroute_core::exchange::{BodyMode, Header, HttpBody, HttpHeaders, Message, Phase, ProtocolConfig};
+use warmroute_core::exchange::{
+    BodyMode, Header, HttpBody, HttpHeaders, Message, Phase, ProtocolConfig,
+};
 
 use super::DecodeError;
 use super::metadata::{read_attributes, read_metadata_context};
@@ -46,19 +48,21 @@ pub enum OutlinePhase {
 /// # Errors
 /// [`DecodeError`] when the bytes are not a `ProcessingRequest`, or one without a phase. Header names are taken as they are: Envoy sends
 /// them lower-case and valid, and a name that is not UTF-8 matches none that the exchange looks for.
-pub fn decode(frame: Bytes) -> Result<Message, DecodeError> {
+pub fn decode(frame: &Bytes) -> Result<Message, DecodeError> {
     let mut message = Message::new(Phase::RequestTrailers);
     let mut phase = None;
-    let mut fields = Fields::of_frame(&frame);
+    let mut fields = Fields::of_frame(frame);
     while let Some((number, wire)) = fields.next()? {
-        let Wire::Delimited(range) = wire else { continue };
+        let Wire::Delimited(range) = wire else {
+            continue;
+        };
         match number {
             2 => {
                 let mut headers = match phase.take() {
                     Some(Phase::RequestHeaders(headers)) => headers,
                     _ => HttpHeaders::default(),
                 };
-                read_headers(&frame, range, &mut headers)?;
+                read_headers(frame, range, &mut headers)?;
                 phase = Some(Phase::RequestHeaders(headers));
             }
             3 => {
@@ -66,7 +70,7 @@ pub fn decode(frame: Bytes) -> Result<Message, DecodeError> {
                     Some(Phase::ResponseHeaders(headers)) => headers,
                     _ => HttpHeaders::default(),
                 };
-                read_headers(&frame, range, &mut headers)?;
+                read_headers(frame, range, &mut headers)?;
                 phase = Some(Phase::ResponseHeaders(headers));
             }
             4 => {
@@ -74,7 +78,7 @@ pub fn decode(frame: Bytes) -> Result<Message, DecodeError> {
                     Some(Phase::RequestBody(body)) => body,
                     _ => HttpBody::default(),
                 };
-                read_body(&frame, range, &mut body)?;
+                read_body(frame, range, &mut body)?;
                 phase = Some(Phase::RequestBody(body));
             }
             5 => {
@@ -82,14 +86,14 @@ pub fn decode(frame: Bytes) -> Result<Message, DecodeError> {
                     Some(Phase::ResponseBody(body)) => body,
                     _ => HttpBody::default(),
                 };
-                read_body(&frame, range, &mut body)?;
+                read_body(frame, range, &mut body)?;
                 phase = Some(Phase::ResponseBody(body));
             }
             6 => phase = Some(Phase::RequestTrailers),
             7 => phase = Some(Phase::ResponseTrailers),
-            8 => read_metadata_context(&frame, range, &mut message)?,
-            9 => read_attributes(&frame, range, &mut message)?,
-            11 => read_protocol_config(&frame, range, &mut message.protocol_config)?,
+            8 => read_metadata_context(frame, range, &mut message)?,
+            9 => read_attributes(frame, range, &mut message)?,
+            11 => read_protocol_config(frame, range, &mut message.protocol_config)?,
             _ => {}
         }
     }
@@ -106,14 +110,24 @@ pub fn decode_outline(frame: &Bytes) -> Result<Outline, DecodeError> {
     let mut protocol_config = None;
     let mut fields = Fields::of_frame(frame);
     while let Some((number, wire)) = fields.next()? {
-        let Wire::Delimited(range) = wire else { continue };
+        let Wire::Delimited(range) = wire else {
+            continue;
+        };
         match number {
-            2 => phase = Some(OutlinePhase::RequestHeaders { end_of_stream: headers_end_stream(frame, range)? }),
+            2 => {
+                phase = Some(OutlinePhase::RequestHeaders {
+                    end_of_stream: headers_end_stream(frame, range)?,
+                });
+            }
             3 => phase = Some(OutlinePhase::ResponseHeaders),
             4 | 5 => {
                 let mut body = HttpBody::default();
                 read_body(frame, range, &mut body)?;
-                phase = Some(if number == 4 { OutlinePhase::RequestBody(body) } else { OutlinePhase::ResponseBody(body) });
+                phase = Some(if number == 4 {
+                    OutlinePhase::RequestBody(body)
+                } else {
+                    OutlinePhase::ResponseBody(body)
+                });
             }
             6 => phase = Some(OutlinePhase::RequestTrailers),
             7 => phase = Some(OutlinePhase::ResponseTrailers),
@@ -121,7 +135,10 @@ pub fn decode_outline(frame: &Bytes) -> Result<Outline, DecodeError> {
             _ => {}
         }
     }
-    Ok(Outline { phase: phase.ok_or(DecodeError::NoPhase)?, protocol_config })
+    Ok(Outline {
+        phase: phase.ok_or(DecodeError::NoPhase)?,
+        protocol_config,
+    })
 }
 
 fn headers_end_stream(frame: &Bytes, range: Range<usize>) -> Result<bool, DecodeError> {
@@ -136,7 +153,11 @@ fn headers_end_stream(frame: &Bytes, range: Range<usize>) -> Result<bool, Decode
 }
 
 /// `HttpHeaders { HeaderMap headers = 1; bool end_of_stream = 3; }`
-fn read_headers(frame: &Bytes, range: Range<usize>, headers: &mut HttpHeaders) -> Result<(), DecodeError> {
+fn read_headers(
+    frame: &Bytes,
+    range: Range<usize>,
+    headers: &mut HttpHeaders,
+) -> Result<(), DecodeError> {
     let mut fields = Fields::of(frame, range);
     while let Some((number, wire)) = fields.next()? {
         match (number, wire) {
@@ -149,7 +170,11 @@ fn read_headers(frame: &Bytes, range: Range<usize>, headers: &mut HttpHeaders) -
 }
 
 /// `HeaderMap { repeated HeaderValue headers = 1; }`
-fn read_header_map(frame: &Bytes, range: Range<usize>, headers: &mut Vec<Header>) -> Result<(), DecodeError> {
+fn read_header_map(
+    frame: &Bytes,
+    range: Range<usize>,
+    headers: &mut Vec<Header>,
+) -> Result<(), DecodeError> {
     // A header takes some 48 bytes on the wire; one reservation saves the growth steps of the vector.
     headers.reserve((range.len() / 48).clamp(4, 64));
     let mut fields = Fields::of(frame, range);
@@ -173,8 +198,15 @@ fn read_header(frame: &Bytes, range: Range<usize>) -> Result<Header, DecodeError
             _ => {}
         }
     }
-    let value = if raw_value.is_empty() { value } else { raw_value };
-    Ok(Header { key: frame.slice(key), value: frame.slice(value) })
+    let value = if raw_value.is_empty() {
+        value
+    } else {
+        raw_value
+    };
+    Ok(Header {
+        key: frame.slice(key),
+        value: frame.slice(value),
+    })
 }
 
 /// `HttpBody { bytes body = 1; bool end_of_stream = 2; }`
@@ -191,7 +223,11 @@ fn read_body(frame: &Bytes, range: Range<usize>, body: &mut HttpBody) -> Result<
 }
 
 /// `ProtocolConfiguration`: two body modes and a flag.
-fn read_protocol_config(frame: &Bytes, range: Range<usize>, config: &mut Option<ProtocolConfig>) -> Result<(), DecodeError> {
+fn read_protocol_config(
+    frame: &Bytes,
+    range: Range<usize>,
+    config: &mut Option<ProtocolConfig>,
+) -> Result<(), DecodeError> {
     // An empty message counts: Envoy sends it when both body modes are NONE.
     let config = config.get_or_insert_with(ProtocolConfig::default);
     let mut fields = Fields::of(frame, range);

@@ -2,9 +2,15 @@
 //! straight to their place.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use warmroute_core::exchange::{BodyMode, BodyMutation, CommonReply, HeaderMutation, ImmediateReply, LbMetadata, Reply, ReplyPhase};
+use warmroute_core::exchange::{
+    BodyMode, BodyMutation, CommonReply, HeaderMutation, ImmediateReply, LbMetadata, Reply,
+    ReplyPhase,
+};
 
-use super::wire::{delimited_length, put_delimited, put_delimited_start, put_varint, put_varint_field, varint_length};
+use super::wire::{
+    delimited_length, put_delimited, put_delimited_start, put_varint, put_varint_field,
+    varint_length,
+};
 
 /// `HeaderValueOption.append_action = OVERWRITE_IF_EXISTS_OR_ADD`, as bytes of that field.
 ///
@@ -25,7 +31,9 @@ struct CommonLengths {
 /// How many bytes [`encode`] writes for `reply`.
 pub fn encoded_len(reply: &Reply) -> usize {
     phase_length(&reply.phase)
-        + reply.metadata.as_ref().map_or(0, |metadata| delimited_length(delimited_length(namespace_length(metadata))))
+        + reply.metadata.as_ref().map_or(0, |metadata| {
+            delimited_length(delimited_length(namespace_length(metadata)))
+        })
         + reply.mode_override.map_or(0, |_| delimited_length(4))
 }
 
@@ -57,7 +65,9 @@ fn phase_length(phase: &ReplyPhase) -> usize {
         ReplyPhase::RequestHeaders(common)
         | ReplyPhase::ResponseHeaders(common)
         | ReplyPhase::RequestBody(common)
-        | ReplyPhase::ResponseBody(common) => delimited_length(optional_length(CommonLengths::of(common).total)),
+        | ReplyPhase::ResponseBody(common) => {
+            delimited_length(optional_length(CommonLengths::of(common).total))
+        }
         ReplyPhase::RequestTrailers | ReplyPhase::ResponseTrailers => delimited_length(0),
         ReplyPhase::Immediate(immediate) => delimited_length(immediate_length(immediate)),
     }
@@ -88,20 +98,41 @@ impl CommonLengths {
     fn of(common: &CommonReply) -> Self {
         let headers = header_mutation_length(&common.headers);
         let body = body_mutation_length(&common.body);
-        let with_body = if matches!(common.body, BodyMutation::None) { 0 } else { delimited_length(body) };
-        let total = optional_length(headers) + with_body + 2 * usize::from(common.clear_route_cache);
-        Self { headers, body, total }
+        let with_body = if matches!(common.body, BodyMutation::None) {
+            0
+        } else {
+            delimited_length(body)
+        };
+        let total =
+            optional_length(headers) + with_body + 2 * usize::from(common.clear_route_cache);
+        Self {
+            headers,
+            body,
+            total,
+        }
     }
 }
 
 /// The length of a nested message with its tag, or nothing when it is empty and so not written.
 fn optional_length(length: usize) -> usize {
-    if length == 0 { 0 } else { delimited_length(length) }
+    if length == 0 {
+        0
+    } else {
+        delimited_length(length)
+    }
 }
 
 fn header_mutation_length(mutation: &HeaderMutation) -> usize {
-    let set: usize = mutation.set.iter().map(|header| delimited_length(header_option_length(header))).sum();
-    let remove: usize = mutation.remove.iter().map(|name| delimited_length(name.len())).sum();
+    let set: usize = mutation
+        .set
+        .iter()
+        .map(|header| delimited_length(header_option_length(header)))
+        .sum();
+    let remove: usize = mutation
+        .remove
+        .iter()
+        .map(|name| delimited_length(name.len()))
+        .sum();
     set + remove
 }
 
@@ -146,7 +177,10 @@ fn body_mutation_length(mutation: &BodyMutation) -> usize {
         BodyMutation::None => 0,
         BodyMutation::Replace(parts) => delimited_length(parts_length(parts)),
         BodyMutation::Clear => 2,
-        BodyMutation::Streamed { parts, end_of_stream } => delimited_length(streamed_length(parts, *end_of_stream)),
+        BodyMutation::Streamed {
+            parts,
+            end_of_stream,
+        } => delimited_length(streamed_length(parts, *end_of_stream)),
     }
 }
 
@@ -156,7 +190,10 @@ fn put_body_mutation(out: &mut BytesMut, mutation: &BodyMutation) {
         BodyMutation::None => {}
         BodyMutation::Replace(parts) => put_parts(out, parts),
         BodyMutation::Clear => put_varint_field(out, 2, 1),
-        BodyMutation::Streamed { parts, end_of_stream } => {
+        BodyMutation::Streamed {
+            parts,
+            end_of_stream,
+        } => {
             put_delimited_start(out, 3, streamed_length(parts, *end_of_stream));
             if parts.iter().any(|part| !part.is_empty()) {
                 put_parts(out, parts);
@@ -181,7 +218,11 @@ fn status_length(immediate: &ImmediateReply) -> usize {
 }
 
 fn immediate_headers_length(immediate: &ImmediateReply) -> usize {
-    immediate.headers.iter().map(|header| delimited_length(header_option_length(header))).sum()
+    immediate
+        .headers
+        .iter()
+        .map(|header| delimited_length(header_option_length(header)))
+        .sum()
 }
 
 fn immediate_length(immediate: &ImmediateReply) -> usize {
@@ -236,7 +277,10 @@ fn put_entry_start(out: &mut BytesMut, key: &[u8], value: usize) {
 }
 
 fn numbers_length(numbers: &[(Box<str>, f64)]) -> usize {
-    numbers.iter().map(|(name, _)| delimited_length(entry_length(name.as_bytes(), NUMBER_VALUE_LENGTH))).sum()
+    numbers
+        .iter()
+        .map(|(name, _)| delimited_length(entry_length(name.as_bytes(), NUMBER_VALUE_LENGTH)))
+        .sum()
 }
 
 /// The `Struct` under `envoy.lb`.
@@ -244,19 +288,29 @@ fn load_balancer_length(metadata: &LbMetadata) -> usize {
     let strings: usize = metadata
         .strings
         .iter()
-        .map(|(key, value)| delimited_length(entry_length(key.as_bytes(), string_value_length(value))))
+        .map(|(key, value)| {
+            delimited_length(entry_length(key.as_bytes(), string_value_length(value)))
+        })
         .sum();
     let numbers: usize = metadata
         .numbers
         .iter()
-        .map(|(key, numbers)| delimited_length(entry_length(key.as_bytes(), delimited_length(numbers_length(numbers)))))
+        .map(|(key, numbers)| {
+            delimited_length(entry_length(
+                key.as_bytes(),
+                delimited_length(numbers_length(numbers)),
+            ))
+        })
         .sum();
     strings + numbers
 }
 
 /// The one entry of `dynamic_metadata.fields`.
 fn namespace_length(metadata: &LbMetadata) -> usize {
-    entry_length(LOAD_BALANCER_NAMESPACE, delimited_length(load_balancer_length(metadata)))
+    entry_length(
+        LOAD_BALANCER_NAMESPACE,
+        delimited_length(load_balancer_length(metadata)),
+    )
 }
 
 /// `dynamic_metadata = 8`: a `Struct` of one namespace, itself a `Struct`.

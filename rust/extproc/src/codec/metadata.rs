@@ -33,7 +33,11 @@ enum Text {
 }
 
 /// Reads `metadata_context` (`envoy.config.core.v3.Metadata`) into `message`.
-pub(super) fn read_metadata_context(frame: &Bytes, range: Range<usize>, message: &mut Message) -> Result<(), DecodeError> {
+pub(super) fn read_metadata_context(
+    frame: &Bytes,
+    range: Range<usize>,
+    message: &mut Message,
+) -> Result<(), DecodeError> {
     let mut fields = Fields::of(frame, range);
     while let Some((number, wire)) = fields.next()? {
         // filter_metadata
@@ -41,13 +45,18 @@ pub(super) fn read_metadata_context(frame: &Bytes, range: Range<usize>, message:
             let namespace = entry(frame, range)?;
             match &frame[namespace.key.clone()] {
                 SUBSET_NAMESPACE => {
-                    message.subset_hint = find(frame, &namespace, SUBSET_KEY)?.map(|text| match text {
-                        Text::String(text) => split(&text).collect(),
-                        Text::List(items) => items.iter().flat_map(|item| split(item)).collect(),
-                        Text::Other => Vec::new(),
-                    });
+                    message.subset_hint =
+                        find(frame, &namespace, SUBSET_KEY)?.map(|text| match text {
+                            Text::String(text) => split(&text).collect(),
+                            Text::List(items) => {
+                                items.iter().flat_map(|item| split(item)).collect()
+                            }
+                            Text::Other => Vec::new(),
+                        });
                 }
-                LOAD_BALANCER_NAMESPACE => message.served_endpoint = find_string(frame, &namespace, SERVED_KEY)?,
+                LOAD_BALANCER_NAMESPACE => {
+                    message.served_endpoint = find_string(frame, &namespace, SERVED_KEY)?;
+                }
                 _ => {}
             }
         }
@@ -56,7 +65,11 @@ pub(super) fn read_metadata_context(frame: &Bytes, range: Range<usize>, message:
 }
 
 /// Reads one entry of `attributes` into `message`.
-pub(super) fn read_attributes(frame: &Bytes, range: Range<usize>, message: &mut Message) -> Result<(), DecodeError> {
+pub(super) fn read_attributes(
+    frame: &Bytes,
+    range: Range<usize>,
+    message: &mut Message,
+) -> Result<(), DecodeError> {
     let namespace = entry(frame, range)?;
     if &frame[namespace.key.clone()] == ATTRIBUTES_NAMESPACE {
         message.upstream_address = find_string(frame, &namespace, UPSTREAM_ADDRESS_KEY)?;
@@ -65,11 +78,17 @@ pub(super) fn read_attributes(frame: &Bytes, range: Range<usize>, message: &mut 
 }
 
 fn split(text: &str) -> impl Iterator<Item = Box<str>> {
-    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Box::from)
+    text.split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(Box::from)
 }
 
 fn entry(frame: &Bytes, range: Range<usize>) -> Result<Entry, DecodeError> {
-    let mut entry = Entry { key: 0..0, value: SmallVec::new() };
+    let mut entry = Entry {
+        key: 0..0,
+        value: SmallVec::new(),
+    };
     let mut fields = Fields::of(frame, range);
     while let Some((number, wire)) = fields.next()? {
         match (number, wire) {
@@ -81,7 +100,11 @@ fn entry(frame: &Bytes, range: Range<usize>) -> Result<Entry, DecodeError> {
     Ok(entry)
 }
 
-fn find_string(frame: &Bytes, namespace: &Entry, key: &[u8]) -> Result<Option<Box<str>>, DecodeError> {
+fn find_string(
+    frame: &Bytes,
+    namespace: &Entry,
+    key: &[u8],
+) -> Result<Option<Box<str>>, DecodeError> {
     Ok(match find(frame, namespace, key)? {
         Some(Text::String(text)) => Some(text),
         _ => None,
@@ -121,7 +144,9 @@ fn text(frame: &Bytes, value: &[Range<usize>]) -> Result<Text, DecodeError> {
                     list(frame, range, &mut items)?;
                     kind = Text::List(items);
                 }
-                (1 | 4, Wire::Varint(_)) | (2, Wire::Skipped) | (5, Wire::Delimited(_)) => kind = Text::Other,
+                (1 | 4, Wire::Varint(_)) | (2, Wire::Skipped) | (5, Wire::Delimited(_)) => {
+                    kind = Text::Other;
+                }
                 _ => {}
             }
         }
@@ -147,7 +172,9 @@ fn list_item(frame: &Bytes, range: Range<usize>) -> Result<Option<Box<str>>, Dec
     while let Some((number, wire)) = fields.next()? {
         match (number, wire) {
             (3, Wire::Delimited(range)) => item = Some(string(frame, range)?),
-            (1 | 4, Wire::Varint(_)) | (2, Wire::Skipped) | (5 | 6, Wire::Delimited(_)) => item = None,
+            (1 | 4, Wire::Varint(_)) | (2, Wire::Skipped) | (5 | 6, Wire::Delimited(_)) => {
+                item = None;
+            }
             _ => {}
         }
     }
@@ -156,5 +183,7 @@ fn list_item(frame: &Bytes, range: Range<usize>) -> Result<Option<Box<str>>, Dec
 
 fn string(frame: &Bytes, range: Range<usize>) -> Result<Box<str>, DecodeError> {
     let offset = range.start;
-    std::str::from_utf8(&frame[range]).map(Box::from).map_err(|_| DecodeError::NotUtf8 { offset })
+    std::str::from_utf8(&frame[range])
+        .map(Box::from)
+        .map_err(|_| DecodeError::NotUtf8 { offset })
 }

@@ -49,15 +49,21 @@ pub enum DecodeError {
 impl fmt::Display for DecodeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Truncated { offset } => write!(formatter, "message ends inside the field at byte {offset}"),
-            Self::VarintTooLong { offset } => write!(formatter, "varint at byte {offset} has more than 64 bits"),
+            Self::Truncated { offset } => {
+                write!(formatter, "message ends inside the field at byte {offset}")
+            }
+            Self::VarintTooLong { offset } => {
+                write!(formatter, "varint at byte {offset} has more than 64 bits")
+            }
             Self::InvalidTag { offset } => write!(formatter, "invalid field tag at byte {offset}"),
             Self::NotUtf8 { offset } => write!(formatter, "string at byte {offset} is not UTF-8"),
             Self::UnsupportedBodyMode { mode } => write!(
                 formatter,
                 "protocol_config asks for body mode {mode}, which is not one of NONE, STREAMED, BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX_STREAMED"
             ),
-            Self::NoPhase => formatter.write_str("ProcessingRequest carries no request or response message"),
+            Self::NoPhase => {
+                formatter.write_str("ProcessingRequest carries no request or response message")
+            }
         }
     }
 }

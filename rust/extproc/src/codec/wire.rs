@@ -33,12 +33,20 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The fields of a whole frame.
     pub(super) fn of_frame(frame: &'a Bytes) -> Self {
-        Self { frame, position: 0, end: frame.len() }
+        Self {
+            frame,
+            position: 0,
+            end: frame.len(),
+        }
     }
 
     /// The fields of a message nested in `frame`; `range` comes from [`Wire::Delimited`] and so lies inside it.
     pub(super) fn of(frame: &'a Bytes, range: Range<usize>) -> Self {
-        Self { frame, position: range.start, end: range.end }
+        Self {
+            frame,
+            position: range.start,
+            end: range.end,
+        }
     }
 
     /// The next field as (number, value); `None` at the end.
@@ -57,7 +65,9 @@ impl<'a> Fields<'a> {
             2 => Ok(Wire::Delimited(self.delimited()?)),
             3 => self.skip_group(field).map(|()| Wire::Skipped),
             5 => self.skip(4).map(|()| Wire::Skipped),
-            _ => Err(DecodeError::InvalidTag { offset: self.position }),
+            _ => Err(DecodeError::InvalidTag {
+                offset: self.position,
+            }),
         }
     }
 
@@ -93,21 +103,26 @@ impl<'a> Fields<'a> {
         if bytes.len() < 10 {
             Err(DecodeError::Truncated { offset: self.end })
         } else {
-            Err(DecodeError::VarintTooLong { offset: self.position })
+            Err(DecodeError::VarintTooLong {
+                offset: self.position,
+            })
         }
     }
 
     fn delimited(&mut self) -> Result<Range<usize>, DecodeError> {
         let length = self.varint()?;
         let start = self.position;
-        let length = usize::try_from(length).map_err(|_| DecodeError::Truncated { offset: start })?;
+        let length =
+            usize::try_from(length).map_err(|_| DecodeError::Truncated { offset: start })?;
         self.skip(length)?;
         Ok(start..self.position)
     }
 
     fn skip(&mut self, count: usize) -> Result<(), DecodeError> {
         if count > self.end - self.position {
-            return Err(DecodeError::Truncated { offset: self.position });
+            return Err(DecodeError::Truncated {
+                offset: self.position,
+            });
         }
         self.position += count;
         Ok(())
@@ -119,7 +134,9 @@ impl<'a> Fields<'a> {
             let offset = self.position;
             let (number, wire_type) = self.tag()?;
             match wire_type {
-                3 if open.len() == MAX_GROUP_DEPTH => return Err(DecodeError::InvalidTag { offset }),
+                3 if open.len() == MAX_GROUP_DEPTH => {
+                    return Err(DecodeError::InvalidTag { offset });
+                }
                 3 => open.push(number),
                 4 if number == innermost => {
                     open.pop();
@@ -189,42 +206,70 @@ mod tests {
 
     #[test]
     fn fixed_width_fields_and_nested_groups_are_skipped() {
-        let frame = [0x0d, 1, 2, 3, 4, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1b, 0x23, 0x08, 0x01, 0x24, 0x1c, 0x28, 0x05];
+        let frame = [
+            0x0d, 1, 2, 3, 4, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1b, 0x23, 0x08, 0x01, 0x24, 0x1c,
+            0x28, 0x05,
+        ];
         assert_eq!(
             fields(&frame),
-            Ok(vec![(1, Wire::Skipped), (2, Wire::Skipped), (3, Wire::Skipped), (5, Wire::Varint(5))])
+            Ok(vec![
+                (1, Wire::Skipped),
+                (2, Wire::Skipped),
+                (3, Wire::Skipped),
+                (5, Wire::Varint(5))
+            ])
         );
     }
 
     #[test]
     fn an_unfinished_group_is_truncated_and_a_wrong_end_is_an_invalid_tag() {
         assert_eq!(fields(&[0x1b]), Err(DecodeError::Truncated { offset: 1 }));
-        assert!(matches!(fields(&[0x1b, 0x24]), Err(DecodeError::InvalidTag { .. })));
-        assert!(matches!(fields(&[0x1c]), Err(DecodeError::InvalidTag { .. })));
+        assert!(matches!(
+            fields(&[0x1b, 0x24]),
+            Err(DecodeError::InvalidTag { .. })
+        ));
+        assert!(matches!(
+            fields(&[0x1c]),
+            Err(DecodeError::InvalidTag { .. })
+        ));
     }
 
     #[test]
     fn groups_nested_without_end_are_refused() {
-        assert!(matches!(fields(&[0x1b; 4096]), Err(DecodeError::InvalidTag { .. })));
+        assert!(matches!(
+            fields(&[0x1b; 4096]),
+            Err(DecodeError::InvalidTag { .. })
+        ));
     }
 
     #[test]
     fn a_length_beyond_the_frame_is_truncated() {
-        assert_eq!(fields(&[0x0a, 0x05, 1, 2]), Err(DecodeError::Truncated { offset: 2 }));
+        assert_eq!(
+            fields(&[0x0a, 0x05, 1, 2]),
+            Err(DecodeError::Truncated { offset: 2 })
+        );
         assert!(matches!(
-            fields(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
+            fields(&[
+                0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01
+            ]),
             Err(DecodeError::Truncated { .. })
         ));
     }
 
     #[test]
     fn a_varint_of_more_than_64_bits_is_refused() {
-        assert_eq!(fields(&[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]), Err(DecodeError::VarintTooLong { offset: 1 }));
+        assert_eq!(
+            fields(&[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]),
+            Err(DecodeError::VarintTooLong { offset: 1 })
+        );
     }
 
     #[test]
     fn field_number_zero_is_an_invalid_tag() {
-        assert_eq!(fields(&[0x00, 0x00]), Err(DecodeError::InvalidTag { offset: 0 }));
+        assert_eq!(
+            fields(&[0x00, 0x00]),
+            Err(DecodeError::InvalidTag { offset: 0 })
+        );
     }
 
     proptest! {

@@ -101,8 +101,13 @@ async fn serve(connection: Connection, context: ConnectionContext, guard: Connec
     drop(guard);
 }
 
-async fn secure(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, context: ConnectionContext) {
-    let Some(acceptor) = &context.tls else { return serve_http(stream, context).await };
+async fn secure(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    context: ConnectionContext,
+) {
+    let Some(acceptor) = &context.tls else {
+        return serve_http(stream, context).await;
+    };
     let mut phase = context.phase.clone();
     let handshake = tokio::select! {
         _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
@@ -114,8 +119,16 @@ async fn secure(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, co
     }
 }
 
-async fn serve_http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, context: ConnectionContext) {
-    let ConnectionContext { shared, http, mut phase, .. } = context;
+async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    context: ConnectionContext,
+) {
+    let ConnectionContext {
+        shared,
+        http,
+        mut phase,
+        ..
+    } = context;
     let mut draining = phase.clone();
     let service = service_fn(move |request| respond(request, &shared));
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -130,19 +143,31 @@ async fn serve_http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static
     }
 }
 
-fn respond(request: Request<Incoming>, shared: &Arc<Shared>) -> Ready<Result<Response<ReplyBody>, Infallible>> {
-    let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"));
+fn respond(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+) -> Ready<Result<Response<ReplyBody>, Infallible>> {
+    let is_grpc = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"));
     let mut response;
     if !is_grpc {
         response = Response::new(ReplyBody::Empty);
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     } else if request.uri().path() == PROCESS_PATH {
-        response = Response::new(ReplyBody::Process(Box::new(ProcessStream::new(request.into_body(), Arc::clone(shared)))));
+        response = Response::new(ReplyBody::Process(Box::new(ProcessStream::new(
+            request.into_body(),
+            Arc::clone(shared),
+        ))));
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
     } else {
         response = Response::new(ReplyBody::Empty);
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
-        Status::unimplemented("this server has only envoy.service.ext_proc.v3.ExternalProcessor/Process").write(response.headers_mut());
+        Status::unimplemented(
+            "this server has only envoy.service.ext_proc.v3.ExternalProcessor/Process",
+        )
+        .write(response.headers_mut());
     }
     ready(Ok(response))
 }

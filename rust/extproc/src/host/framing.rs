@@ -30,7 +30,11 @@ pub(super) struct Deframer {
 
 impl Deframer {
     pub(super) fn new(limit: usize) -> Self {
-        Self { current: Bytes::new(), partial: BytesMut::new(), limit }
+        Self {
+            current: Bytes::new(),
+            partial: BytesMut::new(),
+            limit,
+        }
     }
 
     /// Takes the next DATA frame; called only after [`Deframer::next`] returned `None`, so nothing piles up.
@@ -71,7 +75,8 @@ impl Deframer {
                 return Ok(None);
             }
             let missing = wanted - self.partial.len();
-            self.partial.reserve(missing.min(TRUSTED_RESERVATION.max(self.current.len())));
+            self.partial
+                .reserve(missing.min(TRUSTED_RESERVATION.max(self.current.len())));
             let taken = self.current.split_to(missing.min(self.current.len()));
             self.partial.put_slice(&taken);
         }
@@ -83,11 +88,16 @@ impl Deframer {
 
     fn message_length(&self, mut header: &[u8]) -> Result<usize, Status> {
         if header.get_u8() != 0 {
-            return Err(Status::internal("compressed message, but no compression was agreed on"));
+            return Err(Status::internal(
+                "compressed message, but no compression was agreed on",
+            ));
         }
         let length = header.get_u32() as usize;
         if length > self.limit {
-            return Err(Status::resource_exhausted(format!("message of {length} bytes is larger than the limit of {} bytes", self.limit)));
+            return Err(Status::resource_exhausted(format!(
+                "message of {length} bytes is larger than the limit of {} bytes",
+                self.limit
+            )));
         }
         Ok(length)
     }
@@ -108,16 +118,23 @@ impl Outbox {
         self.length
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
     /// Appends messages, leaving `replies` empty. A message of 4 GiB or more cannot be framed and is refused.
     pub(super) fn push_all(&mut self, replies: &mut Vec<Bytes>) -> Result<(), Status> {
-        let copied: usize = replies.iter().map(|reply| HEADER_LENGTH + if reply.len() <= COPIED_REPLY { reply.len() } else { 0 }).sum();
+        let copied: usize = replies
+            .iter()
+            .map(|reply| {
+                HEADER_LENGTH
+                    + if reply.len() <= COPIED_REPLY {
+                        reply.len()
+                    } else {
+                        0
+                    }
+            })
+            .sum();
         self.open.reserve(copied);
         for reply in replies.drain(..) {
-            let length = u32::try_from(reply.len()).map_err(|_| Status::internal("reply of more than 4 GiB"))?;
+            let length = u32::try_from(reply.len())
+                .map_err(|_| Status::internal("reply of more than 4 GiB"))?;
             self.length += HEADER_LENGTH + reply.len();
             self.open.put_u8(0);
             self.open.put_u32(length);
@@ -226,7 +243,7 @@ mod tests {
                 left.extend(frame);
             }
             prop_assert_eq!(left, expected);
-            prop_assert!(outbox.is_empty());
+            prop_assert_eq!(outbox.len(), 0);
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+
+use super::ServerError;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: u32 = 4096;
@@ -31,6 +34,36 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+impl FromStr for ListenAddress {
+    type Err = ServerError;
+
+    /// Reads `unix:/path`, `address:port` with IPv6 in brackets, `name:port` (its first address), or `:port` (all interfaces).
+    fn from_str(text: &str) -> Result<Self, ServerError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            // `unix:///path` is the URL form of the same.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        let invalid = |reason: String| ServerError::Address {
+            text: text.to_owned(),
+            reason,
+        };
+        let everywhere = format!("[::]{text}");
+        let host_and_port = if text.starts_with(':') {
+            &everywhere
+        } else {
+            text
+        };
+        let mut addresses = host_and_port
+            .to_socket_addrs()
+            .map_err(|error| invalid(error.to_string()))?;
+        addresses
+            .next()
+            .map(Self::Tcp)
+            .ok_or_else(|| invalid("the name has no address".to_owned()))
+    }
+}
+
 /// A bound socket.
 pub(super) enum Listener {
     Tcp(TcpListener),
@@ -48,7 +81,11 @@ impl Listener {
     pub(super) fn bind(address: &ListenAddress) -> io::Result<(Self, ListenAddress)> {
         match address {
             ListenAddress::Tcp(address) => {
-                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                let socket = if address.is_ipv4() {
+                    TcpSocket::new_v4()
+                } else {
+                    TcpSocket::new_v6()
+                }?;
                 socket.set_reuseaddr(true)?;
                 socket.bind(*address)?;
                 let listener = socket.listen(BACKLOG)?;
@@ -57,7 +94,10 @@ impl Listener {
             }
             ListenAddress::Unix(path) => {
                 remove_stale_socket(path)?;
-                Ok((Self::Unix(UnixListener::bind(path)?), ListenAddress::Unix(path.clone())))
+                Ok((
+                    Self::Unix(UnixListener::bind(path)?),
+                    ListenAddress::Unix(path.clone()),
+                ))
             }
         }
     }
@@ -88,8 +128,19 @@ impl AcceptBackOff {
 
     /// The pause after `error`; zero when only that one connection is lost.
     pub(super) fn failed(&mut self, error: &io::Error) -> Duration {
-        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput, NotConnected};
-        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | InvalidInput | NotConnected) {
+        use io::ErrorKind::{
+            ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput,
+            NotConnected,
+        };
+        if matches!(
+            error.kind(),
+            ConnectionAborted
+                | ConnectionRefused
+                | ConnectionReset
+                | Interrupted
+                | InvalidInput
+                | NotConnected
+        ) {
             return Duration::ZERO;
         }
         self.failures = (self.failures + 1).min(8);
@@ -99,8 +150,13 @@ impl AcceptBackOff {
 }
 
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && BlockingUnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+    let is_socket = path
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket
+        && BlockingUnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
         std::fs::remove_file(path)?;
     }
     Ok(())
@@ -111,10 +167,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn addresses_are_read_as_people_write_them() {
+        let tcp = |text: &str| ListenAddress::Tcp(text.parse().expect("an address"));
+        for (text, address) in [
+            ("127.0.0.1:9002", tcp("127.0.0.1:9002")),
+            ("[::1]:0", tcp("[::1]:0")),
+            (":9002", tcp("[::]:9002")),
+            (
+                "unix:/run/picker.sock",
+                ListenAddress::Unix("/run/picker.sock".into()),
+            ),
+            (
+                "unix:///run/picker.sock",
+                ListenAddress::Unix("/run/picker.sock".into()),
+            ),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().ok(), Some(address));
+        }
+        let error = "127.0.0.1".parse::<ListenAddress>().expect_err("no port");
+        assert!(error.to_string().contains("127.0.0.1"), "{error}");
+    }
+
+    #[test]
     fn a_lack_of_descriptors_pauses_longer_each_time_up_to_a_second() {
         let mut back_off = AcceptBackOff::default();
         let no_descriptors = io::Error::from_raw_os_error(24);
-        let pauses: Vec<u128> = (0..10).map(|_| back_off.failed(&no_descriptors).as_millis()).collect();
+        let pauses: Vec<u128> = (0..10)
+            .map(|_| back_off.failed(&no_descriptors).as_millis())
+            .collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
         back_off.succeeded();
         assert_eq!(back_off.failed(&no_descriptors).as_millis(), 10);

@@ -3,8 +3,8 @@
 //! Built on hyper's HTTP/2, which is also tonic's transport, with gRPC's five-byte framing done here: a message that arrives in one DATA
 //! frame reaches the session uncopied, and a stream costs one task and no channel.
 
-mod clock;
 mod connection;
+mod error;
 mod framing;
 mod listen;
 mod shared;
@@ -12,18 +12,15 @@ mod status;
 mod stream;
 mod tls;
 
-use std::error::Error;
 use std::fmt;
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::Error as RustlsError;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-pub use clock::Clock;
+pub use error::ServerError;
 pub use listen::ListenAddress;
 pub use shared::Statistics;
 pub use tls::{TlsOptions, TlsVersion};
@@ -60,13 +57,11 @@ pub struct ServerOptions {
     pub connection_window: u32,
     /// HTTP/2 frame size that clients may use, 16,384 to 16,777,215 bytes. Default 256 KiB: a body chunk then arrives in one frame.
     pub frame_size: u32,
-    /// The clock of the engine behind the sessions.
-    pub clock: Clock,
 }
 
 impl ServerOptions {
     /// Plaintext with all defaults.
-    pub fn new(listen: ListenAddress, clock: Clock) -> Self {
+    pub fn new(listen: ListenAddress) -> Self {
         Self {
             listen,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -76,66 +71,6 @@ impl ServerOptions {
             stream_window: 4 << 20,
             connection_window: 64 << 20,
             frame_size: 256 << 10,
-            clock,
-        }
-    }
-}
-
-/// Why a server does not start or does not take a certificate.
-#[derive(Debug)]
-pub enum ServerError {
-    /// The address cannot be bound.
-    Bind {
-        /// What was asked for.
-        address: ListenAddress,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Threads cannot be started.
-    Runtime(io::Error),
-    /// An HTTP/2 setting is outside its range.
-    Setting {
-        /// Name of the option.
-        name: &'static str,
-        /// Smallest value.
-        minimum: u32,
-        /// Largest value.
-        maximum: u32,
-        /// What was asked for.
-        value: u32,
-    },
-    /// The certificate file is not PEM with a certificate.
-    CertificatePem(String),
-    /// The key file is not PEM with a private key.
-    KeyPem(String),
-    /// The certificate or the key cannot be used, or they do not belong together.
-    Tls(RustlsError),
-    /// A certificate for a server that runs without TLS.
-    NotTls,
-}
-
-impl fmt::Display for ServerError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind { address, source } => write!(formatter, "cannot listen on {address}: {source}"),
-            Self::Runtime(source) => write!(formatter, "cannot start the server's threads: {source}"),
-            Self::Setting { name, minimum, maximum, value } => {
-                write!(formatter, "{name} must be between {minimum} and {maximum}, not {value}")
-            }
-            Self::CertificatePem(reason) => write!(formatter, "cannot read the certificate: {reason}"),
-            Self::KeyPem(reason) => write!(formatter, "cannot read the private key: {reason}"),
-            Self::Tls(source) => write!(formatter, "cannot use the certificate and key: {source}"),
-            Self::NotTls => formatter.write_str("this server runs without TLS and takes no certificate"),
-        }
-    }
-}
-
-impl Error for ServerError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
-            Self::Tls(source) => Some(source),
-            Self::Setting { .. } | Self::CertificatePem(_) | Self::KeyPem(_) | Self::NotTls => None,
         }
     }
 }
@@ -155,7 +90,10 @@ impl NativeServer {
     ///
     /// # Errors
     /// [`ServerError`] when the address, a setting, the certificate or the key cannot be used, or threads cannot be started.
-    pub fn start(options: &ServerOptions, factory: Arc<dyn SessionFactory>) -> Result<Self, ServerError> {
+    pub fn start(
+        options: &ServerOptions,
+        factory: Arc<dyn SessionFactory>,
+    ) -> Result<Self, ServerError> {
         check_settings(options)?;
         let tls = options.tls.as_ref().map(Tls::new).transpose()?;
         let runtime = Builder::new_multi_thread()
@@ -164,11 +102,22 @@ impl NativeServer {
             .enable_all()
             .build()
             .map_err(ServerError::Runtime)?;
-        let (listener, address) = {
+        let bound = {
             let _inside = runtime.enter();
-            Listener::bind(&options.listen).map_err(|source| ServerError::Bind { address: options.listen.clone(), source })?
+            Listener::bind(&options.listen)
         };
-        let shared = Arc::new(Shared::new(factory, options.clock, options.maximum_message_length));
+        let (listener, address) = match bound {
+            Ok(bound) => bound,
+            Err(source) => {
+                // Dropping a runtime blocks, which a caller inside another runtime must not do.
+                runtime.shutdown_background();
+                return Err(ServerError::Bind {
+                    address: options.listen.clone(),
+                    source,
+                });
+            }
+        };
+        let shared = Arc::new(Shared::new(factory, options.maximum_message_length));
         let (phase, watched) = watch::channel(Phase::Running);
         let context = ConnectionContext {
             shared: Arc::clone(&shared),
@@ -178,7 +127,13 @@ impl NativeServer {
             phase: watched,
         };
         runtime.spawn(accept_loop(listener, context));
-        Ok(Self { runtime: Some(runtime), shared, tls, phase, address })
+        Ok(Self {
+            runtime: Some(runtime),
+            shared,
+            tls,
+            phase,
+            address,
+        })
     }
 
     /// Where the server listens, with the port that was picked.
@@ -191,7 +146,10 @@ impl NativeServer {
     /// # Errors
     /// [`ServerError`] when the pair cannot be used or the server runs without TLS.
     pub fn replace_tls(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), ServerError> {
-        self.tls.as_ref().ok_or(ServerError::NotTls)?.replace(certificate_pem, key_pem)
+        self.tls
+            .as_ref()
+            .ok_or(ServerError::NotTls)?
+            .replace(certificate_pem, key_pem)
     }
 
     /// Streams open now.
@@ -207,12 +165,17 @@ impl NativeServer {
     /// Stops accepting, asks clients to open no more streams (GOAWAY), waits at most `drain` for the open ones to end and aborts the
     /// rest. Returns whether all ended by themselves. Blocks the calling thread; a second call returns at once.
     pub fn stop(&mut self, drain: Duration) -> bool {
-        let Some(runtime) = self.runtime.take() else { return self.streams() == 0 };
+        let Some(runtime) = self.runtime.take() else {
+            return self.streams() == 0;
+        };
         self.phase.send_replace(Phase::Draining);
-        let drained = self.shared.wait_until(drain, |shared| shared.open_streams() == 0 && shared.open_connections() == 0)
-            || self.shared.open_streams() == 0;
+        let drained = self.shared.wait_until(drain, |shared| {
+            shared.open_streams() == 0 && shared.open_connections() == 0
+        }) || self.shared.open_streams() == 0;
         self.phase.send_replace(Phase::Aborting);
-        self.shared.wait_until(ABORT_PATIENCE, |shared| shared.open_streams() == 0 && shared.open_connections() == 0);
+        self.shared.wait_until(ABORT_PATIENCE, |shared| {
+            shared.open_streams() == 0 && shared.open_connections() == 0
+        });
         runtime.shutdown_background();
         if let ListenAddress::Unix(path) = &self.address {
             // Gone already when somebody else cleaned up; then there is nothing to do.
@@ -224,7 +187,11 @@ impl NativeServer {
 
 impl fmt::Debug for NativeServer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("NativeServer").field("address", &self.address).field("statistics", &self.statistics()).finish_non_exhaustive()
+        formatter
+            .debug_struct("NativeServer")
+            .field("address", &self.address)
+            .field("statistics", &self.statistics())
+            .finish_non_exhaustive()
     }
 }
 
@@ -244,7 +211,12 @@ fn check_settings(options: &ServerOptions) -> Result<(), ServerError> {
         ("frame_size", options.frame_size, frames),
     ] {
         if !range.contains(&value) {
-            return Err(ServerError::Setting { name, minimum: *range.start(), maximum: *range.end(), value });
+            return Err(ServerError::Setting {
+                name,
+                minimum: *range.start(),
+                maximum: *range.end(),
+                value,
+            });
         }
     }
     Ok(())

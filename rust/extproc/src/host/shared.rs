@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Clock;
 use crate::session::SessionFactory;
 
 /// Totals since the start of the server, and what is open now.
@@ -31,7 +30,6 @@ pub struct Statistics {
 /// State shared by the accept loop, the connections and the streams of one server.
 pub(super) struct Shared {
     pub(super) factory: Arc<dyn SessionFactory>,
-    pub(super) clock: Clock,
     /// Bytes.
     pub(super) maximum_message_length: usize,
     open_streams: AtomicUsize,
@@ -49,10 +47,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(factory: Arc<dyn SessionFactory>, clock: Clock, maximum_message_length: usize) -> Self {
+    pub(super) fn new(factory: Arc<dyn SessionFactory>, maximum_message_length: usize) -> Self {
         Self {
             factory,
-            clock,
             maximum_message_length,
             open_streams: AtomicUsize::new(0),
             open_connections: AtomicUsize::new(0),
@@ -116,11 +113,17 @@ impl Shared {
                 return true;
             }
             // A patience beyond the clock's range is waited for in pieces.
-            let left = deadline.map_or(Duration::from_secs(3600), |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(Duration::from_secs(3600), |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return false;
             }
-            held = self.changed.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
+            held = self
+                .changed
+                .wait_timeout(held, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 

@@ -18,23 +18,41 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) const OK: Self = Self { code: "0", message: Cow::Borrowed("") };
-    pub(super) const CANCELLED: Self = Self { code: "1", message: Cow::Borrowed("") };
+    pub(super) const OK: Self = Self {
+        code: "0",
+        message: Cow::Borrowed(""),
+    };
+    pub(super) const CANCELLED: Self = Self {
+        code: "1",
+        message: Cow::Borrowed(""),
+    };
 
     pub(super) fn invalid_argument(message: String) -> Self {
-        Self { code: "3", message: Cow::Owned(message) }
+        Self {
+            code: "3",
+            message: Cow::Owned(message),
+        }
     }
 
     pub(super) fn resource_exhausted(message: String) -> Self {
-        Self { code: "8", message: Cow::Owned(message) }
+        Self {
+            code: "8",
+            message: Cow::Owned(message),
+        }
     }
 
     pub(super) fn unimplemented(message: &'static str) -> Self {
-        Self { code: "12", message: Cow::Borrowed(message) }
+        Self {
+            code: "12",
+            message: Cow::Borrowed(message),
+        }
     }
 
     pub(super) fn internal(message: &'static str) -> Self {
-        Self { code: "13", message: Cow::Borrowed(message) }
+        Self {
+            code: "13",
+            message: Cow::Borrowed(message),
+        }
     }
 
     /// Writes the status into `headers`: trailers, or the headers of an answer that is nothing but a status.

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use super::framing::{Deframer, Outbox};
 use super::shared::{Shared, StreamGuard};
 use super::status::Status;
+use crate::clock::now;
 use crate::session::{Progress, Session};
 
 /// Replies wait for each other up to this many bytes, to leave together.
@@ -50,9 +51,16 @@ impl ProcessStream {
         let deframer = Deframer::new(shared.maximum_message_length);
         let guard = StreamGuard::new(shared);
         let shared = guard.shared();
-        let session = catch_unwind(AssertUnwindSafe(|| shared.factory.open(shared.clock.now())));
-        let mut stream =
-            Self { session: None, request: Some(request), deframer, outbox: Outbox::default(), replies: Vec::new(), end: None, guard };
+        let session = catch_unwind(AssertUnwindSafe(|| shared.factory.open(now())));
+        let mut stream = Self {
+            session: None,
+            request: Some(request),
+            deframer,
+            outbox: Outbox::default(),
+            replies: Vec::new(),
+            end: None,
+            guard,
+        };
         match session {
             Ok(session) => stream.session = Some(session),
             Err(_) => stream.finish_after_panic(),
@@ -73,14 +81,20 @@ impl ProcessStream {
 
     fn finish_after_panic(&mut self) {
         self.guard.shared().count_panic();
-        self.finish(Status::internal("the endpoint picker failed on this stream"));
+        self.finish(Status::internal(
+            "the endpoint picker failed on this stream",
+        ));
     }
 
     fn answer(&mut self, message: Bytes) {
-        let Some(session) = &mut self.session else { return };
-        let now = self.guard.shared().clock.now();
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let received = now();
         let replies = &mut self.replies;
-        let progress = catch_unwind(AssertUnwindSafe(|| session.receive(message, now, replies)));
+        let progress = catch_unwind(AssertUnwindSafe(|| {
+            session.receive(message, received, replies)
+        }));
         if let Err(status) = self.outbox.push_all(&mut self.replies) {
             return self.finish(status);
         }
@@ -102,21 +116,32 @@ impl ProcessStream {
                 if let Some(data) = self.outbox.pop() {
                     return Poll::Ready(Some(Frame::data(data)));
                 }
-                return Poll::Ready(self.end.as_ref().map(|status| Frame::trailers(status.trailers())));
+                return Poll::Ready(
+                    self.end
+                        .as_ref()
+                        .map(|status| Frame::trailers(status.trailers())),
+                );
             }
             match self.deframer.next() {
                 Ok(Some(message)) => self.answer(message),
                 Err(status) => self.finish(status),
                 Ok(None) => match self.poll_request(context) {
                     Poll::Ready(()) => {}
-                    Poll::Pending => return self.outbox.pop().map_or(Poll::Pending, |data| Poll::Ready(Some(Frame::data(data)))),
+                    Poll::Pending => {
+                        return self
+                            .outbox
+                            .pop()
+                            .map_or(Poll::Pending, |data| Poll::Ready(Some(Frame::data(data))));
+                    }
                 },
             }
         }
     }
 
     fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(request) = &mut self.request else { return Poll::Ready(()) };
+        let Some(request) = &mut self.request else {
+            return Poll::Ready(());
+        };
         match Pin::new(request).poll_frame(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
@@ -125,7 +150,9 @@ impl ProcessStream {
                     self.deframer.push(data);
                 }
             }
-            Poll::Ready(None) if self.deframer.is_inside_message() => self.finish(Status::internal("request ends inside a message")),
+            Poll::Ready(None) if self.deframer.is_inside_message() => {
+                self.finish(Status::internal("request ends inside a message"));
+            }
             Poll::Ready(None) => self.finish(Status::OK),
             // The client reset the stream or its connection broke; nobody reads the status.
             Poll::Ready(Some(Err(_))) => self.finish(Status::CANCELLED),
@@ -138,7 +165,10 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Process(stream) => stream.poll_frame(context).map(|frame| frame.map(Ok)),

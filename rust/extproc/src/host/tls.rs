@@ -1,6 +1,7 @@
 //! TLS of the host: one certificate that can be replaced while the server runs.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -24,6 +25,19 @@ pub enum TlsVersion {
     Tls13,
 }
 
+impl FromStr for TlsVersion {
+    type Err = ServerError;
+
+    /// Reads the reference's names, `VersionTLS12` and `VersionTLS13`. The older ones that it also knows are refused: rustls has no TLS below 1.2.
+    fn from_str(name: &str) -> Result<Self, ServerError> {
+        match name {
+            "VersionTLS12" => Ok(Self::Tls12),
+            "VersionTLS13" => Ok(Self::Tls13),
+            _ => Err(ServerError::TlsVersion(name.to_owned())),
+        }
+    }
+}
+
 /// What the server shows in a handshake, both in PEM.
 #[derive(Clone)]
 pub struct TlsOptions {
@@ -38,7 +52,10 @@ pub struct TlsOptions {
 impl fmt::Debug for TlsOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The key stays out of logs.
-        formatter.debug_struct("TlsOptions").field("minimum_version", &self.minimum_version).finish_non_exhaustive()
+        formatter
+            .debug_struct("TlsOptions")
+            .field("minimum_version", &self.minimum_version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,7 +67,10 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn new(options: &TlsOptions) -> Result<Self, ServerError> {
-        let resolver = Arc::new(Resolver(ArcSwap::from_pointee(certified_key(&options.certificate_pem, &options.key_pem)?)));
+        let resolver = Arc::new(Resolver(ArcSwap::from_pointee(certified_key(
+            &options.certificate_pem,
+            &options.key_pem,
+        )?)));
         let versions: &[_] = match options.minimum_version {
             TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
             TlsVersion::Tls13 => &[&version::TLS13],
@@ -61,12 +81,21 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&resolver) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), resolver })
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            resolver,
+        })
     }
 
     /// Handshakes from now on show this certificate; open connections go on.
-    pub(super) fn replace(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), ServerError> {
-        self.resolver.0.store(Arc::new(certified_key(certificate_pem, key_pem)?));
+    pub(super) fn replace(
+        &self,
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+    ) -> Result<(), ServerError> {
+        self.resolver
+            .0
+            .store(Arc::new(certified_key(certificate_pem, key_pem)?));
         Ok(())
     }
 }
@@ -86,8 +115,11 @@ fn certified_key(certificate_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey,
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| ServerError::CertificatePem(error.to_string()))?;
     if chain.is_empty() {
-        return Err(ServerError::CertificatePem("no CERTIFICATE section found".to_owned()));
+        return Err(ServerError::CertificatePem(
+            "no CERTIFICATE section found".to_owned(),
+        ));
     }
-    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| ServerError::KeyPem(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|error| ServerError::KeyPem(error.to_string()))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(ServerError::Tls)
 }

@@ -6,7 +6,9 @@
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use warmroute_core::Nanos;
-use warmroute_core::exchange::{BodyMode, BodyMutation, CommonReply, HttpBody, Progress, Reply, ReplyPhase};
+use warmroute_core::exchange::{
+    BodyMode, BodyMutation, CommonReply, HttpBody, Progress, Reply, ReplyPhase,
+};
 
 use super::exchange::encode_all;
 use super::{Session, SessionFactory};
@@ -25,7 +27,7 @@ impl SessionFactory for EchoFactory {
     }
 }
 
-/// Answers each message with an empty reply; in FULL_DUPLEX_STREAMED (also assumed when the client says nothing) it holds the header
+/// Answers each message with an empty reply; in `FULL_DUPLEX_STREAMED` (also assumed when the client says nothing) it holds the header
 /// reply until the request body is complete and then sends the body back.
 #[derive(Debug)]
 pub struct EchoSession {
@@ -49,7 +51,11 @@ impl Default for EchoSession {
 
 impl EchoSession {
     fn reply(&mut self, phase: ReplyPhase) {
-        self.replies.push(Reply { phase, metadata: None, mode_override: None });
+        self.replies.push(Reply {
+            phase,
+            metadata: None,
+            mode_override: None,
+        });
     }
 
     fn answer(&mut self, phase: OutlinePhase) {
@@ -59,15 +65,27 @@ impl EchoSession {
                     self.reply(ReplyPhase::RequestHeaders(CommonReply::default()));
                 }
             }
-            OutlinePhase::ResponseHeaders => self.reply(ReplyPhase::ResponseHeaders(CommonReply::default())),
-            OutlinePhase::RequestBody(body) if self.request_mode == BodyMode::FullDuplexStreamed => self.hold(body),
-            OutlinePhase::RequestBody(_) => self.reply(ReplyPhase::RequestBody(CommonReply::default())),
-            OutlinePhase::ResponseBody(body) if self.response_mode == BodyMode::FullDuplexStreamed => {
+            OutlinePhase::ResponseHeaders => {
+                self.reply(ReplyPhase::ResponseHeaders(CommonReply::default()));
+            }
+            OutlinePhase::RequestBody(body)
+                if self.request_mode == BodyMode::FullDuplexStreamed =>
+            {
+                self.hold(body);
+            }
+            OutlinePhase::RequestBody(_) => {
+                self.reply(ReplyPhase::RequestBody(CommonReply::default()));
+            }
+            OutlinePhase::ResponseBody(body)
+                if self.response_mode == BodyMode::FullDuplexStreamed =>
+            {
                 for chunk in chunks(vec![body.body], body.end_of_stream) {
                     self.reply(ReplyPhase::ResponseBody(chunk));
                 }
             }
-            OutlinePhase::ResponseBody(_) => self.reply(ReplyPhase::ResponseBody(CommonReply::default())),
+            OutlinePhase::ResponseBody(_) => {
+                self.reply(ReplyPhase::ResponseBody(CommonReply::default()));
+            }
             OutlinePhase::RequestTrailers => {
                 if !self.held.is_empty() {
                     // A body that trailers end carries no end of stream; answering here keeps the client from waiting for it.
@@ -95,7 +113,12 @@ impl EchoSession {
 }
 
 impl Session for EchoSession {
-    fn receive(&mut self, frame: Bytes, _now: Nanos, out: &mut Vec<Bytes>) -> Result<Progress, DecodeError> {
+    fn receive(
+        &mut self,
+        frame: Bytes,
+        _now: Nanos,
+        out: &mut Vec<Bytes>,
+    ) -> Result<Progress, DecodeError> {
         let outline = decode_outline(&frame)?;
         if let Some(config) = outline.protocol_config {
             self.request_mode = config.request_body_mode;
@@ -130,5 +153,11 @@ fn chunks(parts: Vec<Bytes>, end_of_stream: bool) -> Vec<CommonReply> {
 }
 
 fn streamed(parts: SmallVec<[Bytes; 4]>, end_of_stream: bool) -> CommonReply {
-    CommonReply { body: BodyMutation::Streamed { parts, end_of_stream }, ..CommonReply::default() }
+    CommonReply {
+        body: BodyMutation::Streamed {
+            parts,
+            end_of_stream,
+        },
+        ..CommonReply::default()
+    }
 }

@@ -8,6 +8,7 @@ use warmroute_core::exchange::{Exchange, Progress, Reply};
 use warmroute_core::{Engine, Nanos};
 
 use super::{Session, SessionFactory};
+use crate::clock::now;
 use crate::codec::{DecodeError, decode, encode, encoded_len};
 
 /// Opens an [`ExchangeSession`] on one engine for each stream.
@@ -24,7 +25,9 @@ impl ExchangeFactory {
 
 impl fmt::Debug for ExchangeFactory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("ExchangeFactory").finish_non_exhaustive()
+        formatter
+            .debug_struct("ExchangeFactory")
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,19 +47,36 @@ pub struct ExchangeSession {
 impl ExchangeSession {
     /// An exchange that starts at `now`.
     pub fn new(engine: Arc<Engine>, now: Nanos) -> Self {
-        Self { exchange: Exchange::new(engine, now), replies: Vec::new() }
+        Self {
+            exchange: Exchange::new(engine, now),
+            replies: Vec::new(),
+        }
     }
 }
 
 impl fmt::Debug for ExchangeSession {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("ExchangeSession").finish_non_exhaustive()
+        formatter
+            .debug_struct("ExchangeSession")
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for ExchangeSession {
+    fn drop(&mut self) {
+        // The exchange would release what it holds without this, but not know how long it took.
+        self.exchange.close(now());
     }
 }
 
 impl Session for ExchangeSession {
-    fn receive(&mut self, frame: Bytes, now: Nanos, out: &mut Vec<Bytes>) -> Result<Progress, DecodeError> {
-        let message = decode(frame)?;
+    fn receive(
+        &mut self,
+        frame: Bytes,
+        now: Nanos,
+        out: &mut Vec<Bytes>,
+    ) -> Result<Progress, DecodeError> {
+        let message = decode(&frame)?;
         let progress = self.exchange.receive(message, now, &mut self.replies);
         encode_all(self.replies.drain(..), out);
         Ok(progress)
@@ -64,7 +84,10 @@ impl Session for ExchangeSession {
 }
 
 /// Encodes replies into one allocation, each as its own slice.
-pub(super) fn encode_all(replies: impl AsRef<[Reply]> + IntoIterator<Item = Reply>, out: &mut Vec<Bytes>) {
+pub(super) fn encode_all(
+    replies: impl AsRef<[Reply]> + IntoIterator<Item = Reply>,
+    out: &mut Vec<Bytes>,
+) {
     let length = replies.as_ref().iter().map(encoded_len).sum();
     let mut buffer = BytesMut::with_capacity(length);
     for reply in replies {

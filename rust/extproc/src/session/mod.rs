@@ -19,7 +19,12 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// [`DecodeError`] when the frame is not a `ProcessingRequest`; the host ends the stream with `INVALID_ARGUMENT`.
-    fn receive(&mut self, frame: Bytes, now: Nanos, out: &mut Vec<Bytes>) -> Result<Progress, DecodeError>;
+    fn receive(
+        &mut self,
+        frame: Bytes,
+        now: Nanos,
+        out: &mut Vec<Bytes>,
+    ) -> Result<Progress, DecodeError>;
 }
 
 /// Opens a session for each new stream.

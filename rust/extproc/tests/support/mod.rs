@@ -1,5 +1,12 @@
 //! The subset of `protos/ext_proc.proto` as `prost` messages: an independent implementation that the codec is compared with.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several test binaries, none of which uses all of it")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "shared by several test binaries, none of which uses all of it"
+)]
+
+pub mod client;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +25,7 @@ pub struct ProcessingRequest {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::enum_variant_names, reason = "the names of the protocol")]
 pub enum Request {
     #[prost(message, tag = "2")]
     RequestHeaders(HttpHeaders),
@@ -132,6 +140,7 @@ pub struct ProcessingResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::enum_variant_names, reason = "the names of the protocol")]
 pub enum Response {
     #[prost(message, tag = "1")]
     RequestHeaders(PhaseResponse),
@@ -232,6 +241,7 @@ pub struct HttpStatus {
     pub code: i32,
 }
 
+#[allow(clippy::struct_field_names, reason = "the names of the protocol")]
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct ProcessingMode {
     #[prost(int32, tag = "1")]
@@ -250,34 +260,55 @@ pub struct ProcessingMode {
 
 /// A `Value` that holds text.
 pub fn text(text: &str) -> Value {
-    Value { kind: Some(Kind::Text(text.to_owned())) }
+    Value {
+        kind: Some(Kind::Text(text.to_owned())),
+    }
 }
 
 /// A `Value` that holds a list.
 pub fn list(values: Vec<Value>) -> Value {
-    Value { kind: Some(Kind::List(ListValue { values })) }
+    Value {
+        kind: Some(Kind::List(ListValue { values })),
+    }
 }
 
 /// A request message without metadata.
 pub fn request(request: Request) -> ProcessingRequest {
-    ProcessingRequest { request: Some(request), ..ProcessingRequest::default() }
+    ProcessingRequest {
+        request: Some(request),
+        ..ProcessingRequest::default()
+    }
 }
 
 /// Request headers with a body mode for both directions.
 pub fn request_headers(mode: Option<i32>, end_of_stream: bool) -> ProcessingRequest {
-    let header = |key: &str, value: &str| HeaderValue { key: key.to_owned(), value: String::new(), raw_value: value.as_bytes().to_vec() };
-    let headers = vec![header(":method", "POST"), header(":path", "/v1/completions"), header("content-type", "application/json")];
+    let header = |key: &str, value: &str| HeaderValue {
+        key: key.to_owned(),
+        value: String::new(),
+        raw_value: value.as_bytes().to_vec(),
+    };
+    let headers = vec![
+        header(":method", "POST"),
+        header(":path", "/v1/completions"),
+        header("content-type", "application/json"),
+    ];
     ProcessingRequest {
         protocol_config: mode.map(|mode| ProtocolConfiguration {
             request_body_mode: mode,
             response_body_mode: mode,
             ..ProtocolConfiguration::default()
         }),
-        ..request(Request::RequestHeaders(HttpHeaders { headers: Some(HeaderMap { headers }), end_of_stream }))
+        ..request(Request::RequestHeaders(HttpHeaders {
+            headers: Some(HeaderMap { headers }),
+            end_of_stream,
+        }))
     }
 }
 
 /// A part of a request body.
 pub fn request_body(body: &[u8], end_of_stream: bool) -> ProcessingRequest {
-    request(Request::RequestBody(HttpBody { body: body.to_vec(), end_of_stream }))
+    request(Request::RequestBody(HttpBody {
+        body: body.to_vec(),
+        end_of_stream,
+    }))
 }
