@@ -15,7 +15,7 @@ pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
 use crate::exchange::Refusal;
-use crate::pool::{Endpoint, EndpointIdentity, Pool, Reservation};
+use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, Reservation, SlotChange};
 use crate::prefix::{self, ApproximateIndex};
 use crate::schedule::{Candidates, Context, Explanation, Profile, RequestFacts, Scratch};
 use crate::stats::Stats;
@@ -31,7 +31,9 @@ const MIN_BLOCK_TOKENS: u32 = 64;
 pub struct Engine {
     settings: Settings,
     pool: Arc<Pool>,
-    index: ApproximateIndex,
+    index: Arc<ApproximateIndex>,
+    /// Only to measure how long a decision takes; decisions themselves are given the time.
+    clock: fn() -> Nanos,
     profile: Profile,
     stats: Stats,
     decisions: Option<Decisions>,
@@ -89,11 +91,20 @@ impl Engine {
     ///
     /// # Errors
     /// When a plugin of the profile does not exist or its parameters are wrong.
-    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+    pub fn new(settings: Settings, clock: fn() -> Nanos) -> Result<Self, SettingsError> {
         let profile = settings.profile()?;
+        let pool = Arc::new(Pool::new());
+        let index = Arc::new(ApproximateIndex::new(settings.index_bytes));
+        let forgetful = Arc::clone(&index);
+        let default_capacity = settings.lru_capacity_per_endpoint;
+        pool.on_slot_change(move |change| match change {
+            SlotChange::Taken(slot) => forgetful.add_endpoint(slot, default_capacity),
+            SlotChange::Freed(slot) => forgetful.remove_endpoint(slot),
+        });
         Ok(Self {
-            pool: Arc::new(Pool::new()),
-            index: ApproximateIndex::new(settings.index_bytes),
+            pool,
+            index,
+            clock,
             profile,
             stats: Stats::new(),
             decisions: settings
@@ -140,27 +151,17 @@ impl Engine {
         (self.settings.max_prefix_tokens / self.block_tokens()).max(1) as usize
     }
 
-    /// Adds or changes an endpoint. Changes of the pool come from one thread (discovery).
-    pub fn upsert_endpoint(&self, identity: EndpointIdentity) {
-        let before = self.pool.find(&identity.namespace, &identity.name);
-        let endpoint = self.pool.upsert(identity);
-        if let Some(before) = before
-            && !Arc::ptr_eq(&before, &endpoint)
-        {
-            self.index.remove_endpoint(before.slot);
-        }
-        self.index
-            .add_endpoint(endpoint.slot, self.capacity(&endpoint));
+    /// Adds or changes an endpoint.
+    ///
+    /// # Errors
+    /// When the pool is full.
+    pub fn upsert_endpoint(&self, identity: EndpointIdentity) -> Result<(), PoolFull> {
+        self.pool.try_upsert(identity).map(|_| ())
     }
 
     /// Removes an endpoint and forgets what it held. False: it was not there.
     pub fn remove_endpoint(&self, namespace: &str, name: &str) -> bool {
-        let Some(endpoint) = self.pool.find(namespace, name) else {
-            return false;
-        };
-        let removed = self.pool.remove(namespace, name);
-        self.index.remove_endpoint(endpoint.slot);
-        removed
+        self.pool.remove(namespace, name)
     }
 
     /// The last decisions, newest first; none unless explaining is enabled.
@@ -188,6 +189,13 @@ impl Engine {
             self.index
                 .add_endpoint(endpoint.slot, self.capacity(endpoint));
         }
+        self.stats
+            .set_prefix_indexer_size(self.index.usage().pairs as u64);
+    }
+
+    /// Now, on the host's clock.
+    pub(crate) fn now(&self) -> Nanos {
+        (self.clock)()
     }
 
     /// A random (version 4) UUID.
@@ -219,12 +227,13 @@ impl Engine {
             explain,
             now,
         } = inquiry;
+        let begun = (self.clock)();
         let snapshot = self.pool.load();
         let subset = subset_hint
             .filter(|_| self.settings.subset_filter)
             .map(|hint| snapshot.subset(hint));
         if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
-            self.stats.attempt_failed(&facts.target_model);
+            self.stats.scheduler_attempt(&facts.target_model, None);
             return Err(Refusal::NoCandidates);
         }
         let seed = prefix::seed(&facts.target_model, cache_salt);
@@ -255,7 +264,7 @@ impl Engine {
                 self.profile
                     .run(&context, random, scratch, ranked, explanation.as_mut())
             {
-                self.stats.attempt_failed(&facts.target_model);
+                self.stats.scheduler_attempt(&facts.target_model, None);
                 return Err(Refusal::Exhausted(error.to_string()));
             }
             let endpoint_of = |row: u32| &snapshot.endpoints[candidates.position[row as usize] as usize];
@@ -263,7 +272,7 @@ impl Engine {
                 ranked.iter().map(|row| endpoint_of(*row)).collect();
             let first = ranked[0] as usize;
             let reservation =
-                Reservation::reserve(endpoints[0], context.uncached_tokens(first) as u32, now);
+                Reservation::reserve(endpoints[0], context.uncached_tokens(first) as u32);
             let scores = self.settings.emit_endpoint_scores.then(|| {
                 scratch
                     .totals()
@@ -277,7 +286,7 @@ impl Engine {
             self.index.record(endpoints[0].slot, chain);
         }
         let destination = join(&endpoints);
-        self.stats.picked(endpoints[0], &facts, blocks);
+        self.count(endpoints[0], &facts, blocks, begun);
         let explanation = explanation.and_then(|explanation| {
             let decision =
                 RecordedDecision::new(&facts, request_id, &destination, explanation, now);
@@ -297,7 +306,7 @@ impl Engine {
     }
 
     /// The gateway reports which endpoint served the request; after a retry it is another than the first choice, and the load moves there.
-    pub fn served_by(&self, reservation: &mut Reservation, chains: &[Vec<u64>], served: &str, now: Nanos) {
+    pub fn served_by(&self, reservation: &mut Reservation, chains: &[Vec<u64>], served: &str) {
         if &*reservation.endpoint().authority == served {
             return;
         }
@@ -305,7 +314,7 @@ impl Engine {
         let Some(endpoint) = snapshot.by_authority(served) else {
             return;
         };
-        reservation.move_to(endpoint, now);
+        reservation.move_to(endpoint);
         for chain in chains {
             self.index.record(endpoint.slot, chain);
         }
@@ -327,6 +336,19 @@ impl Engine {
             }
         }
         matched
+    }
+
+    fn count(&self, endpoint: &Endpoint, facts: &RequestFacts, matched_blocks: u32, begun: Nanos) {
+        let matched_tokens = u64::from(matched_blocks) * u64::from(facts.block_tokens);
+        endpoint.picked(facts.prompt_tokens, matched_tokens);
+        self.stats
+            .scheduler_attempt(&facts.target_model, Some(endpoint));
+        if facts.total_blocks > 0 {
+            let ratio = f64::from(matched_blocks) / f64::from(facts.total_blocks);
+            self.stats
+                .prefix_hit(ratio, matched_tokens * prefix::BYTES_PER_TOKEN as u64);
+        }
+        self.stats.scheduler_e2e((self.clock)() - begun);
     }
 
     /// Blocks of the index that equal the engine's own cache: its number of blocks, in tokens, over the index's block.

@@ -24,7 +24,7 @@ impl Engine {
     fn new(settings: &str) -> PyResult<Self> {
         let value_error = |error: warmroute_core::engine::SettingsError| PyValueError::new_err(error.to_string());
         let settings = Settings::from_json(settings).map_err(value_error)?;
-        let engine = warmroute_core::Engine::new(settings).map_err(value_error)?;
+        let engine = warmroute_core::Engine::new(settings, warmroute_extproc::now).map_err(value_error)?;
         Ok(Self {
             inner: Arc::new(engine),
         })

@@ -23,7 +23,7 @@ pub use message::{
 pub use refusal::Refusal;
 
 use crate::pool::Reservation;
-use crate::stats::RequestSeries;
+use crate::stats::RunningRequest;
 use crate::{Engine, Nanos};
 
 use request::RequestSide;
@@ -38,7 +38,7 @@ pub enum Progress {
     Close,
 }
 
-/// One HTTP exchange. Dropping it (or [`Exchange::close`]) releases whatever it reserved, exactly once.
+/// One HTTP exchange. Dropping it releases whatever it reserved, exactly once, wherever the stream ended.
 #[derive(Debug)]
 pub struct Exchange {
     engine: Arc<Engine>,
@@ -54,7 +54,8 @@ pub(crate) struct Flight {
     pub(crate) reservation: Reservation,
     /// Chained hashes of the prompt, kept to credit another endpoint when a retry was served there.
     pub(crate) chains: Vec<Vec<u64>>,
-    pub(crate) series: Arc<RequestSeries>,
+    /// Counts as running as long as it lives; leads to the request's series.
+    pub(crate) running: RunningRequest,
     pub(crate) received: Nanos,
     /// The client asked for a stream.
     pub(crate) streaming: bool,
@@ -101,18 +102,13 @@ impl Exchange {
             Phase::ResponseTrailers => self.on_response_trailers(now, replies),
         }
     }
-
-    /// The stream has ended, however it did. Idempotent.
-    pub fn close(&mut self, now: Nanos) {
-        self.finish_flight(now);
-    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        // Hosts call `close` with the time; without it only the duration metric is missing, never the release.
-        if let Some(flight) = self.flight.take() {
-            flight.series.abandoned();
+        if self.flight.is_some() {
+            let now = self.engine.now();
+            self.finish_flight(now);
         }
     }
 }

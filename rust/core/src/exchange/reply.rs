@@ -36,6 +36,8 @@ pub(super) struct Decided {
     pub(super) chunks: Vec<Bytes>,
     /// Bytes in `chunks`.
     pub(super) size: usize,
+    /// Messages that brought it: each waits for a reply where the header reply was withheld.
+    pub(super) messages: usize,
     /// The model was renamed.
     pub(super) edited: bool,
 }
@@ -64,10 +66,9 @@ impl Decided {
                 replies.push(Reply { phase: ReplyPhase::RequestBody(common), metadata, mode_override: None });
             }
             Wording::Withheld => {
-                let messages = self.chunks.len();
                 replies.push(Reply { phase: ReplyPhase::RequestHeaders(common), metadata, mode_override: None });
                 let mut edited = self.edited.then_some(self.chunks);
-                for index in 0..messages.max(1) {
+                for index in 0..self.messages {
                     let body = match edited.take() {
                         Some(chunks) => BodyMutation::Replace(chunks.into()),
                         None if self.edited && index > 0 => BodyMutation::Clear,

@@ -1,6 +1,7 @@
 //! The request's side: collect what the mode lets us see, decide, word the reply.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -14,11 +15,16 @@ use crate::engine::{Decision, Inquiry};
 use crate::schedule::RequestFacts;
 use crate::{Engine, Nanos};
 
+/// Flow of requests that name none.
+const DEFAULT_FLOW: &str = "default-flow";
+
 /// Where the request's side stands.
 #[derive(Debug, Default)]
 pub(super) struct RequestSide {
     pub(super) subset_hint: Option<Vec<Box<str>>>,
     state: State,
+    /// The request stands in the counters, under its model.
+    counted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +48,8 @@ struct Collecting {
     /// The body as it came, each a slice of the message that carried it.
     chunks: Vec<Bytes>,
     size: usize,
+    /// Body messages so far.
+    messages: usize,
     received: Nanos,
 }
 
@@ -52,6 +60,7 @@ struct Complete {
     carries_model: bool,
     chunks: Vec<Bytes>,
     size: usize,
+    messages: usize,
     received: Nanos,
 }
 
@@ -62,20 +71,23 @@ impl Collecting {
         let scanner = (dialect != Dialect::Passthrough && dialect != Dialect::AnthropicCountTokens).then(|| {
             BodyScanner::new(dialect, ScanLimits { block_tokens: engine.block_tokens(), max_blocks: engine.max_blocks(), ..ScanLimits::default() })
         });
-        Self { headers, dialect, scanner, chunks: Vec::new(), size: 0, received: now }
+        Self { headers, dialect, scanner, chunks: Vec::new(), size: 0, messages: 0, received: now }
     }
 
-    /// Takes the next bytes; refuses as soon as it is clear that the body is too large or no JSON.
+    /// Takes the next bytes; refuses as soon as it is clear that the body is too large.
     fn feed(&mut self, chunk: Bytes, limit: usize) -> Result<(), Refusal> {
         self.size += chunk.len();
         if self.size > limit {
             return Err(Refusal::TooLarge { limit });
         }
-        let fed = self.scanner.as_mut().map_or(Ok(()), |scanner| scanner.feed(&chunk));
+        if let Some(scanner) = &mut self.scanner {
+            scanner.feed(&chunk);
+        }
+        self.messages += 1;
         if !chunk.is_empty() {
             self.chunks.push(chunk);
         }
-        fed.map_err(|error| self.refusal(&error))
+        Ok(())
     }
 
     /// The body has ended (`whole`) or no more of it will be shown.
@@ -91,6 +103,7 @@ impl Collecting {
             body,
             chunks: self.chunks,
             size: self.size,
+            messages: self.messages,
             received: self.received,
         })
     }
@@ -184,8 +197,7 @@ impl Exchange {
 
     fn refuse(&mut self, refusal: &Refusal, replies: &mut Vec<Reply>) -> Progress {
         self.request.state = State::Done;
-        self.engine.stats().refused(refusal.code());
-        replies.push(Reply { phase: ReplyPhase::Immediate(refusal.reply()), metadata: None, mode_override: None });
+                replies.push(Reply { phase: ReplyPhase::Immediate(refusal.reply()), metadata: None, mode_override: None });
         Progress::Close
     }
 
@@ -198,7 +210,6 @@ impl Exchange {
         match self.choose(complete, now) {
             Err(refusal) => self.refuse(&refusal, replies),
             Ok((decided, flight)) => {
-                self.engine.stats().request_processed(now - flight.received);
                 self.flight = Some(flight);
                 decided.word(wording, self.protocol, self.engine.settings().response_usage, replies);
                 if close_after { Progress::Close } else { Progress::Continue }
@@ -207,19 +218,24 @@ impl Exchange {
     }
 
     fn choose(&mut self, complete: Complete, now: Nanos) -> Result<(reply::Decided, Flight), Refusal> {
-        let Complete { headers, body, carries_model, mut chunks, size, received } = complete;
+        let Complete { headers, body, carries_model, mut chunks, mut size, messages, received } = complete;
         let incoming = body.model.unwrap_or_default();
         let target = headers.model_rewrite.clone().unwrap_or_else(|| incoming.clone());
         if carries_model && target.is_empty() {
             return Err(Refusal::BadRequest("model not found in request body".to_owned()));
         }
         let renamed = carries_model && target != incoming;
-        let size = if renamed { body::edit_model(&mut chunks, body.model_span, &target) } else { size };
+        if renamed {
+            set_model(&mut chunks, body.model_span, &target)?;
+            size = chunks.iter().map(Bytes::len).sum();
+        }
         let request_id: Cow<'_, Bytes> = headers.request_id.as_ref().map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
 
         let engine = &self.engine;
-        let series = engine.stats().series(&incoming, &target, headers.fairness_id.as_deref(), 0);
-        series.started(size as u64);
+        let fairness_id = headers.fairness_id.as_deref().unwrap_or(DEFAULT_FLOW);
+        let series = engine.stats().series(&incoming, &target, fairness_id, 0);
+        let running = series.started(size as u64);
+        self.request.counted = true;
         let inquiry = Inquiry {
             facts: RequestFacts {
                 target_model: target.clone(),
@@ -238,12 +254,12 @@ impl Exchange {
             now,
         };
         let Decision { destination, reservation, chains, scores, explanation } = engine.decide(inquiry).inspect_err(|refusal| {
-            series.refused(refusal.code());
+            series.error(refusal.code());
         })?;
         let flight = Flight {
             reservation,
             chains,
-            series,
+            running,
             received,
             streaming: body.stream,
             renamed: renamed.then(|| (target, incoming)),
@@ -256,10 +272,20 @@ impl Exchange {
             new_request_id: headers.request_id.is_none().then(|| request_id.into_owned()),
             chunks,
             size,
+            messages,
             edited: renamed,
         };
         Ok((decided, flight))
     }
+}
+
+/// Writes the model's new name into a body, or adds it where the body has none.
+fn set_model(chunks: &mut Vec<Bytes>, span: Option<Range<usize>>, model: &str) -> Result<(), Refusal> {
+    let edited = match span {
+        Some(span) => body::edit_model(chunks, span, model),
+        None => body::insert_model(chunks, model),
+    };
+    edited.map_err(|error| Refusal::BadRequest(error.to_string()))
 }
 
 fn declared_length(headers: &[Header]) -> Option<usize> {

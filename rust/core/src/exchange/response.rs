@@ -9,7 +9,7 @@ use super::message::{BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBo
 use super::reply::{can_override, content_length, stream};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
-use crate::body::{ResponseKind, UsageScanner, restore_model};
+use crate::body::{UsageKind, UsageScanner, restore_model};
 
 /// What is known of the answer.
 #[derive(Debug, Default)]
@@ -38,11 +38,11 @@ impl Exchange {
             header(headers, b"content-type").is_some_and(|value| memchr::memmem::find(value, b"text/event-stream").is_some());
         if let Some(flight) = &mut self.flight {
             if let Some(served) = served {
-                self.engine.served_by(&mut flight.reservation, &flight.chains, served, now);
+                self.engine.served_by(&mut flight.reservation, &flight.chains, served);
             }
             let failed = header(headers, b":status").or_else(|| header(headers, b"status")).is_some_and(|status| status.first() != Some(&b'2'));
             if failed {
-                flight.series.failed("ModelServerError");
+                flight.running.error("ModelServerError");
             }
             self.response.streaming = !failed && (flight.streaming || event_stream);
             if !self.response.streaming {
@@ -58,7 +58,7 @@ impl Exchange {
                 mode_override = Some((self.protocol.request_body_mode, BodyMode::Streamed));
             }
             if (body_follows || wanted) && !failed {
-                self.response.usage = Some(UsageScanner::new(if event_stream { ResponseKind::EventStream } else { ResponseKind::Json }));
+                self.response.usage = Some(UsageScanner::new(if event_stream { UsageKind::Sse } else { UsageKind::Json }));
             }
         }
         replies.push(Reply { phase: ReplyPhase::ResponseHeaders(common), metadata: None, mode_override });
@@ -126,7 +126,7 @@ impl Exchange {
         let Some(flight) = &mut self.flight else { return };
         if let Some(last) = response.last_byte {
             if response.streaming {
-                flight.series.inter_token(now - last);
+                flight.running.itl(now - last);
             }
         } else {
             response.first_byte = Some(now);
@@ -138,26 +138,28 @@ impl Exchange {
     /// Ends the flight: releases its load and writes down how it went. Once.
     pub(super) fn finish_flight(&mut self, now: Nanos) {
         let Some(flight) = self.flight.take() else { return };
-        let Flight { reservation, series, received, .. } = flight;
+        let Flight { reservation, running: series, received, .. } = flight;
         drop(reservation);
         let duration = now - received;
-        series.finished(duration);
+        series.duration(duration);
         let response = &mut self.response;
         if response.bytes > 0 {
             series.response_size(response.bytes);
         }
         if let Some(first) = response.first_byte {
             let first = if response.streaming { first - received } else { duration };
-            series.first_token(response.streaming, first);
+            series.ttft(first, response.streaming);
         }
         if let Some(usage) = response.usage.take().and_then(UsageScanner::finish) {
-            series.usage(usage.input_tokens, usage.output_tokens, usage.cached_tokens);
+            series.input_tokens(usage.input_tokens);
+            series.output_tokens(usage.output_tokens);
+            series.cached_tokens(usage.cached_tokens.unwrap_or(0));
             if usage.output_tokens > 0 {
-                series.time_per_token_normalized(duration.div_f64(usage.output_tokens as f64));
+                series.ntpot(duration.div_f64(usage.output_tokens as f64));
             }
             if let (true, Some(first), 2..) = (response.streaming, response.first_byte, usage.output_tokens) {
                 let decoding: Duration = now - first;
-                series.time_per_output_token(decoding.div_f64((usage.output_tokens - 1) as f64));
+                series.tpot(decoding.div_f64((usage.output_tokens - 1) as f64));
             }
         }
     }
