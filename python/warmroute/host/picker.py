@@ -83,6 +83,7 @@ class Picker:
         if settings is not None:
             self._scraper = Scraper(self.engine, settings)
             self._follow(self._monitor.run())
+        self._compute_pool_gauges()
         self._metrics = self._serve_metrics()
         self._follow(self._refresh_pool_gauges())
         self._follow(self._maintain())
@@ -215,10 +216,13 @@ class Picker:
         )
 
     async def _refresh_pool_gauges(self) -> None:
-        pool = self._flags.pool_name or DEFAULT_POOL
         while True:
-            self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
             await asyncio.sleep(self._flags.refresh_prometheus_metrics_interval)
+            self._compute_pool_gauges()
+
+    def _compute_pool_gauges(self) -> None:
+        pool = self._flags.pool_name or DEFAULT_POOL
+        self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
 
     async def _maintain(self) -> None:
         """The engine follows block sizes and counts that the model servers tell; off the loop, since it may compact the index."""
