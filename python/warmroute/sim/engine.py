@@ -212,6 +212,8 @@ class SimulatedEngine:
             if sequence.admitted is None:
                 sequence.admitted = now
                 sequence.cached_tokens = sequence.computed
+                full = sequence.prompt_tokens // self.settings.block_size * self.settings.block_size
+                sequence.created_tokens = max(0, full - sequence.computed)
             if sequence.lora:
                 adapters.add(sequence.lora)
             self.running.append(sequence)

@@ -51,6 +51,8 @@ class Sequence:
     """Names of its full blocks, as far as they are known."""
     stored: int = 0
     """How many of its blocks have been named in the cache."""
+    created_tokens: int = 0
+    """Prompt tokens whose blocks it was the first to fill."""
     preemptions: int = 0
     arrived: float = 0.0
     admitted: float | None = None
