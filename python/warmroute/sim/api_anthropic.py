@@ -82,7 +82,8 @@ async def _stream(call: Call, generation: Generation, sequence: Sequence, head: 
         [
             named_event("content_block_stop", {"type": "content_block_stop", "index": 0}),
             named_event(
-                "message_delta", {"type": "message_delta", "delta": ending, "usage": _usage(sequence, sequence.generated)}
+                "message_delta",
+                {"type": "message_delta", "delta": ending, "usage": _usage(sequence, sequence.generated)},
             ),
             named_event("message_stop", {"type": "message_stop"}),
         ]

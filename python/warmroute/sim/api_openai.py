@@ -81,7 +81,7 @@ async def chat_completions(call: Call) -> web.StreamResponse:
             first = [_role_chunk(head, index) for index in range(len(sequences))]
             return await _stream(call, body, generation, head, _chat_chunk, first)
         await generation.finish()
-    choices = [
+    choices: list[dict[str, Any]] = [
         {
             "index": index,
             "message": {
@@ -145,7 +145,7 @@ async def embeddings(call: Call) -> web.StreamResponse:
     return await call.answer({**head, "data": data, "usage": spent})
 
 
-async def _stream(  # noqa: PLR0913 - what differs between the two APIs is passed in
+async def _stream(  # noqa: PLR0913, PLR0917 - what differs between the two APIs is passed in
     call: Call,
     body: dict[str, Any],
     generation: Generation,

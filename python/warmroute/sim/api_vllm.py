@@ -55,7 +55,7 @@ async def tokenize(call: Call) -> web.StreamResponse:
     if body.get("return_token_strs"):
         size = tokenizer.TOKEN_BYTES
         strings = [tokenizer.decode(packed[start : start + size]) for start in range(0, len(packed), size)]
-    limit = call.replica.config.max_model_len
+    limit = call.replica.limits.max_model_len
     return await call.answer({"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": strings})
 
 
@@ -73,7 +73,7 @@ async def models(call: Call) -> web.StreamResponse:
     """`GET /v1/models`: the model under its names, then the adapters."""
     replica = call.replica
     names = replica.config.models
-    cards = [_card(call, name, f"/models/{names[0]}", None, replica.config.max_model_len) for name in names]
+    cards = [_card(call, name, f"/models/{names[0]}", None, replica.limits.max_model_len) for name in names]
     cards += [_card(call, adapter.name, adapter.path, names[0], None) for adapter in replica.adapters.all()]
     return await call.answer({"object": "list", "data": cards})
 

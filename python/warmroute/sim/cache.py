@@ -47,7 +47,7 @@ class CacheSizeError(ValueError):
 
 
 def block_hash(parent: int | None, tokens: bytes, extra: bytes = b"") -> int:
-    """64-bit name of a full block: its tokens, all before it (`parent`), and what else must be equal (adapter, salt)."""
+    """64-bit name of a full block: its tokens, all before it (`parent`), and what else is needed (adapter, salt)."""
     head = b"root" if parent is None else parent.to_bytes(8, "little")
     return int.from_bytes(blake2b(head + tokens + extra, digest_size=8).digest(), "little")
 
@@ -175,7 +175,7 @@ class BlockCache:
         events, self._events = self._events, []
         return events
 
-    def _announce(  # noqa: PLR0913 - the arguments of `store`, cut to one run
+    def _announce(  # noqa: PLR0913, PLR0917 - the arguments of `store`, cut to one run
         self, run: list[int], start: int, hashes: list[int], parent: int | None, tokens: bytes, lora: str | None
     ) -> None:
         if run and self._record:

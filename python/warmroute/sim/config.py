@@ -19,6 +19,7 @@ ENGINES = ("vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm")
 """Whose metrics page is served; the API is vLLM's in every case."""
 
 MAX_REPLICAS = 1024
+DEFAULT_MODEL_LEN = 131_072
 MAX_METRICS_PADDING = 16 * 1024 * 1024
 
 
@@ -42,7 +43,8 @@ class SimConfig:
     """KV blocks; None: the preset's."""
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
-    max_model_len: int = 131_072
+    max_model_len: int | None = None
+    """Tokens of prompt and answer together; None: 131,072, or what the KV cache holds if that is less."""
     output_length: OutputLength | None = None
     """Natural length of answers; None: as long as the client allows."""
     loras: tuple[str, ...] = ()
@@ -50,7 +52,7 @@ class SimConfig:
     max_loras: int = 4
     """Adapters that run at once."""
     kv_events: str | None = None
-    """ZMQ endpoint of the first replica's KV events, `tcp://*:5557`; later replicas take the next ports, port 0 free ones."""
+    """ZMQ endpoint of the first replica's KV events, `tcp://*:5557`; the others take the next ports (0: free ones)."""
     metrics_padding: int = 0
     """Bytes that the metrics page is filled up to with further families of a real page; 0: none."""
     request_log: int = 256
@@ -72,11 +74,17 @@ class SimConfig:
         if not (math.isfinite(self.speed) and self.speed > 0):
             message = f"speed must be a number above 0, not {self.speed}"
             raise SimConfigError(message)
-        for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_loras"):
+        for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_loras", "block_size"):
             value = getattr(self, name)
-            if value < 1:
+            if value is not None and value < 1:
                 message = f"{name} must be at least 1, not {value}"
                 raise SimConfigError(message)
+        if self.num_gpu_blocks is not None and self.num_gpu_blocks < 2:  # noqa: PLR2004 - one of them is reserved
+            message = f"num_gpu_blocks must be at least 2, not {self.num_gpu_blocks}"
+            raise SimConfigError(message)
+        if self.request_log < 0:
+            message = f"request_log must be 0 or more, not {self.request_log}"
+            raise SimConfigError(message)
         if not 0 <= self.metrics_padding <= MAX_METRICS_PADDING:
             message = f"metrics_padding must be between 0 and {MAX_METRICS_PADDING} bytes, not {self.metrics_padding}"
             raise SimConfigError(message)
@@ -84,13 +92,15 @@ class SimConfig:
     def engine_settings(self) -> EngineSettings:
         """Settings of the engine model."""
         preset = PRESETS[self.preset]
+        blocks = preset.num_gpu_blocks if self.num_gpu_blocks is None else self.num_gpu_blocks
+        block_size = preset.block_size if self.block_size is None else self.block_size
         return EngineSettings(
             cost=preset.cost.faster(self.speed),
-            num_gpu_blocks=preset.num_gpu_blocks if self.num_gpu_blocks is None else self.num_gpu_blocks,
-            block_size=preset.block_size if self.block_size is None else self.block_size,
+            num_gpu_blocks=blocks,
+            block_size=block_size,
             max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,
-            max_model_len=self.max_model_len,
+            max_model_len=self.max_model_len or min(DEFAULT_MODEL_LEN, (blocks - 1) * block_size),
             max_loras=self.max_loras,
             record_events=self.kv_events is not None,
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .sequence import Sequence
 
 MAX_LAG_SECONDS = 0.02
-"""How far the engine's time line may be behind the clock before it is moved up: a stall is not caught up with a burst."""
+"""How far the engine's time line may be behind the clock before it is moved up: a stall causes no burst."""
 
 STEPS_PER_TURN = 16
 """Steps of an engine that takes no time which run before the loop gets its turn."""

@@ -177,7 +177,7 @@ class SimulatedEngine:
         return budget
 
     def _make_room(self, sequence: Sequence, length: int) -> bool:
-        """Blocks for `length` tokens, preempting from the end of the running set; False when it was itself preempted."""
+        """Blocks for `length` tokens, preempting the last of the running; False when it was itself preempted."""
         missing = -(-length // self.settings.block_size) - len(sequence.blocks)
         if missing <= 0:
             return True

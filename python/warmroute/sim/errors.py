@@ -25,6 +25,10 @@ class ApiError(Exception):
         return {"type": "error", "error": {"type": self.kind, "message": self.message}}
 
 
+class KvEventError(OSError):
+    """KV events cannot be published; the message names the endpoint."""
+
+
 def bad_request(message: str, param: str | None = None) -> ApiError:
     """400 for a request that the engine refuses."""
     return ApiError(400, "BadRequestError", message, param)

@@ -61,7 +61,9 @@ class Page:
         self._families.append(
             (
                 name,
-                lambda: header + "".join(f"{name}{labels_text(labels)} {number(value)}\n" for labels, value in series()),
+                lambda: (
+                    header + "".join(f"{name}{labels_text(labels)} {number(value)}\n" for labels, value in series())
+                ),
             )
         )
 
@@ -102,9 +104,7 @@ class Page:
 
     def render(self, names: frozenset[str] | None = None) -> bytes:
         """The page, or only the families of these names."""
-        return "".join(
-            [write() for name, write in self._families if names is None or name in names]
-        ).encode()
+        return "".join([write() for name, write in self._families if names is None or name in names]).encode()
 
     def _add(self, name: str, header: str, series: list[tuple[str, Callable[[], float]]]) -> None:
         self._families.append(

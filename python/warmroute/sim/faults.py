@@ -2,10 +2,10 @@
 
 | kind | what a client sees |
 |---|---|
-| `refuse` | connection refused: the listener is closed and open connections are cut (below probability 1: that share of new connections is reset) |
+| `refuse` | connection refused: listener closed, connections cut (probability below 1: that share of new ones reset) |
 | `500`, `503` | that status before anything else |
 | `reset` | the connection is reset before the response headers |
-| `reset-mid-stream` | the connection is reset after `after_chunks` chunks; without streaming, in the middle of the body |
+| `reset-mid-stream` | reset after `after_chunks` chunks; without streaming, in the middle of the body |
 | `hang` | no answer until the fault is cleared, or for `seconds` |
 | `slow` | the answer starts `seconds` late |
 """

@@ -1,4 +1,4 @@
-"""KV events over ZMQ in vLLM's wire format: topic, sequence number (8 bytes, big-endian), msgpack `[time, events, rank]`.
+"""KV events over ZMQ in vLLM's wire format: topic, 8-byte big-endian sequence number, msgpack `[time, events, rank]`.
 
 Each event is a map, as vLLM 0.32 sends it. A second socket (ROUTER) replays what is still buffered: a client sends
 the sequence number it wants to start from and gets `["", sequence, payload]` for each, then sequence -1.
@@ -10,11 +10,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import zmq
 
 from . import tokenizer
 from .cache import BlocksRemoved, BlocksStored
+from .errors import KvEventError
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,10 +28,6 @@ BUFFERED_BATCHES = 10_000
 HIGH_WATER_MARK = 100_000
 """Messages a slow subscriber may be behind before it loses some."""
 _END = (-1).to_bytes(8, "big", signed=True)
-
-
-class KvEventError(RuntimeError):
-    """The events cannot be published; the message names the endpoint."""
 
 
 class KvEventPublisher:
@@ -73,20 +70,20 @@ class KvEventPublisher:
         self._replay.linger = 0
         bound = _attach(self._replay, endpoint)
         self._loop = loop
-        loop.add_reader(self._replay.fd, self._answer_replays)
+        loop.add_reader(_descriptor(self._replay), self._answer_replays)
         self._answer_replays()
         return bound
 
     def close(self) -> None:
         """Close the sockets; what is unsent is lost."""
         if self._replay is not None and self._loop is not None:
-            self._loop.remove_reader(self._replay.fd)
+            self._loop.remove_reader(_descriptor(self._replay))
             self._replay.close()
         self._socket.close()
 
     def _answer_replays(self) -> None:
         # The descriptor signals edges: everything has to be read each time.
-        while self._replay is not None and self._replay.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+        while self._replay is not None and _readable(self._replay):
             frames = self._replay.recv_multipart(zmq.NOBLOCK)
             if len(frames) < 2 or len(frames[-1]) != 8:  # noqa: PLR2004 - identity and an 8-byte number
                 continue
@@ -132,6 +129,14 @@ def endpoint_of(template: str, replica: int) -> str:
         message = f"KV event endpoint {template!r} needs a port, as in tcp://*:5557"
         raise KvEventError(message)
     return f"{head}:{int(port) + replica if int(port) else 0}"
+
+
+def _descriptor(target: zmq.Socket[bytes]) -> int:
+    return int(target.getsockopt(zmq.FD))
+
+
+def _readable(target: zmq.Socket[bytes]) -> bool:
+    return bool(int(target.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def _context() -> zmq.Context[Any]:

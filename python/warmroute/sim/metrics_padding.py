@@ -25,27 +25,27 @@ _HANDLERS = (
     "/health",
     "/version",
 )
+_FLOPS = "(for Model Flops Utilization calculations)."
+_SHARED = "External prefix cache {} from KV connector cross-instance cache sharing, in terms of number of {} tokens."
 _COUNTERS = (
-    ("estimated_flops_per_gpu", "Estimated number of floating point operations per GPU (for Model Flops Utilization calculations)."),
-    ("estimated_read_bytes_per_gpu", "Estimated number of bytes read from memory per GPU (for Model Flops Utilization calculations)."),
-    ("estimated_write_bytes_per_gpu", "Estimated number of bytes written to memory per GPU (for Model Flops Utilization calculations)."),
-    ("external_prefix_cache_queries", "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens."),
-    ("external_prefix_cache_hits", "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens."),
+    ("estimated_flops_per_gpu", f"Estimated number of floating point operations per GPU {_FLOPS}"),
+    ("estimated_read_bytes_per_gpu", f"Estimated number of bytes read from memory per GPU {_FLOPS}"),
+    ("estimated_write_bytes_per_gpu", f"Estimated number of bytes written to memory per GPU {_FLOPS}"),
+    ("external_prefix_cache_queries", _SHARED.format("queries", "queried")),
+    ("external_prefix_cache_hits", _SHARED.format("hits", "cached")),
     ("mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items."),
     ("mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items."),
-)  # fmt: skip
+)
 
 
 def pad(page: Page, size: int) -> None:
     """Add families until the page has at least `size` bytes; handlers of the HTTP families are repeated as needed."""
-    for name, text in _COUNTERS:
-        page.counter(f"vllm:{name}", text, lambda: 0.0)
+    for counter, meaning in _COUNTERS:
+        page.counter(f"vllm:{counter}", meaning, lambda: 0.0)
     missing = size - len(page.render())
     name = "http_request_duration_seconds"
-    parts = [
-        f"# HELP {name} Latency with only few buckets by handler. Made to be only used if aggregation by handler is "
-        f"important. \n# TYPE {name} histogram\n"
-    ]
+    text = "Latency with only few buckets by handler. Made to be only used if aggregation by handler is important. "
+    parts = [f"# HELP {name} {text}\n# TYPE {name} histogram\n"]
     written = len(parts[0])
     index = 0
     while written < missing:

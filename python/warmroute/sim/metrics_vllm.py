@@ -25,9 +25,7 @@ def vllm_page(config: SimConfig, engine: SimulatedEngine) -> Page:
     _tokens(page, engine)
     _histograms(page, engine)
     if config.loras or engine.settings.max_loras:
-        page.changing_gauge(
-            "vllm:lora_requests_info", "Running stats on lora requests.", LoraSeries(engine).current
-        )
+        page.changing_gauge("vllm:lora_requests_info", "Running stats on lora requests.", LoraSeries(engine).current)
     page.gauges(
         "vllm:cache_config_info",
         "Information of the LLMEngine CacheConfig",
@@ -37,7 +35,7 @@ def vllm_page(config: SimConfig, engine: SimulatedEngine) -> Page:
 
 
 class LoraSeries:
-    """One series per set of running and waiting adapters ever seen, valued with the time it was last the current one."""
+    """One series per set of running and waiting adapters ever seen, valued with the time it last held."""
 
     def __init__(self, engine: SimulatedEngine) -> None:
         """Follow an engine."""
@@ -66,9 +64,7 @@ def _load(page: Page, engine: SimulatedEngine) -> None:
     page.gauge(
         "vllm:num_requests_running", "Number of requests in model execution batches.", lambda: len(engine.running)
     )
-    page.gauge(
-        "vllm:num_requests_waiting", "Number of requests waiting to be processed.", lambda: len(engine.waiting)
-    )
+    page.gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed.", lambda: len(engine.waiting))
     page.gauges(
         "vllm:num_requests_waiting_by_reason",
         "Number of waiting requests by reason. Reason labels: 'capacity' = waiting for scheduling capacity; 'deferred' "
@@ -79,9 +75,7 @@ def _load(page: Page, engine: SimulatedEngine) -> None:
             ({**page.labels, "reason": "deferred"}, lambda: _deferred(engine)),
         ],
     )
-    page.gauge(
-        "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", lambda: engine.cache.usage
-    )
+    page.gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", lambda: engine.cache.usage)
 
 
 def _deferred(engine: SimulatedEngine) -> int:

@@ -11,14 +11,11 @@ import math
 from dataclasses import dataclass
 from hashlib import blake2b
 
-
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _CONSONANTS = "bdfgklmnprstvwhz"
 _VOWELS = "aeio"
-_WORDS = tuple(
-    f" {first}{vowel}{last}".encode() for first in _CONSONANTS for vowel in _VOWELS for last in "nrst"
-)
+_WORDS = tuple(f" {first}{vowel}{last}".encode() for first in _CONSONANTS for vowel in _VOWELS for last in "nrst")
 """256 words of four bytes: one token each."""
 
 
@@ -101,5 +98,3 @@ def parse_output_length(value: str) -> OutputLength:
     if length.kind == "lognormal" and length.second > 3:  # noqa: PLR2004 - beyond it the sampled mean means nothing
         raise OutputLengthError(problem)
     return length
-
-

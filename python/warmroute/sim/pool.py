@@ -19,9 +19,9 @@ MAX_PORT = 65_535
 class SimPool:
     """Replicas that share a process; `async with` starts and stops them.
 
-        async with SimPool(2, SimConfig(models=("tiny",))) as pool:
-            pool.addresses            # ["127.0.0.1:40001", "127.0.0.1:40002"]
-            pool.replicas[0].requests # what it received
+    async with SimPool(2, SimConfig(models=("tiny",))) as pool:
+        pool.addresses            # ["127.0.0.1:40001", "127.0.0.1:40002"]
+        pool.replicas[0].requests # what it received
     """
 
     def __init__(

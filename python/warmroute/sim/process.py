@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 
 
-class ParentGoneError(RuntimeError):
+class ParentGoneError(ProcessLookupError):
     """The parent ended before this process could tie itself to it."""
 
 

@@ -104,7 +104,9 @@ def _messages(body: Mapping[str, Any]) -> bytes:
         raise missing_field("messages")
     if not isinstance(messages, list) or not messages:
         raise bad_request("messages must be a non-empty array", "messages")
-    return b"".join(_message(str(_mapping(message).get("role", "user")), message.get("content")) for message in messages)
+    return b"".join(
+        _message(str(_mapping(message).get("role", "user")), message.get("content")) for message in messages
+    )
 
 
 def _message(role: str, content: object) -> bytes:
@@ -135,12 +137,10 @@ def _part(part: object) -> str:
 
 
 def _item_content(item: Mapping[str, Any]) -> object:
-    return item["content"] if "content" in item else [item]
+    return item.get("content", [item])
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise bad_request("each message must be an object", "messages")
     return value
-
-

@@ -47,7 +47,7 @@ class Replica:
         self.siblings = siblings
         self.engine = SimulatedEngine(config.engine_settings())
         self.adapters = Adapters(config.loras)
-        self.limits = Limits(config.max_model_len, config.output_length)
+        self.limits = Limits(self.engine.settings.max_model_len, config.output_length)
         self.metrics = Metrics(config, self.engine)
         self.requests: deque[ReceivedRequest] = deque(maxlen=config.request_log)
         self.publisher: KvEventPublisher | None = None
@@ -59,7 +59,7 @@ class Replica:
         self._fault_cleared = asyncio.Event()
         self._fault_timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Server | None = None
-        self._server: web.Server[web.BaseRequest] | None = None
+        self._server: web.Server | None = None
 
     async def start(self, host: str, port: int) -> None:
         """Listen; port 0 takes a free one.

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TOKEN_BYTES = 4
 """Bytes of text in a token, and bytes of a packed id."""
