@@ -20,6 +20,8 @@ MODELS_CLUSTER = "models"
 PICKER_CLUSTER = "picker"
 #: Retries after the first try, before the first byte of an answer.
 RETRIES = 2
+#: Open connections of clients; further ones are refused.
+_MAX_CLIENTS = 50_000
 
 _TYPES = "type.googleapis.com/envoy"
 # Streams to the picker live as long as the answers do: the default of 1024 would refuse the 1025th open answer.
@@ -50,6 +52,7 @@ def render(wiring: Wiring) -> str:
             "node": {"id": "warmroute", "cluster": "warmroute"},
             # The admin page can stop Envoy: never on another address than loopback.
             "admin": {"address": _socket("127.0.0.1", wiring.admin_port)},
+            "overload_manager": {"resource_monitors": [_connection_limit()]},
             "static_resources": {"listeners": [_listener(wiring)], "clusters": [_models(wiring), _picker(wiring)]},
         },
         indent=1,
@@ -65,6 +68,14 @@ def render_endpoints(endpoints: Iterable[Endpoint]) -> str:
         "endpoints": [{"lb_endpoints": hosts}] if hosts else [],
     }
     return json.dumps({"resources": [assignment]}, indent=1)
+
+
+def _connection_limit() -> Json:
+    monitor = f"{_TYPES}.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {"@type": monitor, "max_active_downstream_connections": _MAX_CLIENTS},
+    }
 
 
 def _socket(address: str, port: int) -> Json:
@@ -246,7 +257,8 @@ def _models(wiring: Wiring) -> Json:
         },
         "load_balancing_policy": _override_host(),
         # Without it Envoy sends to servers that fail their health check when more than half of them do; a 503 with its reason is the better answer.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # And without a merge window of nothing it uses a server that became healthy a second later.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "circuit_breakers": _CIRCUIT_BREAKERS,
         "outlier_detection": {"consecutive_gateway_failure": 5, "enforcing_consecutive_5xx": 0, "base_ejection_time": "5s"},
         # An endpoint that was taken out of the file is gone at once, also when it still answers health checks; its open answers go on.

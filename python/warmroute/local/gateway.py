@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from warmroute.local import bootstrap, demo, endpoints, envoy, publish, view
+from warmroute.local import bootstrap, demo, endpoints, envoy, fail_open, publish, view
 from warmroute.local.child import Child, ChildSpec
 from warmroute.local.endpoints import Endpoint
 from warmroute.local.errors import GatewayError, UsageError
@@ -106,6 +106,7 @@ class Gateway:
             await self._demonstrate(models)
         await asyncio.gather(
             view.show(self.metrics, self._reporter, explain=settings.picker.explain),
+            fail_open.watch(self.admin, self._reporter),
             self._follow_file(settings.endpoints_file),
             self._stop.wait(),
         )
@@ -301,4 +302,14 @@ def run(settings: GatewaySettings) -> None:
     if os.name != "posix":
         message = "`warmroute up` runs on Linux and macOS only."
         raise UsageError(message)
+    _raise_open_files_limit()
     asyncio.run(serve(settings))
+
+
+def _raise_open_files_limit() -> None:
+    """Let Envoy and the simulated servers, which inherit it, open as many connections as this user may."""
+    import resource  # noqa: PLC0415 -- does not exist on every system on which this module is imported
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from warmroute.local import probe, publish
+from warmroute.local import fail_open, probe, publish
 from warmroute.local.child import Child
 from warmroute.local.errors import GatewayError
 from warmroute.local.probe import Address, ProbeError
@@ -53,7 +53,12 @@ class Readiness:
         last = "no answer"
         while self._left() > 0:
             try:
+                passed_by = await fail_open.count(self._admin)
                 answer = await probe.get(self._gateway, "/v1/models", _REQUEST_TIMEOUT)
+                if answer.status < _SERVER_ERROR and await fail_open.count(self._admin) > passed_by:
+                    # An answer, but the picker had no part in it.
+                    last = "one that Envoy got without the picker, whose stream failed"
+                    continue
                 if answer.status == _OK:
                     return _models(answer.json())
                 if not endpoints and answer.status == _UNAVAILABLE:
@@ -64,7 +69,8 @@ class Readiness:
                 last = f"{answer.status} {answer.body[:300].decode(errors='replace')}"
             except ProbeError as error:
                 last = str(error)
-            await asyncio.sleep(_POLL)
+            finally:
+                await asyncio.sleep(_POLL)
         message = f"No request passed within {self._timeout:.0f} s (--ready-timeout). The last answer to GET /v1/models: {last}{await self._unhealthy(endpoints)}"
         raise GatewayError(message)
 
