@@ -2,49 +2,97 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 /// Filtered pages kept; a scraper asks with one or two queries.
 const FILTERED_PAGES: usize = 64;
+/// Versions of the page of a busy server; a prime, so that servers asked in turn do not see the same one again and again.
+const BUSY_VERSIONS: usize = 7;
 
-/// The page and its filtered versions, made once each.
+/// How a stand-in serves its page.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PageOptions {
+    /// Serve the whole page whatever the query asks for, as engines without the filter do.
+    pub(crate) ignore_filter: bool,
+    /// Vary the running requests from answer to answer, as on a server that works.
+    pub(crate) busy: bool,
+}
+
+/// The page in all its versions, made once each.
 #[derive(Debug)]
 pub(crate) struct Page {
-    whole: Bytes,
-    filtered: Mutex<HashMap<String, Bytes>>,
+    options: PageOptions,
+    whole: Vec<Bytes>,
+    filtered: Mutex<HashMap<String, Vec<Bytes>>>,
+    served: AtomicU64,
 }
 
 impl Page {
-    pub(crate) fn new(text: String) -> Self {
+    pub(crate) fn new(text: &str, options: PageOptions) -> Self {
+        let whole = if options.busy {
+            (0..BUSY_VERSIONS)
+                .map(|running| Bytes::from(with_running(text, running)))
+                .collect()
+        } else {
+            vec![Bytes::from(text.to_owned())]
+        };
         Self {
-            whole: Bytes::from(text),
-            filtered: Mutex::new(HashMap::new()),
+            options,
+            whole,
+            filtered: Mutex::default(),
+            served: AtomicU64::new(0),
         }
+    }
+
+    /// Pages served so far.
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// What `GET path?query` answers; only `/metrics/` (with the slash) filters, as on a real server.
     pub(crate) fn get(&self, path: &str, query: Option<&str>) -> Bytes {
-        let Some(query) = query.filter(|_| path == "/metrics/") else {
-            return self.whole.clone();
+        let version = self.served.fetch_add(1, Ordering::Relaxed) as usize % self.whole.len();
+        let whole = || self.whole[version].clone();
+        let Some(query) = query.filter(|_| path == "/metrics/" && !self.options.ignore_filter)
+        else {
+            return whole();
         };
         let Ok(mut filtered) = self.filtered.lock() else {
-            return self.whole.clone();
+            return whole();
         };
-        if let Some(page) = filtered.get(query) {
-            return page.clone();
+        if let Some(pages) = filtered.get(query) {
+            return pages[version].clone();
         }
         let names = names(query);
         if names.is_empty() {
-            return self.whole.clone();
+            return whole();
         }
-        let page = filter(&String::from_utf8_lossy(&self.whole), &names);
+        let pages: Vec<Bytes> = self
+            .whole
+            .iter()
+            .map(|page| filter(&String::from_utf8_lossy(page), &names))
+            .collect();
         if filtered.len() >= FILTERED_PAGES {
             filtered.clear();
         }
-        filtered.insert(query.to_owned(), page.clone());
+        let page = pages[version].clone();
+        filtered.insert(query.to_owned(), pages);
         page
     }
+}
+
+/// The page of a vLLM server that runs so many requests.
+fn with_running(page: &str, running: usize) -> String {
+    page.lines()
+        .map(|line| match line.rsplit_once(' ') {
+            Some((series, _)) if series.starts_with("vllm:num_requests_running") => {
+                format!("{series} {running}.0\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect()
 }
 
 /// The values of `name[]`, percent-decoded.
@@ -105,7 +153,7 @@ mod tests {
 
     #[test]
     fn only_the_path_with_a_slash_filters() {
-        let page = Page::new(PAGE.to_owned());
+        let page = Page::new(PAGE, PageOptions::default());
         assert_eq!(page.get("/metrics", Some("name[]=a")), PAGE);
         assert_eq!(page.get("/metrics/", None), PAGE);
         let filtered = "# HELP a x\n# TYPE a gauge\na{l=\"1\"} 1\n# HELP b_total x\n# TYPE b_total counter\nb_total 2\n";
@@ -117,5 +165,38 @@ mod tests {
             page.get("/metrics/", Some("name[]=a&name%5B%5D=b")),
             filtered
         );
+    }
+
+    #[test]
+    fn a_server_without_the_filter_answers_with_everything() {
+        let page = Page::new(
+            PAGE,
+            PageOptions {
+                ignore_filter: true,
+                busy: false,
+            },
+        );
+        assert_eq!(page.get("/metrics/", Some("name[]=a")), PAGE);
+    }
+
+    #[test]
+    fn a_busy_server_shows_another_number_each_time() {
+        let text = "vllm:num_requests_running{engine=\"0\"} 1.0\nother 5\n";
+        let page = Page::new(
+            text,
+            PageOptions {
+                ignore_filter: false,
+                busy: true,
+            },
+        );
+        assert_eq!(
+            page.get("/metrics", None),
+            "vllm:num_requests_running{engine=\"0\"} 0.0\nother 5\n"
+        );
+        assert_eq!(
+            page.get("/metrics", None),
+            "vllm:num_requests_running{engine=\"0\"} 1.0\nother 5\n"
+        );
+        assert_eq!(page.served(), 2);
     }
 }

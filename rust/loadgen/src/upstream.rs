@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::error::LoadError;
-use crate::page::Page;
+use crate::page::{Page, PageOptions};
 
 const COMPLETION: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"bench-model","choices":[{"index":0,"message":{"role":"assistant","content":"warm"},"finish_reason":"stop"}],"usage":{"prompt_tokens":2048,"completion_tokens":1,"total_tokens":2049}}"#;
 const MODELS: &str = r#"{"object":"list","data":[{"id":"bench-model","object":"model","created":1700000000,"owned_by":"bench"}]}"#;
@@ -39,6 +39,12 @@ pub struct UpstreamOptions {
     /// File served as the metrics page.
     #[arg(long)]
     pub page: Option<PathBuf>,
+    /// Serve the whole page whatever `name[]` asks for, as engines without that filter do.
+    #[arg(long)]
+    pub ignore_filter: bool,
+    /// Vary `vllm:num_requests_running` from page to page, as on a server that works.
+    #[arg(long)]
+    pub busy: bool,
     /// Answer POSTs with an event stream of so many events instead of JSON.
     #[arg(long)]
     pub sse_chunks: Option<u32>,
@@ -74,7 +80,7 @@ pub fn run(options: &UpstreamOptions) -> Result<(), LoadError> {
         .build()
         .map_err(LoadError::io("cannot start a runtime"))?;
     runtime.block_on(async {
-        let addresses = serve(options, page).await?;
+        let addresses = serve(options, &page).await?;
         let line = serde_json::json!({ "addresses": addresses }).to_string();
         let mut output = std::io::stdout();
         writeln!(output, "{line}")
@@ -89,9 +95,15 @@ pub fn run(options: &UpstreamOptions) -> Result<(), LoadError> {
 ///
 /// # Errors
 /// An address is taken.
-pub async fn serve(options: &UpstreamOptions, page: String) -> Result<Vec<SocketAddr>, LoadError> {
+pub async fn serve(options: &UpstreamOptions, page: &str) -> Result<Vec<SocketAddr>, LoadError> {
     let server = Arc::new(Server {
-        page: Page::new(page),
+        page: Page::new(
+            page,
+            PageOptions {
+                ignore_filter: options.ignore_filter,
+                busy: options.busy,
+            },
+        ),
         events: options.sse_chunks,
         interval: Duration::from_millis(options.sse_interval_ms),
     });
@@ -177,6 +189,12 @@ impl Server {
                 StatusCode::OK,
                 "application/json",
                 Bytes::from_static(MODELS.as_bytes()),
+            ),
+            // For benches: how often the pages of all servers were read.
+            "/pages-served" => plain(
+                StatusCode::OK,
+                "text/plain",
+                Bytes::from(self.page.served().to_string()),
             ),
             "/metrics" | "/metrics/" => plain(
                 StatusCode::OK,

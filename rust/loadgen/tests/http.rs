@@ -31,7 +31,7 @@ fn start(arguments: &str) -> SocketAddr {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let addresses = upstream::serve(&options, String::new()).await.unwrap();
+            let addresses = upstream::serve(&options, "").await.unwrap();
             assert_eq!(addresses.len(), 2);
             sender.send(addresses[1]).unwrap();
             std::future::pending::<()>().await;
