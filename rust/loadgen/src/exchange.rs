@@ -28,6 +28,8 @@ pub struct Script {
     pub response_body_bytes: usize,
     /// Messages of the response body.
     pub response_body_messages: usize,
+    /// Longest DATA frame.
+    pub frame_bytes: usize,
     /// A decision without a destination is an error.
     pub require_destination: bool,
 }
@@ -49,6 +51,7 @@ pub async fn run(
         .map_err(|error| failure(&error))?;
     let mut stream = Stream {
         send,
+        frame_bytes: script.frame_bytes,
         receive: Receive::Waiting(response),
         pending: BytesMut::new(),
         chunk: Bytes::new(),
@@ -247,6 +250,7 @@ enum Receive {
 /// A gRPC stream of raw messages.
 struct Stream {
     send: SendStream<Bytes>,
+    frame_bytes: usize,
     receive: Receive,
     /// The start of a message that lies over several DATA frames.
     pending: BytesMut,
@@ -254,10 +258,20 @@ struct Stream {
 }
 
 impl Stream {
-    fn send(&mut self, frames: Bytes) -> Result<(), Failure> {
-        self.send
-            .send_data(frames, false)
-            .map_err(|error| failure(&error))
+    /// Sends gRPC messages, each in DATA frames of its own as Envoy does, none longer than `frame_bytes`.
+    fn send(&mut self, mut messages: Bytes) -> Result<(), Failure> {
+        while !messages.is_empty() {
+            // What the generator wrote itself is complete.
+            let length = message_length(&messages)?.unwrap_or(messages.len());
+            let mut message = messages.split_to(length);
+            while !message.is_empty() {
+                let frame = message.split_to(message.len().min(self.frame_bytes));
+                self.send
+                    .send_data(frame, false)
+                    .map_err(|error| failure(&error))?;
+            }
+        }
+        Ok(())
     }
 
     /// The next message; `None` when the server has ended the stream with status OK.

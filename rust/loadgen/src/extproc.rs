@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::error::{Failure, LoadError};
 use crate::exchange::{self, Script};
 use crate::pace::Pace;
-use crate::payload::{BodyShape, Framing, Template, Variation};
+use crate::payload::{BodyShape, Framing, TailText, Template, Variation};
 use crate::report::{Recorder, Report, Success};
 use crate::run::{self, RunOptions};
 use crate::target::Target;
@@ -72,6 +72,9 @@ pub struct ExtprocOptions {
     /// Longest piece of a body in one message.
     #[arg(long, default_value_t = 16_000)]
     pub chunk_bytes: usize,
+    /// Longest HTTP/2 DATA frame: the protocol's default, which every server takes (a server's own limit holds too).
+    #[arg(long, default_value_t = 16_384)]
+    pub frame_bytes: usize,
     /// Groups of requests that share the start of their prompt.
     #[arg(long, default_value_t = 64)]
     pub groups: usize,
@@ -159,6 +162,7 @@ impl ExtprocOptions {
                 .then(|| Bytes::from(response_body)),
             response_body_bytes: body.len(),
             response_body_messages: 1 + usize::from(framing.empty_last),
+            frame_bytes: self.frame_bytes,
             require_destination: self.require_destination,
         }
     }
@@ -169,9 +173,9 @@ impl ExtprocOptions {
 /// # Errors
 /// As [`run::run`], or the bodies are impossible.
 pub fn run(options: &ExtprocOptions) -> Result<Report, LoadError> {
-    if options.chunk_bytes == 0 {
+    if options.chunk_bytes == 0 || options.frame_bytes == 0 {
         return Err(LoadError::Argument(
-            "--chunk-bytes must be at least 1".to_owned(),
+            "--chunk-bytes and --frame-bytes must be at least 1".to_owned(),
         ));
     }
     let shape = BodyShape {
@@ -182,7 +186,7 @@ pub fn run(options: &ExtprocOptions) -> Result<Report, LoadError> {
         stream: false,
     };
     let bodies = shape.bodies()?;
-    let longest_tail = bodies.iter().map(|body| body.tail.len()).max().unwrap_or(0);
+    let tails = TailText::new(&bodies);
     let templates = bodies
         .iter()
         .map(|body| Template::new(body, options.framing(), &options.path))
@@ -191,7 +195,7 @@ pub fn run(options: &ExtprocOptions) -> Result<Report, LoadError> {
         options: options.clone(),
         script: options.script(),
         templates,
-        longest_tail,
+        tails,
     });
     let settings = serde_json::to_value(options).unwrap_or_default();
     run::run(&options.run, settings, move |thread, pace| {
@@ -204,13 +208,13 @@ struct Setup {
     options: ExtprocOptions,
     script: Script,
     templates: Vec<Template>,
-    longest_tail: usize,
+    tails: TailText,
 }
 
 /// The load of one thread: a task for each stream that is open at once.
 async fn load(setup: Arc<Setup>, thread: usize, pace: Pace) -> Recorder {
     let recorder = Rc::new(RefCell::new(Recorder::new(pace.clone())));
-    let variation = Rc::new(RefCell::new(Variation::new(setup.longest_tail)));
+    let variation = Rc::new(RefCell::new(Variation::new(setup.tails.clone())));
     let options = &setup.options.run;
     let connections: Vec<Rc<Connection>> = (0..options.share(options.connections, thread))
         .map(|_| {

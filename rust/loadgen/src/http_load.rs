@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Failure, LoadError};
 use crate::pace::Pace;
-use crate::payload::{Body, BodyShape, Variation};
+use crate::payload::{Body, BodyShape, TailText, Variation};
 use crate::report::{Recorder, Report, Success};
 use crate::run::{self, RunOptions};
 
@@ -72,25 +72,32 @@ pub fn run(options: &HttpOptions) -> Result<Report, LoadError> {
         model: options.model.clone(),
         stream: options.stream,
     };
-    let setup = Arc::new((options.clone(), shape.bodies()?));
+    let bodies = shape.bodies()?;
+    let tails = TailText::new(&bodies);
+    let setup = Arc::new(Setup {
+        options: options.clone(),
+        bodies,
+        tails,
+    });
     let settings = serde_json::to_value(options).unwrap_or_default();
     run::run(&options.run, settings, move |thread, pace| {
         load(Arc::clone(&setup), thread, pace)
     })
 }
 
+/// What all threads share.
+struct Setup {
+    options: HttpOptions,
+    bodies: Vec<Body>,
+    tails: TailText,
+}
+
 /// The load of one thread: a task and a connection for each request under way at once.
-async fn load(setup: Arc<(HttpOptions, Vec<Body>)>, thread: usize, pace: Pace) -> Recorder {
+async fn load(setup: Arc<Setup>, thread: usize, pace: Pace) -> Recorder {
     let recorder = Rc::new(RefCell::new(Recorder::new(pace.clone())));
-    let longest_tail = setup
-        .1
-        .iter()
-        .map(|body| body.tail.len())
-        .max()
-        .unwrap_or(0);
-    let variation = Rc::new(RefCell::new(Variation::new(longest_tail)));
+    let variation = Rc::new(RefCell::new(Variation::new(setup.tails.clone())));
     let mut workers = JoinSet::new();
-    for _ in 0..setup.0.run.share(setup.0.run.streams, thread) {
+    for _ in 0..setup.options.run.share(setup.options.run.streams, thread) {
         let worker = Worker {
             setup: Arc::clone(&setup),
             variation: Rc::clone(&variation),
@@ -104,7 +111,7 @@ async fn load(setup: Arc<(HttpOptions, Vec<Body>)>, thread: usize, pace: Pace) -
 }
 
 struct Worker {
-    setup: Arc<(HttpOptions, Vec<Body>)>,
+    setup: Arc<Setup>,
     variation: Rc<RefCell<Variation>>,
     recorder: Rc<RefCell<Recorder>>,
     sender: Option<SendRequest<Full<Bytes>>>,
@@ -112,7 +119,7 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self, pace: Pace) {
-        let timeout = self.setup.0.run.timeout();
+        let timeout = self.setup.options.run.timeout();
         while let Some(intended) = pace.next().await {
             let outcome = tokio::time::timeout(timeout, self.request())
                 .await
@@ -150,10 +157,10 @@ impl Worker {
                 counter.push(data);
             }
         }
-        if status != self.setup.0.expect_status {
+        if status != self.setup.options.expect_status {
             return Err(Failure::HttpStatus(status));
         }
-        if self.setup.0.stream && !counter.done() {
+        if self.setup.options.stream && !counter.done() {
             return Err(Failure::NoDone);
         }
         Ok(Success {
@@ -164,7 +171,9 @@ impl Worker {
     }
 
     fn build(&self) -> Request<Full<Bytes>> {
-        let (options, bodies) = &*self.setup;
+        let Setup {
+            options, bodies, ..
+        } = &*self.setup;
         let mut variation = self.variation.borrow_mut();
         let template = &bodies[variation.group(bodies.len())];
         let mut body = template.bytes.clone();

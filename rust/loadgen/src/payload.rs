@@ -1,7 +1,7 @@
 //! Chat-completions bodies in groups that share a prompt, and their `ext_proc` frames: built once, patched per request.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::error::LoadError;
 use crate::wire::{self, BodyMode, Direction, ProtocolConfig};
@@ -95,22 +95,33 @@ fn write_text(out: &mut Vec<u8>, length: usize, random: &mut fastrand::Rng) {
     }));
 }
 
+/// Random text from which tails are cut. It takes a while to make: once a run, before its time begins.
+#[derive(Clone, Debug)]
+pub struct TailText(Arc<[u8]>);
+
+impl TailText {
+    /// Text for the tails of these bodies.
+    pub fn new(bodies: &[Body]) -> Self {
+        let longest = bodies.iter().map(|body| body.tail.len()).max().unwrap_or(0);
+        let mut text = Vec::with_capacity(TAIL_OFFSETS + longest);
+        write_text(&mut text, TAIL_OFFSETS + longest, &mut fastrand::Rng::new());
+        Self(text.into())
+    }
+}
+
 /// Source of the parts that differ from request to request; one per load thread.
 #[derive(Debug)]
 pub struct Variation {
-    text: Rc<[u8]>,
+    text: TailText,
     random: fastrand::Rng,
 }
 
 impl Variation {
-    /// Text for tails of up to `longest_tail` bytes.
-    pub fn new(longest_tail: usize) -> Self {
-        let mut random = fastrand::Rng::new();
-        let mut text = Vec::with_capacity(TAIL_OFFSETS + longest_tail);
-        write_text(&mut text, TAIL_OFFSETS + longest_tail, &mut random);
+    /// Cuts its tails from `text`.
+    pub fn new(text: TailText) -> Self {
         Self {
-            text: text.into(),
-            random,
+            text,
+            random: fastrand::Rng::new(),
         }
     }
 
@@ -119,10 +130,10 @@ impl Variation {
         self.random.usize(..groups)
     }
 
-    /// Fresh random text of `length` bytes, at most the longest tail given to `new`.
+    /// Fresh random text of `length` bytes, at most the longest tail of the bodies.
     pub fn tail(&mut self, length: usize) -> &[u8] {
         let start = self.random.usize(..TAIL_OFFSETS);
-        &self.text[start..start + length]
+        &self.text.0[start..start + length]
     }
 
     /// A request id in the form of a UUID.
@@ -299,7 +310,8 @@ mod tests {
 
     #[test]
     fn a_request_differs_from_its_template_only_in_id_and_tail() {
-        let body = &shape(40_000, 0.8).bodies().unwrap()[0];
+        let bodies = shape(40_000, 0.8).bodies().unwrap();
+        let body = &bodies[0];
         let framing = Framing {
             mode: BodyMode::FullDuplexStreamed,
             chunk_bytes: 16_000,
@@ -307,7 +319,7 @@ mod tests {
             empty_last: true,
         };
         let template = Template::new(body, framing, "/v1/chat/completions");
-        let mut variation = Variation::new(body.tail.len());
+        let mut variation = Variation::new(TailText::new(&bodies));
         let (first, second) = (
             template.instantiate(&mut variation),
             template.instantiate(&mut variation),

@@ -40,8 +40,14 @@ fn load(behaviour: Behaviour, arguments: &str) -> Report {
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || serve(behaviour, &sender));
     let address: SocketAddr = receiver.recv().unwrap();
+    // Only who is asked never to answer is waited for in vain.
+    let timeout = if behaviour == Behaviour::NeverAnswers {
+        0.1
+    } else {
+        5.0
+    };
     let line = format!(
-        "x --target {address} --duration 0.3 --warmup 0 --timeout 0.1 --streams 3 --connections 2 --groups 2 {arguments}"
+        "x --target {address} --duration 0.3 --warmup 0 --timeout {timeout} --streams 3 --connections 2 --groups 2 {arguments}"
     );
     let options = Line::parse_from(line.split_whitespace()).options;
     extproc::run(&options).unwrap()
