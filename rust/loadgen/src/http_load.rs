@@ -204,7 +204,7 @@ impl Worker {
         if !alive {
             let socket = self
                 .setup
-                .0
+                .options
                 .run
                 .target
                 .connect()
