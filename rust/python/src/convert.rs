@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use warmroute_core::Nanos;
 use warmroute_core::pool::{Endpoint, EngineMetrics};
+use warmroute_core::stats::{Family, SampleValue};
 
 /// The row of `Engine.endpoints()`.
 pub(crate) fn endpoint<'py>(py: Python<'py>, endpoint: &Endpoint, now: Nanos) -> PyResult<Bound<'py, PyDict>> {
@@ -47,4 +48,30 @@ pub(crate) fn metrics(row: &Bound<'_, PyDict>, metrics: &EngineMetrics) -> PyRes
 
 fn names(names: &[Box<str>]) -> Vec<&str> {
     names.iter().map(|name| &**name).collect()
+}
+
+/// The rows of `Engine.stats()`.
+pub(crate) fn families(py: Python<'_>, families: Vec<Family>) -> PyResult<Bound<'_, PyList>> {
+    let rows = PyList::empty(py);
+    for family in families {
+        let row = PyDict::new(py);
+        row.set_item("name", family.name)?;
+        row.set_item("kind", family.kind.as_str())?;
+        row.set_item("help", family.help)?;
+        row.set_item("label_names", family.label_names.to_vec())?;
+        row.set_item("buckets", family.buckets.to_vec())?;
+        let samples = PyList::empty(py);
+        for sample in family.samples {
+            let labels: Vec<&str> = sample.labels.iter().map(|value| &**value).collect();
+            match sample.value {
+                SampleValue::Number(value) => samples.append((labels, value))?,
+                SampleValue::Histogram { cumulative, sum } => {
+                    samples.append((labels, cumulative, sum))?;
+                }
+            }
+        }
+        row.set_item("samples", samples)?;
+        rows.append(row)?;
+    }
+    Ok(rows)
 }

@@ -29,7 +29,7 @@ pub(crate) fn scan_body<'py>(py: Python<'py>, path: &str, body: &[u8]) -> PyResu
             ScanError::MissingField(text) => text.to_owned(),
         })
     };
-    scanner.feed(body).map_err(refusal)?;
+    scanner.feed(body);
     let scanned = scanner.finish().map_err(refusal)?;
     let row = PyDict::new(py);
     row.set_item("dialect", dialect.parser_type())?;
@@ -43,7 +43,7 @@ pub(crate) fn scan_body<'py>(py: Python<'py>, path: &str, body: &[u8]) -> PyResu
 
 /// Scans a page with the names of a built-in engine.
 pub(crate) fn scan_page(page: &[u8], engine: &str) -> PyResult<EngineMetrics> {
-    let spec = EngineSpec::builtin(engine)
+    let spec = EngineSpec::named(engine)
         .ok_or_else(|| PyValueError::new_err(format!("engine {engine:?} is not one of those built in")))?;
-    MetricsPage::scan(page, &spec).map_err(|error| PyValueError::new_err(error.to_string()))
+    MetricsPage::scan(page, spec).map_err(|error| PyValueError::new_err(error.to_string()))
 }
