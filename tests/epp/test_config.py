@@ -138,7 +138,7 @@ def test_engine_settings_carry_flags_and_parameters():
     assert settings["profile"] == {
         "plugins": [
             {"type": "prefix-cache-scorer", "name": "prefix-cache-scorer", "weight": 1.0, "parameters": {"matchLengthWeight": 0.5}},
-            {"type": "max-score-picker", "name": "max-score-picker", "weight": 1.0, "parameters": {}},
+            {"type": "max-score-picker", "name": "max-score-picker", "parameters": {}},
         ]
     }
     assert (settings["max_endpoints"], settings["max_body_bytes"], settings["subset_filter"], settings["explain"]) == (2, 2**20, False, True)
@@ -209,7 +209,9 @@ LATER = "is known to the reference picker and not supported by this version of w
         ),
         (
             "plugins:\n- type: metrics-data-source\n  parameters: {interval: 70ms}\n",
-            ["config.yaml:5: plugins[0].parameters.interval: must be a positive multiple of the scrape tick (50ms, --refresh-metrics-interval), not 70ms"],
+            [
+                "config.yaml:5: plugins[0].parameters.interval: must be a positive multiple of the scrape tick (50ms, --refresh-metrics-interval), not 70ms"
+            ],
         ),
         (
             "plugins: [{type: metrics-data-source, parameters: {scheme: https}}]",
@@ -277,7 +279,9 @@ def test_any_text_is_a_document_or_a_config_error(text):
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["plugins", "type", "name", "pluginRef", "dataLayer"]), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["plugins", "type", "name", "pluginRef", "dataLayer"]), inner, max_size=3)
+        ),
         max_leaves=12,
     )
 )

@@ -115,7 +115,7 @@ def test_bad_entries_are_skipped_with_their_line_and_the_good_ones_stay(tmp_path
         (entry("h"), 'address: the same address and port as "good"'),
         ("x", "expected a mapping with name, address and port"),
     ]
-    write(path, "{\"endpoints\": [\n" + ",\n".join(json.dumps(item) for item in [entry("good"), *(item for item, _ in bad)]) + "\n]}")
+    write(path, '{"endpoints": [\n' + ",\n".join(json.dumps(item) for item in [entry("good"), *(item for item, _ in bad)]) + "\n]}")
     records, problems = load_endpoints(path)
     assert [record.name for record in records] == ["good"]
     assert [f"{problem.field}: {problem.message}".partition("].")[2] or problem.message for problem in problems] == [text for _, text in bad]

@@ -72,8 +72,20 @@ class Stats:
 
     def stats(self):
         return [
-            {"name": "request_total", "kind": "counter", "help": "Requests.", "label_names": list(MF), "samples": [(["m", "t", "f", "0"], 3), (["m", "t", "g", "0"], 4)]},
-            {"name": "request_running", "kind": "gauge", "help": "[ALPHA] Running.", "label_names": list(MF), "samples": [(["m", "t", "f", "0"], 1), (["m", "u", "f", "0"], 2)]},
+            {
+                "name": "request_total",
+                "kind": "counter",
+                "help": "Requests.",
+                "label_names": list(MF),
+                "samples": [(["m", "t", "f", "0"], 3), (["m", "t", "g", "0"], 4)],
+            },
+            {
+                "name": "request_running",
+                "kind": "gauge",
+                "help": "[ALPHA] Running.",
+                "label_names": list(MF),
+                "samples": [(["m", "t", "f", "0"], 1), (["m", "u", "f", "0"], 2)],
+            },
             {
                 "name": "request_size_bytes",
                 "kind": "histogram",
@@ -92,7 +104,18 @@ def page(*, deprecated=False):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1, "1"), (0.005, "0.005"), (1048576, "1.048576e+06"), (262144, "262144"), (1e-5, "1e-05"), (0.00205, "0.00205"), (0, "0"), (2**30, "1.073741824e+09"), (-1.5, "-1.5"), (1e6, "1e+06")],
+    [
+        (1, "1"),
+        (0.005, "0.005"),
+        (1048576, "1.048576e+06"),
+        (262144, "262144"),
+        (1e-5, "1e-05"),
+        (0.00205, "0.00205"),
+        (0, "0"),
+        (2**30, "1.073741824e+09"),
+        (-1.5, "-1.5"),
+        (1e6, "1e+06"),
+    ],
 )
 def test_bucket_bounds_are_written_as_go_writes_them(value, text):
     assert go_float(float(value)) == text
@@ -120,7 +143,9 @@ def test_openmetrics_is_served_where_asked_for():
     # The parser refuses what is not sorted by bound: the unsorted bounds above are the test's own.
     assert "# TYPE llm_d_epp_request counter" in text
     assert 'le="1.0"' in text
-    gauges_only = MetricsPage(type("Empty", (), {"stats": lambda self: []})(), [lambda: pool_families([endpoint("a")], "p", 2.0)], "1", deprecated=True)
+    gauges_only = MetricsPage(
+        type("Empty", (), {"stats": lambda self: []})(), [lambda: pool_families([endpoint("a")], "p", 2.0)], "1", deprecated=True
+    )
     assert list(parse_openmetrics(gauges_only.render("application/openmetrics-text; version=1.0.0")[0].decode()))
 
 
@@ -150,7 +175,12 @@ def test_aggregate_sums_values_and_buckets():
 
 def test_pool_gauges_are_over_fresh_endpoints():
     families = pool_families(
-        [endpoint("a", waiting=1, running=4, kv_usage=0.2), endpoint("b", waiting=3, running=None, kv_usage=0.4), endpoint("old", 100, age=3.0), endpoint("never", None, age=None)],
+        [
+            endpoint("a", waiting=1, running=4, kv_usage=0.2),
+            endpoint("b", waiting=3, running=None, kv_usage=0.4),
+            endpoint("old", 100, age=3.0),
+            endpoint("never", None, age=None),
+        ],
         "pool",
         2.0,
     )

@@ -9,7 +9,18 @@ from warmroute.config.quantities import parse_bool, parse_duration, parse_quanti
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("1m30s", 90), ("250ms", 0.25), ("0", 0), ("0s", 0), ("1.5h", 5400), ("1h0m0.5s", 3600.5), ("100us", 1e-4), ("1µs", 1e-6), (".5s", 0.5)],
+    [
+        ("30s", 30),
+        ("1m30s", 90),
+        ("250ms", 0.25),
+        ("0", 0),
+        ("0s", 0),
+        ("1.5h", 5400),
+        ("1h0m0.5s", 3600.5),
+        ("100us", 1e-4),
+        ("1µs", 1e-6),
+        (".5s", 0.5),
+    ],
 )
 def test_go_durations(text, seconds):
     assert parse_duration(text) == pytest.approx(seconds)
@@ -23,7 +34,16 @@ def test_what_is_no_duration(text):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("64Mi", 64 * 2**20), ("10MiB", 10 * 2**20), ("25MB", 25_000_000), ("4194304", 4194304), ("1e6", 10**6), ("1.5Gi", 3 * 2**29), ("1k", 1000), ("0", 0)],
+    [
+        ("64Mi", 64 * 2**20),
+        ("10MiB", 10 * 2**20),
+        ("25MB", 25_000_000),
+        ("4194304", 4194304),
+        ("1e6", 10**6),
+        ("1.5Gi", 3 * 2**29),
+        ("1k", 1000),
+        ("0", 0),
+    ],
 )
 def test_kubernetes_quantities(text, number):
     assert parse_quantity(text) == number
