@@ -32,8 +32,6 @@ def log_lines(capsys):
         (4, "", ["info", "info", "debug", "warn"]),
         (5, "", ["info", "info", "debug", "trace", "warn"]),
         (0, "", ["warn"]),
-    ]
-    + [
         (5, "info", ["info", "warn"]),
         (2, "debug", ["info", "info", "debug", "warn"]),
         (2, "error", []),
@@ -52,7 +50,7 @@ def test_verbosity_decides_what_is_logged_and_how_it_is_called(log_lines, verbos
 def test_log_line_carries_caller_fields_and_error(log_lines):
     warmroute_logging.configure(2)
     try:
-        raise OSError("broken")
+        raise OSError("broken")  # noqa: TRY301 - what is logged needs a trace
     except OSError:
         logging.getLogger("warmroute.test").exception("it failed", extra=fields(x_request_id="abc", path=__file__))
     (line,) = log_lines()
@@ -62,7 +60,7 @@ def test_log_line_carries_caller_fields_and_error(log_lines):
     assert "Traceback" in line["stacktrace"]
 
 
-def state(address="a", ok=True, failures=0, filtered=True, error=""):  # noqa: FBT002 - a row of the scraper's states
+def state(address="a", ok=True, failures=0, filtered=True, error=""):
     return {"address": address, "ok": ok, "error": error, "filtered": filtered, "failures": failures, "scrapes": 1}
 
 

@@ -1,5 +1,7 @@
 """Durations and quantities."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_go_durations(text, seconds):
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "+", "-1s", "30", "s", "1 s", "1d", "1s1", "9999h1h9999999h", "١s"])
+@pytest.mark.parametrize("text", ["", "+", "-1s", "30", "s", "1 s", "1d", "1s1", "9999h1h9999999h", "\u0661s"])
 def test_what_is_no_duration(text):
     with pytest.raises(ValueError):
         parse_duration(text)
@@ -58,7 +60,5 @@ def test_what_is_no_quantity(text):
 @given(st.text(max_size=12))
 def test_any_text_is_a_value_or_a_value_error(text):
     for parse in (parse_duration, parse_quantity, parse_bool):
-        try:
+        with contextlib.suppress(ValueError):
             assert parse(text) >= 0
-        except ValueError:
-            pass

@@ -44,7 +44,7 @@ def _profile_entry(entry: ProfileEntry) -> dict[str, Any]:
     plugin = entry.plugin
     # The engine gets the length of the destination list once, as `max_endpoints`.
     parameters = plugin.parameters.model_dump(by_alias=True, exclude_unset=True, exclude={"max_num_of_endpoints"})
-    settings = {"type": plugin.type, "name": plugin.name, "parameters": parameters}
+    settings: dict[str, Any] = {"type": plugin.type, "name": plugin.name, "parameters": parameters}
     if plugin.kind is Kind.SCORER:
         settings["weight"] = entry.weight
     return settings

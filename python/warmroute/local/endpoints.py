@@ -125,13 +125,7 @@ def parse_document(text: bytes, source: str) -> ParsedFile:
 def render_document(endpoints: Iterable[Endpoint]) -> str:
     """Text of an endpoints file (JSON, which is YAML too) that the picker reads."""
     entries = [
-        {
-            "name": endpoint.name,
-            "namespace": endpoint.namespace,
-            "address": endpoint.address,
-            "port": str(endpoint.port),
-            "labels": dict(endpoint.labels),
-        }
+        {"name": endpoint.name, "namespace": endpoint.namespace, "address": endpoint.address, "port": str(endpoint.port), "labels": dict(endpoint.labels)}
         for endpoint in endpoints
     ]
     return json.dumps({"endpoints": entries}, indent=1)

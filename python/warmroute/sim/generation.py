@@ -85,7 +85,9 @@ class Generation:
             self._driver.submit(sequence)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Free the slots of a client that went away."""
         for sequence in self.sequences:
             if sequence.finished is None:

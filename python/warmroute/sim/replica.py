@@ -73,7 +73,9 @@ class Replica:
         if self.config.kv_events is not None:
             after_step = self._publish
         self.driver = EngineDriver(self.engine, self.loop, after_step)
-        self._server = web.Server(self._handle, request_factory=self._make_request, access_log=None, handler_cancellation=True)
+        self._server = web.Server(
+            self._handle, request_factory=self._make_request, access_log=None, handler_cancellation=True
+        )
         self.host, self.port = host, port
         await self._listen()
         if self.config.kv_events is not None:
@@ -119,7 +121,9 @@ class Replica:
         try:
             # Closing a listener leaves its address to us only: nobody else gets the port while this process lives
             # unless it is free at that moment, which AddressError would then say.
-            self._listener = await self.loop.create_server(self._make_protocol, self.host, self.port, backlog=BACKLOG, reuse_address=True)
+            self._listener = await self.loop.create_server(
+                self._make_protocol, self.host, self.port, backlog=BACKLOG, reuse_address=True
+            )
         except OSError as error:
             raise AddressError(error.errno, _address_problem(self.host, self.port, error)) from error
         bound = self._listener.sockets[0].getsockname()
@@ -217,7 +221,9 @@ class Replica:
         from .kv_events import KvEventPublisher, endpoint_of  # noqa: PLC0415
 
         topic = f"kv@{self.address}@{self.config.models[0]}"
-        self.publisher = KvEventPublisher(endpoint_of(template, self.index), topic, self.engine.settings.block_size, self._adapter_number)
+        self.publisher = KvEventPublisher(
+            endpoint_of(template, self.index), topic, self.engine.settings.block_size, self._adapter_number
+        )
 
     def _adapter_number(self, name: str) -> int | None:
         adapter = self.adapters.get(name)
