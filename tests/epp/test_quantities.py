@@ -29,7 +29,7 @@ def test_kubernetes_quantities(text, number):
     assert parse_quantity(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "B", "-1", "1Kib", "ten", "1e999", "1E99", "Mi"])
+@pytest.mark.parametrize("text", ["", "B", "-1", "1KiBB", "ten", "1e999", "1E99", "Mi"])
 def test_what_is_no_quantity(text):
     with pytest.raises(ValueError):
         parse_quantity(text)

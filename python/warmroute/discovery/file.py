@@ -6,17 +6,15 @@ IPv6 literals are accepted beside the reference's IPv4 ones. A bad entry is skip
 and keeps the old set afterwards.
 """
 
-import asyncio
 import ipaddress
 import logging
 from pathlib import Path
 from typing import Any
 
-import watchfiles
-
 from warmroute.config.document import read_document
 from warmroute.config.errors import ConfigError, Problem
 from warmroute.discovery.endpoints import EndpointRecord, EndpointSink
+from warmroute.host.watch import FileWatcher
 from warmroute.logging import fields
 
 logger = logging.getLogger(__name__)
@@ -24,9 +22,8 @@ logger = logging.getLogger(__name__)
 # The largest file accepted, as the reference's.
 FILE_BYTES = 1024 * 1024
 _HIGHEST_PORT = 65535
-# How long the watcher gathers events before it reports, in milliseconds, and how long it waits for more.
-_DEBOUNCE_MS, _STEP_MS = 200, 25
-_RETRY_SECONDS = 1.0
+# A change is applied once no event has come for this long, or at the latest after that much.
+_QUIET_MS, _LONGEST_MS = 25, 200
 _ENTRY_FIELDS = frozenset({"name", "namespace", "address", "port", "labels"})
 
 
@@ -114,6 +111,7 @@ class FileDiscovery:
         """Nothing is read before `load`."""
         self._path = path
         self._sink = sink
+        self._watcher = FileWatcher([path], _QUIET_MS, _LONGEST_MS)
         self._applied: tuple[list[EndpointRecord], list[Problem]] | None = None
 
     def load(self) -> None:
@@ -122,20 +120,7 @@ class FileDiscovery:
 
     async def watch(self) -> None:
         """Follow the file until cancelled; also through the symbolic links by which Kubernetes swaps mounted files."""
-        while True:
-            directories = {self._path.parent, self._path.resolve().parent}
-            try:
-                async for _ in watchfiles.awatch(
-                    *directories, watch_filter=None, recursive=False, debounce=_DEBOUNCE_MS, step=_STEP_MS, ignore_permission_denied=True
-                ):
-                    self.reload()
-                    if {self._path.parent, self._path.resolve().parent} != directories:
-                        break
-            except (OSError, RuntimeError) as error:
-                details = fields(file=str(self._path), error=str(error))
-                logger.error("cannot watch the endpoints file; looking again soon", extra=details)  # noqa: TRY400 - the trace tells nothing
-                await asyncio.sleep(_RETRY_SECONDS)
-            # What changed while nothing was watching must not be missed.
+        async for _ in self._watcher.changes():
             self.reload()
 
     def reload(self) -> None:
@@ -144,7 +129,7 @@ class FileDiscovery:
             loaded = load_endpoints(self._path)
         except ConfigError as error:
             details = fields(file=str(self._path), error=str(error))
-            logger.error("endpoints file cannot be used; keeping the endpoints that it held before", extra=details)  # noqa: TRY400 - as above
+            logger.error("endpoints file cannot be used; keeping the endpoints that it held before", extra=details)  # noqa: TRY400 - the trace tells nothing
             return
         if loaded != self._applied:
             self._apply(loaded)

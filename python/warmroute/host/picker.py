@@ -83,6 +83,7 @@ class Picker:
         if settings is not None:
             self._scraper = Scraper(self.engine, settings)
             self._follow(self._monitor.run())
+        self._compute_pool_gauges()
         self._metrics = self._serve_metrics()
         self._follow(self._refresh_pool_gauges())
         self._follow(self._maintain())
@@ -177,16 +178,17 @@ class Picker:
     async def _serve_ext_proc(self) -> None:
         flags = self._flags
         # Imported here: a picker behind plain text need not load the cryptography library.
-        from warmroute.host.tls import initial_pair, watch_pair  # noqa: PLC0415
+        from warmroute.host.tls import CertificateWatcher, initial_pair  # noqa: PLC0415
 
+        watcher = CertificateWatcher(flags.cert_path) if flags.enable_cert_reload and flags.cert_path is not None else None
         pair = initial_pair(flags.cert_path) if flags.secure_serving else None
         address = listen_address(flags.grpc_address or flags.bind_address, flags.grpc_port)
         flag = "--grpc-address" if address.startswith(UNIX) else "--grpc-port"
         host = self._make_host(address, pair, flag)
         await host.start()
         self._host = host
-        if flags.enable_cert_reload and flags.cert_path is not None and pair is not None:
-            self._follow(watch_pair(flags.cert_path, pair, host.replace_tls))
+        if watcher is not None and pair is not None:
+            self._follow(watcher.follow(pair, host.replace_tls))
 
     def _make_host(self, address: str, pair: CertificatePair | None, flag: str) -> ExtProcHost:
         flags = self._flags
@@ -214,10 +216,13 @@ class Picker:
         )
 
     async def _refresh_pool_gauges(self) -> None:
-        pool = self._flags.pool_name or DEFAULT_POOL
         while True:
-            self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
             await asyncio.sleep(self._flags.refresh_prometheus_metrics_interval)
+            self._compute_pool_gauges()
+
+    def _compute_pool_gauges(self) -> None:
+        pool = self._flags.pool_name or DEFAULT_POOL
+        self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
 
     async def _maintain(self) -> None:
         """The engine follows block sizes and counts that the model servers tell; off the loop, since it may compact the index."""

@@ -1,6 +1,5 @@
 """Certificates of the ext_proc port: a self-signed one, or one from a directory that is watched."""
 
-import asyncio
 import ipaddress
 import logging
 import socket
@@ -8,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import watchfiles
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from warmroute.config.errors import UsageError
 from warmroute.host.base import CertificatePair
+from warmroute.host.watch import FileWatcher
 from warmroute.logging import fields
 
 logger = logging.getLogger(__name__)
@@ -26,7 +25,6 @@ _VALIDITY = timedelta(days=3650)
 _CLOCK_SKEW = timedelta(hours=1)
 # The watcher reports once no event has come for _QUIET_MS (the reference's 250 ms), or at the latest after _LONGEST_MS of events.
 _QUIET_MS, _LONGEST_MS = 250, 5000
-_RETRY_SECONDS = 1.0
 _LARGEST_FILE = 1024 * 1024
 
 
@@ -104,22 +102,18 @@ def initial_pair(cert_path: Path | None) -> CertificatePair:
         raise UsageError(message) from error
 
 
-async def watch_pair(directory: Path, current: CertificatePair, apply: Callable[[CertificatePair], None]) -> None:
-    """Call `apply` with each new good certificate until cancelled; a bad one is logged and the old one stays.
+class CertificateWatcher:
+    """Follows a certificate directory. Make it before the first certificate is read, so that no change in between is missed."""
 
-    The directory is watched, not the files: Kubernetes swaps a symbolic link beside them.
-    """
-    while True:
-        try:
-            async for _ in watchfiles.awatch(
-                directory, watch_filter=None, recursive=False, debounce=_LONGEST_MS, step=_QUIET_MS, ignore_permission_denied=True
-            ):
-                current = _reload(directory, current, apply)
-        except (OSError, RuntimeError) as error:
-            details = fields(directory=str(directory), error=str(error))
-            logger.error("cannot watch the certificate; looking again soon", extra=details)  # noqa: TRY400 - the trace tells nothing
-            await asyncio.sleep(_RETRY_SECONDS)
-        current = _reload(directory, current, apply)
+    def __init__(self, directory: Path) -> None:
+        """Nothing is watched before `follow`."""
+        self._directory = directory
+        self._watcher = FileWatcher([directory / CERTIFICATE_FILE, directory / KEY_FILE], _QUIET_MS, _LONGEST_MS)
+
+    async def follow(self, current: CertificatePair, apply: Callable[[CertificatePair], None]) -> None:
+        """Call `apply` with each new good certificate until cancelled; a bad one is logged and the old one stays."""
+        async for _ in self._watcher.changes():
+            current = _reload(self._directory, current, apply)
 
 
 def _reload(directory: Path, current: CertificatePair, apply: Callable[[CertificatePair], None]) -> CertificatePair:
@@ -130,7 +124,7 @@ def _reload(directory: Path, current: CertificatePair, apply: Callable[[Certific
         apply(pair)
     except (CertificateError, ValueError) as error:
         details = fields(directory=str(directory), error=str(error))
-        logger.error("new certificate refused; serving the old one", extra=details)  # noqa: TRY400 - as above
+        logger.error("new certificate refused; serving the old one", extra=details)  # noqa: TRY400 - the trace tells nothing
         return current
     logger.info("certificate replaced", extra=fields(directory=str(directory)))
     return pair
