@@ -5,6 +5,7 @@ from typing import Any
 
 from warmroute.config.defaults import Plan
 from warmroute.config.flags import Flags
+from warmroute.config.plugins import Kind
 
 # Budget of the approximate prefix index. At some 60 bytes per block and endpoint it holds four million of them.
 INDEX_BYTES = 256 * 1024 * 1024
@@ -26,7 +27,7 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
                 {
                     "type": entry.plugin.type,
                     "name": entry.plugin.name,
-                    "weight": entry.weight,
+                    **({"weight": entry.weight} if entry.plugin.kind is Kind.SCORER else {}),
                     # The engine gets the length of the list once, as `max_endpoints`.
                     "parameters": entry.plugin.parameters.model_dump(by_alias=True, exclude_unset=True, exclude={"max_num_of_endpoints"}),
                 }
