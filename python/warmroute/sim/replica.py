@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_BODY = 256 * 1024 * 1024
 BACKLOG = 4096
+SHUTDOWN_SECONDS = 0.2
+"""What a handler gets to end when its replica stops."""
 
 
 class AddressError(OSError):
@@ -53,6 +55,9 @@ class Replica:
         self.publisher: KvEventPublisher | None = None
         self.fault: Fault | None = None
         self.open_requests = 0
+        """Inference requests in the server."""
+        self.held = 0
+        """Requests that a `hang` fault holds."""
         self.host = ""
         self.port = 0
         self.address = ""
@@ -60,6 +65,11 @@ class Replica:
         self._fault_timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether the port is open."""
+        return self._listener is not None
 
     async def start(self, host: str, port: int) -> None:
         """Listen; port 0 takes a free one.
@@ -89,7 +99,11 @@ class Replica:
         if self._listener is not None:
             self._listener.close()
         if self._server is not None:
-            await self._server.shutdown(0)
+            for connection in list(self._server.connections):
+                if connection.transport is not None:
+                    connection.transport.close()
+            # Their handlers end when the loop has told them; aiohttp takes 0 for "wait without limit".
+            await self._server.shutdown(SHUTDOWN_SECONDS)
             self.driver.stop()
         if self.publisher is not None:
             self.publisher.close()
@@ -197,11 +211,14 @@ class Replica:
         if fault.kind == "slow":
             await asyncio.sleep(fault.delay)
         if fault.kind == "hang":
+            self.held += 1
             try:
                 async with asyncio.timeout(fault.seconds):
                     await self._fault_cleared.wait()
             except TimeoutError:
                 return True
+            finally:
+                self.held -= 1
         return True
 
     def _remember(self, request: web.BaseRequest, body: bytes) -> None:
