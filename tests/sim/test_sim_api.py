@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-
 from warmroute.sim import SimPool, tokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.asyncio
 Shape = Callable[[object], object]
@@ -149,9 +150,7 @@ async def test_generate_takes_and_gives_token_ids(client: aiohttp.ClientSession)
     assert streamed == answer["choices"][0]["token_ids"]
 
 
-async def test_models_have_the_recorded_shape(
-    client: aiohttp.ClientSession, recordings: Path, shape_of: Shape
-) -> None:
+async def test_models_have_the_recorded_shape(client: aiohttp.ClientSession, recordings: Path, shape_of: Shape) -> None:
     recorded = json.loads((recordings / "models.json").read_text())
     async with client.get("/v1/models") as response:
         answer = await response.json()
@@ -216,7 +215,9 @@ async def test_errors_are_those_of_vllm(client: aiohttp.ClientSession) -> None:
         ("/detokenize", {"tokens": "x"}, "tokens"),
     ],
 )
-async def test_a_bad_value_is_named(client: aiohttp.ClientSession, path: str, change: dict[str, Any], word: str) -> None:
+async def test_a_bad_value_is_named(
+    client: aiohttp.ClientSession, path: str, change: dict[str, Any], word: str
+) -> None:
     base = {"model": "tiny", "prompt": "x", "messages": [{"role": "user", "content": "x"}]}
     status, answer = await post(client, path, {**base, **change})
     assert status == 400

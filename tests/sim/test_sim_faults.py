@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-
 from warmroute.sim import Fault, FaultError, SimConfig, SimConfigError, SimPool
 from warmroute.sim.config import parse_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BODY = {"model": "tiny", "prompt": "hello", "max_tokens": 20}
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop run until something holds."""
+    """Let the loop run until something holds; what is watched has no event to wait for."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0)
 
 
@@ -82,7 +84,7 @@ async def test_reset_mid_stream_lets_its_number_of_chunks_pass(pool: SimPool) ->
         url = f"http://{pool.addresses[0]}/v1/completions"
         async with session.post(url, json={**BODY, "stream": True}) as response:
             assert response.status == 200
-            with pytest.raises(aiohttp.ClientError):
+            with pytest.raises(aiohttp.ClientError):  # noqa: PT012 - the connection ends at some line
                 while line := await response.content.readline():
                     received += line
     assert received.count(b"data: ") <= 3
@@ -119,7 +121,7 @@ async def test_slow_starts_late_and_a_fault_can_end_by_itself(pool: SimPool) -> 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_goes_away_frees_its_place(stream: bool) -> None:
+async def test_a_client_that_goes_away_frees_its_place(*, stream: bool) -> None:
     async with SimPool(1, SimConfig(models=("tiny",), preset="h100-8b")) as pool:
         replica = pool.replicas[0]
         asked = asyncio.create_task(complete(pool, max_tokens=100_000, stream=stream))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
 import zmq
 import zmq.asyncio
-
 from warmroute.sim import SimConfig, SimPool, tokenizer
 from warmroute.sim.errors import KvEventError
 from warmroute.sim.kv_events import KvEventPublisher, endpoint_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 Batch = tuple[str, int, list[Any]]
 

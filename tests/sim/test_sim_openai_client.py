@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import openai
 import pytest
 
-from warmroute.sim import SimPool
+if TYPE_CHECKING:
+    from warmroute.sim import SimPool
 
 pytestmark = pytest.mark.asyncio
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import time
 from collections import deque
 from http import HTTPStatus
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .config import SimConfig
     from .faults import Fault
     from .kv_events import KvEventPublisher
+
+_LOG = logging.getLogger(__name__)
 
 MAX_BODY = 256 * 1024 * 1024
 BACKLOG = 4096
@@ -64,6 +67,7 @@ class Replica:
         self._fault_cleared = asyncio.Event()
         self._fault_timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Server | None = None
+        self._reopening: asyncio.Task[None] | None = None
         self._server: web.Server | None = None
 
     @property
@@ -96,8 +100,9 @@ class Replica:
         """Stop listening, cut what is open, end the engine."""
         if self._fault_timer is not None:
             self._fault_timer.cancel()
-        if self._listener is not None:
-            self._listener.close()
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self._close_listener()
         if self._server is not None:
             for connection in list(self._server.connections):
                 if connection.transport is not None:
@@ -110,7 +115,7 @@ class Replica:
 
     def set_fault(self, fault: Fault | None, spare: Any = None) -> None:  # noqa: ANN401 - a transport of either loop
         """Have this fault from now on, or none. `spare`: a connection that `refuse` leaves open."""
-        before, self.fault = self.fault, fault
+        self.fault = fault
         self._fault_cleared.set()
         self._fault_cleared = asyncio.Event()
         if self._fault_timer is not None:
@@ -119,22 +124,40 @@ class Replica:
         if fault is not None and fault.duration_seconds is not None:
             self._fault_timer = self.loop.call_later(fault.duration_seconds, self.set_fault, None)
         if fault is not None and fault.kind == "refuse":
-            if fault.probability >= 1 and self._listener is not None:
-                self._listener.close()
-                self._listener = None
             self._cut_connections(spare)
-        if before is not None and self._listener is None and not (fault is not None and fault.kind == "refuse"):
-            self._reopen = self.loop.create_task(self._listen())
+        if self._closed_by_fault:
+            self._close_listener()
+        elif self._listener is None and self._reopening is None:
+            self._reopening = self.loop.create_task(self._reopen())
 
     def reset_prefix_cache(self) -> None:
         """Forget the content of the KV cache, and say so."""
         self.engine.cache.clear()
         self._publish()
 
+    async def _reopen(self) -> None:
+        try:
+            await self._listen()
+        except AddressError:
+            # The replica stays unreachable, as it was; whoever cleared the fault sees that in `listening`.
+            _LOG.exception("replica %d cannot listen again", self.index)
+            return
+        finally:
+            self._reopening = None
+        if self._closed_by_fault:
+            self._close_listener()
+
+    @property
+    def _closed_by_fault(self) -> bool:
+        return self.fault is not None and self.fault.kind == "refuse" and self.fault.probability >= 1
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
     async def _listen(self) -> None:
         try:
-            # Closing a listener leaves its address to us only: nobody else gets the port while this process lives
-            # unless it is free at that moment, which AddressError would then say.
             self._listener = await self.loop.create_server(
                 self._make_protocol, self.host, self.port, backlog=BACKLOG, reuse_address=True
             )
@@ -167,7 +190,7 @@ class Replica:
             return await self._run(Call(self, request, None), ADMIN[route])
         inference = path in INFERENCE and request.method == "POST"
         fault = self.fault
-        if fault is not None and not fault.strikes(inference=inference):
+        if fault is not None and (fault.kind == "refuse" or not fault.strikes(inference=inference)):
             fault = None
         if fault is not None and not await self._suffer(fault, request):
             return _internal(fault) if fault.kind in ("500", "503") else web.Response()
@@ -205,7 +228,7 @@ class Replica:
         """Let a fault act before the handler; whether the request still goes on."""
         if fault.kind in ("500", "503"):
             return False
-        if fault.kind in ("reset", "refuse"):
+        if fault.kind == "reset":
             cut_connection(request.transport)
             return False
         if fault.kind == "slow":
