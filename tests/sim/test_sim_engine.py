@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +30,8 @@ def run(engine: SimulatedEngine, now: float = 0.0, limit: int = 100_000) -> floa
 
 
 def engine_with(**sizes: int) -> SimulatedEngine:
-    return SimulatedEngine(replace(EngineSettings(UNIT, max_model_len=4096), **sizes))
+    values: dict[str, Any] = {"max_model_len": 4096, **sizes}
+    return SimulatedEngine(EngineSettings(UNIT, **values))
 
 
 def test_a_prompt_that_fits_a_step_gets_a_token_each_step() -> None:
