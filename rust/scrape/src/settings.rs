@@ -1,7 +1,9 @@
 //! What a scraper is told.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use warmroute_core::Nanos;
 use warmroute_core::pool::{Endpoint, EngineSpec};
 
 /// The label that named an engine before `llm-d.ai/engine-type`, still read where the configured one is absent.
@@ -26,8 +28,14 @@ pub struct ScrapeSettings {
     pub filter: bool,
     /// Longest interval of an endpoint on which nothing happens; not above `interval`: no back-off.
     pub idle_backoff: Duration,
-    /// Zero of the engine's clock (`Nanos`).
-    pub epoch: Instant,
+    /// The clock that the engine's other callers use too.
+    pub clock: fn() -> Nanos,
+}
+
+/// Nanoseconds since its first use; fit where nothing else feeds the engine.
+fn process_clock() -> Nanos {
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Nanos((EPOCH.elapsed().as_nanos() as u64).max(1))
 }
 
 impl Default for ScrapeSettings {
@@ -41,7 +49,7 @@ impl Default for ScrapeSettings {
             default_engine: "vllm".to_owned(),
             filter: true,
             idle_backoff: Duration::from_secs(1),
-            epoch: Instant::now(),
+            clock: process_clock,
         }
     }
 }

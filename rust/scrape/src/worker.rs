@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use http::Uri;
 use parking_lot::Mutex;
 use tokio::time::{sleep_until, timeout};
-use warmroute_core::Nanos;
 use warmroute_core::pool::{
     Endpoint, EngineMetrics, EngineSpec, MetricsPage, PageError, ScrapeMark,
 };
@@ -211,7 +210,7 @@ impl Worker {
                     && **self.endpoint.metrics.load() == reading.metrics;
                 self.pace
                     .page(same && self.endpoint.inflight_requests() == 0);
-                let now = Nanos(self.settings.epoch.elapsed().as_nanos() as u64);
+                let now = (self.settings.clock)();
                 self.endpoint
                     .refresh_since(reading.metrics, reading.mark, now);
                 state.ok = true;

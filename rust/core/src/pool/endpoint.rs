@@ -88,6 +88,25 @@ pub(super) struct State {
     pub(super) numbers: Numbers,
     page: ArcSwap<EngineMetrics>,
     pub(super) prefills: Mutex<PrefillQueue>,
+    picks: PickTotals,
+}
+
+#[derive(Debug, Default)]
+struct PickTotals {
+    requests: AtomicU64,
+    prompt_tokens: AtomicU64,
+    matched_tokens: AtomicU64,
+}
+
+/// What was sent to an endpoint since it joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picks {
+    /// Requests.
+    pub requests: u64,
+    /// Their prompt tokens.
+    pub prompt_tokens: u64,
+    /// Those of them that the index expected in the endpoint's cache.
+    pub matched_tokens: u64,
 }
 
 /// What the engine last said; default until the first page. Reads and writes like an `ArcSwap<EngineMetrics>`.
@@ -206,6 +225,28 @@ impl Endpoint {
             .numbers
             .prefill_tokens
             .fetch_sub(released, Ordering::Relaxed);
+    }
+
+    /// A request with so many prompt tokens was sent here, of which so many were expected in the cache.
+    pub fn picked(&self, prompt_tokens: u32, matched_tokens: u64) {
+        self.state.picks.requests.fetch_add(1, Ordering::Relaxed);
+        self.state
+            .picks
+            .prompt_tokens
+            .fetch_add(u64::from(prompt_tokens), Ordering::Relaxed);
+        self.state.picks.matched_tokens.fetch_add(
+            matched_tokens.min(u64::from(prompt_tokens)),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Totals over all requests sent here.
+    pub fn picks(&self) -> Picks {
+        Picks {
+            requests: self.state.picks.requests.load(Ordering::Relaxed),
+            prompt_tokens: self.state.picks.prompt_tokens.load(Ordering::Relaxed),
+            matched_tokens: self.state.picks.matched_tokens.load(Ordering::Relaxed),
+        }
     }
 
     /// When the metrics were last refreshed, if ever.

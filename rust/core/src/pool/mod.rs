@@ -8,7 +8,7 @@ mod prefill;
 mod reservation;
 mod snapshot;
 
-pub use endpoint::{Endpoint, EndpointIdentity, EngineMetrics, MetricsCell, SharedEndpoint};
+pub use endpoint::{Endpoint, EndpointIdentity, EngineMetrics, MetricsCell, Picks, SharedEndpoint};
 pub use engine_spec::{EngineDefinition, EngineSpec, SeriesSpec, SpecError};
 pub use page::{MetricsPage, PageError};
 pub use prefill::ScrapeMark;

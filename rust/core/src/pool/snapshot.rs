@@ -130,6 +130,12 @@ impl Pool {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// The endpoint of that name.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Endpoint>> {
+        let key = (Box::from(namespace), Box::from(name));
+        self.table.lock().endpoints.get(&key).map(Arc::clone)
+    }
+
     /// Removes an endpoint; false when it was not there. Requests in flight on it keep their reservation until they end.
     pub fn remove(&self, namespace: &str, name: &str) -> bool {
         let mut table = self.table.lock();
