@@ -132,7 +132,7 @@ impl Client {
 
     async fn exchange(
         &mut self,
-        mut open: Open,
+        open: Open,
         uri: &Uri,
         page: &mut Vec<u8>,
     ) -> Result<(), ScrapeError> {
@@ -145,24 +145,25 @@ impl Client {
         }
         headers.insert(ACCEPT, HeaderValue::from_static("text/plain"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut closed = false;
+        let Open { mut sender, driver } = open;
+        let mut driver = Some(driver);
         let result = {
-            let mut receive = std::pin::pin!(receive(&mut open.sender, request, page));
+            let mut receive = std::pin::pin!(receive(&mut sender, request, page));
             loop {
+                let Some(running) = driver.as_mut() else {
+                    break receive.await;
+                };
                 tokio::select! {
                     biased;
-                    end = &mut open.driver, if !closed => {
-                        closed = true;
-                        if let Err(error) = end {
-                            break Err(ScrapeError::Http(error));
-                        }
-                    }
+                    // However the connection ended: what was read of the page by then may be all of it, and if not `receive` says so.
+                    // It only hears of the end when the driver is dropped.
+                    _ = running => driver = None,
                     result = &mut receive => break result,
                 }
             }
         };
-        if !closed && result.is_ok() {
-            self.open = Some(open);
+        if let (Some(driver), true) = (driver, result.is_ok()) {
+            self.open = Some(Open { sender, driver });
         }
         result
     }

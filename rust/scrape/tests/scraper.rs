@@ -294,7 +294,9 @@ fn chunked_pages_and_servers_that_close_each_connection_are_fine() {
         let state = state_of(&scraper, "five pages", |state| state.scrapes >= 5);
         assert_eq!(
             (state.failures, endpoint.metrics.load().waiting),
-            (0, Some(3.0))
+            (0, Some(3.0)),
+            "{}",
+            state.error
         );
     }
 }
