@@ -41,6 +41,7 @@ _DRAIN_LOOK_SECONDS, _DRAIN_QUIET_SECONDS = 0.05, 1.0
 _LAST_STREAM_SECONDS = 1.0
 _MAINTAIN_SECONDS = 1.0
 _RESTART_SECONDS = 1.0
+_FIRST_GAUGES_SECONDS = 0.5
 
 
 class Picker:
@@ -207,9 +208,12 @@ class Picker:
         )
 
     async def _refresh_pool_gauges(self) -> None:
+        interval = self._flags.refresh_prometheus_metrics_interval
+        # The first time sooner: the first pages have come by then, and an empty pool is a bad first answer.
+        await asyncio.sleep(min(interval, _FIRST_GAUGES_SECONDS))
         while True:
-            await asyncio.sleep(self._flags.refresh_prometheus_metrics_interval)
             self._compute_pool_gauges()
+            await asyncio.sleep(interval)
 
     def _compute_pool_gauges(self) -> None:
         pool = self._flags.pool_name or DEFAULT_POOL
