@@ -1,5 +1,6 @@
 """Logs, the scrape monitor, the decision log, and the command line as a whole."""
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from warmroute import logging as warmroute_logging
+from warmroute.host import picker
 from warmroute.host.decision_log import DecisionLog
 from warmroute.logging import fields, log_at
 from warmroute.scrape.monitor import ScrapeMonitor
@@ -124,6 +126,24 @@ def test_each_decision_is_logged_once_with_its_request_id(caplog):
     engine.decide("d", "e", "f", "g")
     log.look()
     assert [record.levelname for record in caplog.records[3:]] == ["WARNING", "DEBUG", "DEBUG", "DEBUG"]
+
+
+async def test_background_work_that_fails_starts_again(caplog, monkeypatch):
+    monkeypatch.setattr(picker, "_RESTART_SECONDS", 0)
+    logging.getLogger("warmroute").propagate = True
+    runs = []
+    again = asyncio.Event()
+
+    async def work():
+        runs.append(None)
+        if len(runs) == 1:
+            raise KeyError("missing")
+        again.set()
+
+    task = asyncio.create_task(picker._keep_running("test", work))
+    await asyncio.wait_for(again.wait(), 10)
+    task.cancel()
+    assert [record.message for record in caplog.records] == ["background work failed; starting it again"]
 
 
 def run(*arguments):

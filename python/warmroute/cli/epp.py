@@ -75,7 +75,7 @@ async def _picker(flags: Flags) -> int:
         loop.add_signal_handler(number, on_signal)
     try:
         await picker.start()
-        await picker.run_until(stop)
+        await stop.wait()
         await picker.drain(hurry)
     finally:
         await picker.stop()

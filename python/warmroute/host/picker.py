@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ _DRAIN_LOOK_SECONDS, _DRAIN_QUIET_SECONDS = 0.05, 1.0
 # Once quiet, a stream that starts in the same instant still gets this long.
 _LAST_STREAM_SECONDS = 1.0
 _MAINTAIN_SECONDS = 1.0
+_RESTART_SECONDS = 1.0
+_FIRST_GAUGES_SECONDS = 0.5
 
 
 class Picker:
@@ -82,16 +84,16 @@ class Picker:
         settings = scraper_settings(self._plan, flags)
         if settings is not None:
             self._scraper = Scraper(self.engine, settings)
-            self._follow(self._monitor.run())
+            self._follow("scrape monitor", self._monitor.run)
         self._compute_pool_gauges()
         self._metrics = self._serve_metrics()
-        self._follow(self._refresh_pool_gauges())
-        self._follow(self._maintain())
+        self._follow("pool gauges", self._refresh_pool_gauges)
+        self._follow("maintenance", self._maintain)
         await self._serve_ext_proc()
         if discovery is not None:
-            self._follow(discovery.watch())
+            self._follow("discovery", discovery.watch)
         if flags.explain and logger.isEnabledFor(logging.DEBUG):
-            self._follow(DecisionLog(self.engine, DECISIONS_KEPT).run())
+            self._follow("decision log", DecisionLog(self.engine, DECISIONS_KEPT).run)
         elif flags.v >= DEBUG:
             logger.info("one line a request is logged at this verbosity only with --explain")
         await self._health.set_ready(ready=self.ready)
@@ -99,16 +101,6 @@ class Picker:
         if flags.print_ready:
             sys.stdout.write(json.dumps({"event": "serving", **self.addresses}) + "\n")
             sys.stdout.flush()
-
-    async def run_until(self, stop: asyncio.Event) -> None:
-        """Return when `stop` is set; raise what a background task died of."""
-        waiting = asyncio.create_task(stop.wait())
-        try:
-            done, _ = await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {waiting}:
-                task.result()
-        finally:
-            waiting.cancel()
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Not ready, still serving: until no stream has been open for a second, for the drain time-out, or until `hurry` is set."""
@@ -188,7 +180,7 @@ class Picker:
         await host.start()
         self._host = host
         if watcher is not None and pair is not None:
-            self._follow(watcher.follow(pair, host.replace_tls))
+            self._follow("certificate", lambda: watcher.follow(pair, host.replace_tls))
 
     def _make_host(self, address: str, pair: CertificatePair | None, flag: str) -> ExtProcHost:
         flags = self._flags
@@ -216,9 +208,12 @@ class Picker:
         )
 
     async def _refresh_pool_gauges(self) -> None:
+        interval = self._flags.refresh_prometheus_metrics_interval
+        # The first time sooner: the first pages have come by then, and an empty pool is a bad first answer.
+        await asyncio.sleep(min(interval, _FIRST_GAUGES_SECONDS))
         while True:
-            await asyncio.sleep(self._flags.refresh_prometheus_metrics_interval)
             self._compute_pool_gauges()
+            await asyncio.sleep(interval)
 
     def _compute_pool_gauges(self) -> None:
         pool = self._flags.pool_name or DEFAULT_POOL
@@ -233,5 +228,15 @@ class Picker:
     def _scraper_states(self) -> list[dict[str, Any]]:
         return [] if self._scraper is None else self._scraper.states()
 
-    def _follow(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
+    def _follow(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.append(asyncio.create_task(_keep_running(name, work), name=name))
+
+
+async def _keep_running(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run background work until cancelled. A fault in it is told with its trace and the work starts again: requests must not pay for it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("background work failed; starting it again", extra=fields(work=name))
+        await asyncio.sleep(_RESTART_SECONDS)
