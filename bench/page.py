@@ -79,8 +79,8 @@ def _provenance(section: Json) -> str:
 
 
 def _memory(memory: Json) -> str:
-    picker, envoy = memory["picker_bytes"] / 2**20, memory["envoy_bytes"] / 2**20
-    return f"Idle with {memory['endpoints']} endpoints: picker {picker:.0f} MiB, Envoy {envoy:.0f} MiB resident."
+    picker, envoy = memory["picker_bytes"] / 1e6, memory["envoy_bytes"] / 1e6
+    return f"Idle with {memory['endpoints']} endpoints: picker {picker:.0f} MB, Envoy {envoy:.0f} MB resident."
 
 
 def _single_picks(single: Json | None) -> str:

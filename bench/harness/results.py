@@ -48,8 +48,14 @@ def machine() -> Json:
 
 
 def _commit() -> str:
-    finished = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, check=False, text=True)
-    return finished.stdout.strip() or "unknown"
+    """The commit measured; `+` when files other than the results themselves were changed since."""
+
+    def git(*arguments: str) -> str:
+        finished = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, check=False, text=True)
+        return finished.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results", ":!bench/README.md")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
 
 
 def write(section: str, settings: Settings, content: Json) -> Path:

@@ -27,11 +27,11 @@ class Verdict:
 
     @property
     def met(self) -> bool | None:
-        """None when there is no figure."""
-        if self.measured is None:
-            return None
+        """False also when errors spoiled the figure; None when there is none."""
         if self.spoiled:
             return False
+        if self.measured is None:
+            return None
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
@@ -82,7 +82,7 @@ def _scrape(section: Json) -> Iterator[Verdict]:
         cores = one.median(lambda run: run["cores"])
         yield Verdict(f"100 endpoints scraped every 50 ms, {case}", limit, cores, "cores", spoiled=spoiled)
     memory = runs.where(case="idle").median(lambda run: run["resident_bytes"])
-    yield Verdict("idle picker with 100 endpoints: resident", 150, memory and memory / 2**20, "MiB")
+    yield Verdict("idle picker with 100 endpoints: resident", 150, memory and memory / 1e6, "MB")
 
 
 def _envoy(section: Json) -> Iterator[Verdict]:
@@ -97,5 +97,5 @@ def _envoy(section: Json) -> Iterator[Verdict]:
     cost = figures.cpu_per_chunk(chunks.runs, 0)
     yield Verdict("through Envoy: picker CPU per SSE chunk", FREE_CHUNK_US, cost, "µs", spoiled=_spoiled(chunks))
     if section["memory"]["endpoints"] == 100:
-        total = (section["memory"]["picker_bytes"] + section["memory"]["envoy_bytes"]) / 2**20
-        yield Verdict("idle gateway (picker and Envoy) with 100 endpoints: resident", 150, total, "MiB")
+        total = (section["memory"]["picker_bytes"] + section["memory"]["envoy_bytes"]) / 1e6
+        yield Verdict("idle gateway (picker and Envoy) with 100 endpoints: resident", 150, total, "MB")
