@@ -42,9 +42,9 @@ def verdicts(sections: dict[str, Json]) -> Iterator[Verdict]:
         yield from _native(runs.where(host="native"))
         yield from _grpcio(runs.where(host="grpcio"))
     if "pick" in sections:
-        single = sections["pick"]["single_picks"] or {}
-        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p50", 20, single.get("p50_us"), "µs")
-        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p99", 100, single.get("p99_us"), "µs")
+        single = sections["pick"]["single"]
+        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p50", 20, single["p50_us"], "µs")
+        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p99", 100, single["p99_us"], "µs")
     if "scrape" in sections:
         yield from _scrape(sections["scrape"])
     if "envoy" in sections:
