@@ -7,6 +7,8 @@ from harness.results import Json
 from harness.targets import verdicts
 
 PAGE = Path(__file__).with_name("README.md")
+# More than this of other work, and figures say more about it than about the product. The kernel's own work for the load is within it.
+QUIET_CORES = 0.3
 SECTIONS = ("extproc", "scrape", "envoy", "pick")
 
 _OPENING = """# Measured speed
@@ -73,10 +75,11 @@ def render(sections: dict[str, Json]) -> str:
 
 def _provenance(section: Json) -> str:
     machine, settings = section["machine"], section["settings"]
+    warning = "\n\n**The machine was busy with other work: these figures are not to be relied on.**" if section["other_cores"] > QUIET_CORES else ""
     return (
         f"<sub>{section['date']}, commit {section['commit']}, `{section['command']}`: {settings['rounds']} rounds of {settings['seconds']:g} s. "
         f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
-        f"load average {machine['load_average']} at the end.</sub>"
+        f"other work on the machine meanwhile: {section['other_cores']:.2f} cores.</sub>{warning}"
     )
 
 

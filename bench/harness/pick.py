@@ -1,7 +1,6 @@
 """One pick: single decisions timed one by one, and what criterion estimates in the engine's own benches."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from harness.errors import BenchError
 from harness.results import Json, Settings
 
 TIME_LIMIT_SECONDS = 400
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or commands.REPOSITORY / "target")
 
 
 def measure(_: Settings) -> Json:
@@ -27,7 +25,7 @@ def _criterion() -> Json:
         raise BenchError(f"cargo bench failed:\n{error.stderr.decode(errors='replace')[-2000:]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchError(f"cargo bench failed: {error}") from error
-    return collect(TARGET / "criterion" / "pick")
+    return collect(commands.TARGET / "criterion" / "pick")
 
 
 def collect(group: Path) -> Json:
