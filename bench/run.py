@@ -8,7 +8,7 @@ from collections.abc import Callable
 import page
 from harness import envoy, extproc, pick, results, scrape
 from harness.errors import BenchError
-from harness.results import Json, Settings
+from harness.results import Json, Settings, Usage
 
 SECTIONS: dict[str, Callable[[Settings], Json]] = {
     "extproc": extproc.measure,
@@ -26,7 +26,9 @@ def main() -> int:
         start = time.monotonic()
         print(f"{name}: measuring ...", flush=True)
         try:
-            path = results.write(name, settings, SECTIONS[name](settings))
+            before = Usage.now()
+            content = SECTIONS[name](settings)
+            path = results.write(name, settings, before.others_until(Usage.now()), content)
         except BenchError as error:
             # The other sections are still worth their time; results of an earlier run stay, with their own date.
             print(f"{name}: {error}", file=sys.stderr, flush=True)
@@ -44,7 +46,7 @@ def _parse() -> argparse.Namespace:
         "--only", type=_sections, default=list(SECTIONS), metavar="SECTION,…", help=f"sections to measure: {', '.join(SECTIONS)} (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="paired rounds (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="measured seconds of each load (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="measured seconds of each load (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of one second: shows that the benches work, not how fast anything is")
     options = parser.parse_args()
     if options.rounds < 1 or not 0 < options.seconds <= 60:

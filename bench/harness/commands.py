@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
 METRICS_PAGE = REPOSITORY / "bench" / "data" / "vllm-0.32-metrics.txt"
 # Names another build of the load generator.
 LOADGEN_VARIABLE = "WARMROUTE_LOADGEN"
@@ -15,7 +16,7 @@ HOSTS = ("native", "grpcio")
 
 def loadgen() -> str:
     """The load generator's binary; `cargo build --release -p warmroute-loadgen` makes it."""
-    return os.environ.get(LOADGEN_VARIABLE) or str(REPOSITORY / "target" / "release" / "warmroute-loadgen")
+    return os.environ.get(LOADGEN_VARIABLE) or str(TARGET / "release" / "warmroute-loadgen")
 
 
 def picker(host: str, port: int, health_port: int, metrics_port: int, endpoints: Iterable[str], *flags: str) -> list[str]:

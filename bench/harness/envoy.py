@@ -4,8 +4,10 @@ import http.client
 import json
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ MAX_BODY = 64 * 2**20
 # Start of Envoy, first health checks.
 READY_SECONDS = 20.0
 _OK = 200
+# Envoy's counter of requests that went on without the picker.
+FAILED_OPEN = "ext_proc.failure_mode_allowed"
 
 
 def measure(settings: Settings) -> Json:
@@ -47,39 +51,66 @@ def measure(settings: Settings) -> Json:
 
 
 def _sizes(subject: str, wiring: str, endpoints: list[str], settings: Settings) -> Iterator[Json]:
-    with gateway(subject, wiring, endpoints) as (target, picker_pid, envoy_pid):
+    with gateway(subject, wiring, endpoints) as running:
         for name, body_bytes in SIZES:
-            flags = ["--body-bytes", str(body_bytes), "--streams", str(CONNECTIONS), "--pid", str(picker_pid), "--pid", str(envoy_pid)]
-            command = commands.http_load(target, settings.seconds, *flags, *settings.timing)
-            yield {"case": name, "report": processes.report(command, settings.seconds + settings.warmup)}
+            yield {"case": name, "report": running.load(settings, "--body-bytes", str(body_bytes), "--streams", str(CONNECTIONS))}
 
 
 def _event_streams(endpoints: list[str], settings: Settings) -> Json:
-    with gateway("product", "buffered", endpoints) as (target, picker_pid, envoy_pid):
-        flags = ["--stream", "--rate", str(SSE_RATE), "--pid", str(picker_pid), "--pid", str(envoy_pid), *settings.timing]
-        return processes.report(commands.http_load(target, settings.seconds, *flags), settings.seconds + settings.warmup)
+    with gateway("product", "buffered", endpoints) as running:
+        return running.load(settings, "--stream", "--rate", str(SSE_RATE))
 
 
 def _idle_memory(endpoints: list[str], settings: Settings) -> Json:
-    with gateway("product", "buffered", endpoints) as (_, picker_pid, envoy_pid):
+    with gateway("product", "buffered", endpoints) as running:
         time.sleep(settings.seconds)
-        picker, envoy = processes.usage(picker_pid), processes.usage(envoy_pid)
+        picker, envoy = processes.usage(running.picker_pid), processes.usage(running.envoy_pid)
     return {"endpoints": len(endpoints), "picker_bytes": picker.resident_bytes, "envoy_bytes": envoy.resident_bytes}
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Envoy in front of a picker: its address, its admin port, and the two processes."""
+
+    target: str
+    admin_port: int
+    picker_pid: int
+    envoy_pid: int
+
+    def load(self, settings: Settings, *flags: str) -> Json:
+        """Run a load; requests that Envoy let pass without the picker (it fails open) count as errors."""
+        watched = ["--pid", str(self.picker_pid), "--pid", str(self.envoy_pid), *settings.timing]
+        before = self._bypassed()
+        report = processes.report(commands.http_load(self.target, settings.seconds, *flags, *watched), settings.seconds + settings.warmup)
+        bypassed = self._bypassed() - before
+        if bypassed > 0:
+            report["errors"]["picker_bypassed"] = bypassed
+        return report
+
+    def _bypassed(self) -> int:
+        """How often the filter failed open so far."""
+        url = f"http://127.0.0.1:{self.admin_port}/stats?filter={FAILED_OPEN}&format=json"
+        with urllib.request.urlopen(url, timeout=5) as response:
+            counters = json.load(response)["stats"]
+        if not counters:
+            raise BenchError(f"Envoy has no counter {FAILED_OPEN}")
+        return sum(counter["value"] for counter in counters)
+
+
 @contextmanager
-def gateway(subject: str, wiring: str, endpoints: list[str]) -> Iterator[tuple[str, int, int]]:
-    """Envoy in front of the product or the echo floor: its address, the picker's and Envoy's process ids."""
+def gateway(subject: str, wiring: str, endpoints: list[str]) -> Iterator[Gateway]:
+    """Envoy in front of the product or the echo floor, ready for requests."""
     with extproc.serve(subject, "native", endpoints) as (picker, picker_pid), tempfile.TemporaryDirectory(prefix="warmroute-bench-") as directory:
         port, admin_port = processes.free_ports(2)
-        command = _configure(Path(directory), wiring, port, admin_port, int(picker.rpartition(":")[2]), endpoints)
+        command = _configure(Path(directory), wiring, (port, admin_port, int(picker.rpartition(":")[2])), endpoints)
         with processes.child("envoy", command, port) as envoy:
             _wait_until_answered(envoy, port)
-            yield f"127.0.0.1:{port}", picker_pid, envoy.pid
+            yield Gateway(f"127.0.0.1:{port}", admin_port, picker_pid, envoy.pid)
 
 
-def _configure(directory: Path, wiring: str, port: int, admin_port: int, picker_port: int, endpoints: list[str]) -> list[str]:
-    """Write the configuration that `warmroute up` would write, and return Envoy's command line."""
+def _configure(directory: Path, wiring: str, ports: tuple[int, int, int], endpoints: list[str]) -> list[str]:
+    """Write the configuration that `warmroute up` would write, and return Envoy's command line. Ports: gateway, admin page, picker."""
+    port, admin_port, picker_port = ports
     try:
         from warmroute.local import bootstrap, envoy  # noqa: PLC0415 - the other sections run without it
         from warmroute.local.endpoints import from_addresses  # noqa: PLC0415

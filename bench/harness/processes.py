@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from harness.commands import REPOSITORY
 from harness.errors import BenchError
 
 START_SECONDS = 20.0
@@ -74,12 +73,11 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def child(name: str, command: Sequence[str], port: int | None = None) -> Iterator[Child]:
     """Run a command; with `port`, wait until it listens there. Stops it at the end."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY / "python"), os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryDirectory(prefix="warmroute-bench-") as directory:
         log = Path(directory) / "output"
         with log.open("wb") as output:
             try:
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment)
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
             except OSError as error:
                 raise BenchError(f"{name}: cannot start {command[0]}: {error}") from error
         started = Child(process, log, name)

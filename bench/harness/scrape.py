@@ -10,7 +10,7 @@ ENDPOINTS = 100
 # Until the first pages are read, connections open, and a slower rhythm, if there is one, has begun.
 SETTLE_SECONDS = 3.0
 # The clock tick of /proc is 10 ms: a longer run makes small figures exact.
-LONGER = 2.0
+LONGER = 1.5
 
 # Name of the case, flags of the stand-ins. Busy: the pages change, so that a picker that slows down when nothing happens keeps its rhythm.
 CASES = (

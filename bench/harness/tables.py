@@ -18,7 +18,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """A figure with thousands separators; a dash where there is none."""
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def targets(verdicts: Iterable[Verdict]) -> str:
@@ -68,9 +68,9 @@ def scrape(section: Json) -> str:
         one = runs.where(case=case)
         cores = number(one.median(lambda run: run["cores"]), 3)
         pages = number(one.median(lambda run: run["pages_per_second"]), 0)
-        memory = number(one.median(lambda run: run["resident_bytes"] / 2**20), 0)
+        memory = number(one.median(lambda run: run["resident_bytes"] / 1e6), 0)
         rows.append((case, pages, cores, memory))
-    return table(("pool", "pages/s", "cores", "resident MiB"), rows)
+    return table(("pool", "pages/s", "cores", "resident MB"), rows)
 
 
 def envoy(section: Json) -> str:

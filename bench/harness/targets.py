@@ -27,11 +27,11 @@ class Verdict:
 
     @property
     def met(self) -> bool | None:
-        """None when there is no figure."""
-        if self.measured is None:
-            return None
+        """False also when errors spoiled the figure; None when there is none."""
         if self.spoiled:
             return False
+        if self.measured is None:
+            return None
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
@@ -42,9 +42,9 @@ def verdicts(sections: dict[str, Json]) -> Iterator[Verdict]:
         yield from _native(runs.where(host="native"))
         yield from _grpcio(runs.where(host="grpcio"))
     if "pick" in sections:
-        single = sections["pick"]["single_picks"] or {}
-        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p50", 20, single.get("p50_us"), "µs")
-        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p99", 100, single.get("p99_us"), "µs")
+        single = sections["pick"]["single"]
+        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p50", 20, single["p50_us"], "µs")
+        yield Verdict("one pick, 100 endpoints, 8 KB prompt: p99", 100, single["p99_us"], "µs")
     if "scrape" in sections:
         yield from _scrape(sections["scrape"])
     if "envoy" in sections:
@@ -82,7 +82,7 @@ def _scrape(section: Json) -> Iterator[Verdict]:
         cores = one.median(lambda run: run["cores"])
         yield Verdict(f"100 endpoints scraped every 50 ms, {case}", limit, cores, "cores", spoiled=spoiled)
     memory = runs.where(case="idle").median(lambda run: run["resident_bytes"])
-    yield Verdict("idle picker with 100 endpoints: resident", 150, memory and memory / 2**20, "MiB")
+    yield Verdict("idle picker with 100 endpoints: resident", 150, memory and memory / 1e6, "MB")
 
 
 def _envoy(section: Json) -> Iterator[Verdict]:
@@ -97,5 +97,5 @@ def _envoy(section: Json) -> Iterator[Verdict]:
     cost = figures.cpu_per_chunk(chunks.runs, 0)
     yield Verdict("through Envoy: picker CPU per SSE chunk", FREE_CHUNK_US, cost, "µs", spoiled=_spoiled(chunks))
     if section["memory"]["endpoints"] == 100:
-        total = (section["memory"]["picker_bytes"] + section["memory"]["envoy_bytes"]) / 2**20
-        yield Verdict("idle gateway (picker and Envoy) with 100 endpoints: resident", 150, total, "MiB")
+        total = (section["memory"]["picker_bytes"] + section["memory"]["envoy_bytes"]) / 1e6
+        yield Verdict("idle gateway (picker and Envoy) with 100 endpoints: resident", 150, total, "MB")
