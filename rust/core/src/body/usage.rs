@@ -3,7 +3,8 @@
 //! Nothing of the response is kept: each event (or the one JSON body) runs through the incremental tokenizer.
 
 use super::capture::Key;
-use super::json::{Handler, Json, Literal};
+use super::handler::{Handler, Literal};
+use super::json::Json;
 use super::nesting::Container;
 use super::prompt::float;
 use super::scan::ScanLimits;
@@ -288,10 +289,10 @@ impl Handler for Reader {
         match name {
             Name::Envelope if level == 0 => self.in_envelope = true,
             Name::Usage if level == 0 || level == 1 && self.in_envelope => {
-                self.usage_level = Some(self.level)
+                self.usage_level = Some(self.level);
             }
             Name::Details if self.usage_level == Some(level) => {
-                self.details_level = Some(self.level)
+                self.details_level = Some(self.level);
             }
             _ => {}
         }
