@@ -25,8 +25,8 @@ pub(super) trait Handler {
     fn end_string(&mut self, end: usize);
     /// More text of the wanted key or string value, unescaped; never empty.
     fn text(&mut self, run: &[u8], of_key: bool);
-    /// A number: the first 64 bytes of its text.
-    fn number(&mut self, text: &[u8]);
+    /// A number: the first 64 bytes of its text, and its value when that is known already (it is a short plain integer).
+    fn number(&mut self, text: &[u8], value: Option<u64>);
     /// A literal.
     fn literal(&mut self, literal: Literal);
     /// A container opens. Not called for the document's own object.

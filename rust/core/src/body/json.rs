@@ -310,11 +310,7 @@ impl Json {
         // Nearly all numbers are short integers that end in this piece, most of them in lists of token ids.
         loop {
             let rest = &piece[at..];
-            let digits = rest
-                .iter()
-                .take(19)
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
+            let (digits, value) = leading_integer(rest);
             let after = rest.get(digits).copied().unwrap_or_default();
             let ends = matches!(after, b',' | b']' | b'}' | b' ' | b'\n');
             if digits == 0 || !ends || (digits > 1 && rest[0] == b'0') {
@@ -322,7 +318,7 @@ impl Json {
                 self.state = State::Number;
                 return at;
             }
-            handler.number(&rest[..digits]);
+            handler.number(&rest[..digits], Some(value));
             at += digits;
             let next = at + 1 + usize::from(piece.get(at + 1) == Some(&b' '));
             let more = piece.get(next).is_some_and(u8::is_ascii_digit);
@@ -342,7 +338,7 @@ impl Json {
                     if self.number.overflows() {
                         return self.stop(State::Refused);
                     }
-                    handler.number(self.number.text());
+                    handler.number(self.number.text(), None);
                     self.state = State::AfterValue;
                     return at;
                 }
@@ -377,4 +373,19 @@ impl Json {
         }
         at
     }
+}
+
+/// Length and value of the digits at the start, of the first 19 at most.
+fn leading_integer(bytes: &[u8]) -> (usize, u64) {
+    let mut value = 0;
+    let mut length = 0;
+    for byte in bytes.iter().take(19) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value * 10 + u64::from(digit);
+        length += 1;
+    }
+    (length, value)
 }

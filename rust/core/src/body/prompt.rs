@@ -215,16 +215,16 @@ impl Prompt {
         };
         let tokens = wanted.min(MAX_PLACEHOLDERS - self.placeholders).max(1);
         self.placeholders = (self.placeholders + tokens).min(MAX_PLACEHOLDERS);
-        let placeholder = (self.content.hash.digest() as u32).to_le_bytes();
+        let placeholder = self.content.hash.digest() as u32;
         self.sequence().begin_leaf();
         for _ in 0..tokens {
-            self.sequence().push(&placeholder);
+            self.sequence().push_token(placeholder);
         }
         self.sink = Sink::Sequence;
     }
 
     /// A number: a token id in a batch, text elsewhere.
-    pub(super) fn number(&mut self, text: &[u8]) {
+    pub(super) fn number(&mut self, text: &[u8], value: Option<u64>) {
         let class = self.begin_value();
         if self.skipped_level.is_some() || class == KeyClass::Skipped {
             return;
@@ -234,8 +234,8 @@ impl Prompt {
                 self.begin_element();
                 self.in_token_run = true;
             }
-            let token = token_id(text).to_le_bytes();
-            self.sequence().push(&token);
+            let token = value.map_or_else(|| token_id(text), saturated);
+            self.sequence().push_token(token);
         } else {
             self.leaf(text);
         }
@@ -361,9 +361,13 @@ fn token_id(text: &[u8]) -> u32 {
                 .saturating_mul(10)
                 .saturating_add(u64::from(digit - b'0'))
         });
-        return u32::try_from(value).unwrap_or(u32::MAX);
+        return saturated(value);
     }
     float(text).unwrap_or(0.0) as u32
+}
+
+fn saturated(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 /// A number's text as a float; `None` when the part of it that was kept is no number.

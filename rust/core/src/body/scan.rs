@@ -283,13 +283,13 @@ impl Handler for Request {
         }
     }
 
-    fn number(&mut self, text: &[u8]) {
+    fn number(&mut self, text: &[u8], value: Option<u64>) {
         match (self.level, self.field) {
             (0, Field::MaxTokens(rank)) => self.max_tokens[rank] = token_limit(text),
             (1, Field::SamplingParameters) if self.key.bytes() == b"max_tokens" => {
                 self.max_tokens[0] = token_limit(text);
             }
-            (_, Field::Prompt(..)) => self.prompt.number(text),
+            (_, Field::Prompt(..)) => self.prompt.number(text, value),
             _ => {}
         }
     }

@@ -43,6 +43,16 @@ impl Sequence {
         self.stage.extend_from_slice(run);
     }
 
+    /// Appends a token id. The same as its bytes, but made for long lists of them.
+    pub(super) fn push_token(&mut self, token: u32) {
+        let bytes = token.to_le_bytes();
+        if self.stage.len() + bytes.len() <= self.stage.capacity() {
+            self.stage.extend_from_slice(&bytes);
+        } else {
+            self.push(&bytes);
+        }
+    }
+
     /// What comes next is a leaf of its own.
     pub(super) fn begin_leaf(&mut self) {
         if self.has_leaf {

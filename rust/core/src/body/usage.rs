@@ -84,7 +84,7 @@ impl UsageScanner {
 
     /// Whether the stream said `[DONE]`.
     pub fn done_seen(&self) -> bool {
-        self.done
+        self.done || self.done_matched == Some(DONE.len())
     }
 
     /// The usage so far: complete events of a stream (each count as last reported), or what a JSON body has shown.
@@ -108,11 +108,11 @@ impl UsageScanner {
                     self.done_matched = DONE[matched..]
                         .starts_with(bytes)
                         .then_some(matched + bytes.len());
-                    self.done |= self.done_matched == Some(DONE.len());
                 }
                 self.json.feed(bytes, &mut self.reader);
             }
             Event::End => {
+                self.done = self.done_seen();
                 if self.json.is_complete() {
                     self.total.merge(self.reader.counts);
                     self.events += 1;
@@ -254,7 +254,7 @@ impl Handler for Reader {
         }
     }
 
-    fn number(&mut self, text: &[u8]) {
+    fn number(&mut self, text: &[u8], _value: Option<u64>) {
         let count = || {
             float(text)
                 .filter(|value| *value >= 0.0)

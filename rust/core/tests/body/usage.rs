@@ -143,3 +143,22 @@ fn broken_events_and_other_lines_are_passed_over() {
         Some(usage(3, 4, None))
     );
 }
+
+#[test]
+fn done_is_the_whole_line_or_nothing() {
+    for (stream, expected) in [
+        ("data: [DONE]\n\n", true),
+        ("data:[DONE]", true),
+        ("data: [DONE]x\n", false),
+        ("data: [DONE\n", false),
+        ("[DONE]\n", false),
+    ] {
+        for cut in 0..stream.len() {
+            assert_eq!(
+                scan_parted(ResponseKind::EventStream, stream, &[cut]).done_seen(),
+                expected,
+                "{stream}"
+            );
+        }
+    }
+}
