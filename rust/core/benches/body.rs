@@ -66,7 +66,7 @@ fn requests(criterion: &mut Criterion) {
     ] {
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| scan(dialect, black_box(&body), usize::MAX))
+            bencher.iter(|| scan(dialect, black_box(&body), usize::MAX));
         });
     }
     let body = chat(&prose(400 << 10, ""));

@@ -5,42 +5,10 @@
 
 use memchr::memchr2;
 
+use super::handler::{Handler, Literal};
 use super::nesting::{Container, Nesting};
 use super::number::{Number, Step};
 use super::text::{SIMPLE_ESCAPES, Utf16, before_control, has_control, hex_digit, hex_unit};
-
-/// `null`, `true` or `false`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Literal {
-    /// `null`
-    Null,
-    /// `true`
-    True,
-    /// `false`
-    False,
-}
-
-/// Takes what the tokenizer finds, in document order.
-pub(super) trait Handler {
-    /// A key begins; true when its text is wanted.
-    fn begin_key(&mut self) -> bool;
-    /// The key ended.
-    fn end_key(&mut self);
-    /// A string value begins, its quote at byte `at` of the document; true when its text is wanted.
-    fn begin_string(&mut self, at: usize) -> bool;
-    /// The string ended; `end` is the byte after its closing quote.
-    fn end_string(&mut self, end: usize);
-    /// More text of the wanted key or string value, unescaped; never empty.
-    fn text(&mut self, run: &[u8], of_key: bool);
-    /// A number: the first 64 bytes of its text.
-    fn number(&mut self, text: &[u8]);
-    /// A literal.
-    fn literal(&mut self, literal: Literal);
-    /// A container opens. Not called for the document's own object.
-    fn open(&mut self, container: Container);
-    /// A container closes. Not called for the document's own object.
-    fn close(&mut self);
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -187,8 +155,7 @@ impl Json {
             }
             (State::Value | State::FirstValue, b'{') => self.open(Container::Object, at, handler),
             (State::Value | State::FirstValue, b'[') => self.open(Container::Array, at, handler),
-            (State::FirstKey, b'}') => self.close(at, handler),
-            (State::FirstValue, b']') => self.close(at, handler),
+            (State::FirstKey, b'}') | (State::FirstValue, b']') => self.close(at, handler),
             (State::AfterValue, b'}') if self.nesting.top() == Some(Container::Object) => {
                 self.close(at, handler)
             }
@@ -243,6 +210,14 @@ impl Json {
 
     fn string<H: Handler>(&mut self, piece: &[u8], mut at: usize, handler: &mut H) -> usize {
         while at < piece.len() {
+            // Escapes stand side by side in text that was written as ASCII.
+            if piece[at] == b'\\' {
+                at = self.escape(piece, at + 1, handler);
+                if self.state != State::String {
+                    return at;
+                }
+                continue;
+            }
             let window = &piece[at..piece.len().min(at + WINDOW)];
             let run = &window[..memchr2(b'"', b'\\', window).unwrap_or(window.len())];
             // What stands before a byte that may not is still text of it: pieces must not change what was found.
@@ -256,29 +231,20 @@ impl Json {
                 return self.fail();
             }
             at += run.len();
-            match piece.get(at) {
-                Some(b'"') => {
-                    at += 1;
-                    if self.wanted {
-                        self.interrupt(handler);
-                    }
-                    if self.in_key {
-                        handler.end_key();
-                        self.state = State::Colon;
-                    } else {
-                        handler.end_string(self.offset + at);
-                        self.state = State::AfterValue;
-                    }
-                    return at;
+            // Else an escape follows, or the window or the piece ended inside the string.
+            if piece.get(at) == Some(&b'"') {
+                at += 1;
+                if self.wanted {
+                    self.interrupt(handler);
                 }
-                Some(b'\\') => {
-                    at = self.escape(piece, at + 1, handler);
-                    if self.state != State::String {
-                        return at;
-                    }
+                if self.in_key {
+                    handler.end_key();
+                    self.state = State::Colon;
+                } else {
+                    handler.end_string(self.offset + at);
+                    self.state = State::AfterValue;
                 }
-                // The window or the piece ended inside the string.
-                _ => {}
+                return at;
             }
         }
         at
@@ -340,25 +306,28 @@ impl Json {
         }
     }
 
-    fn begin_number<H: Handler>(&mut self, piece: &[u8], at: usize, handler: &mut H) -> usize {
-        // Nearly all numbers are short integers that end in this piece (token ids).
-        let rest = &piece[at..];
-        let digits = rest
-            .iter()
-            .take(19)
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
-        let ends = rest
-            .get(digits)
-            .is_some_and(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\n'));
-        if digits > 0 && ends && (digits == 1 || rest[0] != b'0') {
-            handler.number(&rest[..digits]);
-            self.state = State::AfterValue;
-            return at + digits;
+    fn begin_number<H: Handler>(&mut self, piece: &[u8], mut at: usize, handler: &mut H) -> usize {
+        // Nearly all numbers are short integers that end in this piece, most of them in lists of token ids.
+        loop {
+            let rest = &piece[at..];
+            let (digits, value) = leading_integer(rest);
+            let after = rest.get(digits).copied().unwrap_or_default();
+            let ends = matches!(after, b',' | b']' | b'}' | b' ' | b'\n');
+            if digits == 0 || !ends || (digits > 1 && rest[0] == b'0') {
+                self.number = Number::new();
+                self.state = State::Number;
+                return at;
+            }
+            handler.number(&rest[..digits], Some(value));
+            at += digits;
+            let next = at + 1 + usize::from(piece.get(at + 1) == Some(&b' '));
+            let more = piece.get(next).is_some_and(u8::is_ascii_digit);
+            if after != b',' || !more || self.nesting.top() != Some(Container::Array) {
+                self.state = State::AfterValue;
+                return at;
+            }
+            at = next;
         }
-        self.number = Number::new();
-        self.state = State::Number;
-        at
     }
 
     fn number<H: Handler>(&mut self, piece: &[u8], mut at: usize, handler: &mut H) -> usize {
@@ -369,7 +338,7 @@ impl Json {
                     if self.number.overflows() {
                         return self.stop(State::Refused);
                     }
-                    handler.number(self.number.text());
+                    handler.number(self.number.text(), None);
                     self.state = State::AfterValue;
                     return at;
                 }
@@ -404,4 +373,19 @@ impl Json {
         }
         at
     }
+}
+
+/// Length and value of the digits at the start, of the first 19 at most.
+fn leading_integer(bytes: &[u8]) -> (usize, u64) {
+    let mut value = 0;
+    let mut length = 0;
+    for byte in bytes.iter().take(19) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value * 10 + u64::from(digit);
+        length += 1;
+    }
+    (length, value)
 }

@@ -5,10 +5,15 @@
 
 use std::cmp::Ordering;
 
+/// Decimal digits of [`OVERFLOW`].
+const OVERFLOW_DIGITS: usize = 309;
 /// 2^1024 - 2^970, the smallest integer that rounds to infinity, in its 309 decimal digits.
-const OVERFLOW: &[u8; 309] = b"17976931348623158079372897140530341507993413271003782693617377898044496829276475094664901797758720709633028641669288791094\
+const OVERFLOW: &[u8; OVERFLOW_DIGITS] = b"17976931348623158079372897140530341507993413271003782693617377898044496829276475094664901797758720709633028641669288791094\
 6555547851840402630657488671505820681908902000708383676273854845817711531764475730270069855571366959622842914819860834936475292719074168444365510704342711\
 559699508093042880177904174497792";
+
+/// Its power of ten, written as `0.d1d2d3…`.
+const OVERFLOW_MAGNITUDE: i64 = 309;
 
 /// Bytes of a number's text that are kept; more digits than these name no token and no limit.
 pub(super) const TEXT_BYTES: usize = 64;
@@ -136,14 +141,14 @@ impl Number {
         } else {
             self.exponent
         };
-        match (self.magnitude + exponent).cmp(&(OVERFLOW.len() as i64)) {
+        match (self.magnitude + exponent).cmp(&OVERFLOW_MAGNITUDE) {
             Ordering::Less => false,
             Ordering::Greater => true,
             // Equal so far but shorter means smaller: the last digit of the bound is not 0.
             Ordering::Equal => match self.against_overflow {
                 Ordering::Less => false,
                 Ordering::Greater => true,
-                Ordering::Equal => self.digits >= OVERFLOW.len(),
+                Ordering::Equal => self.digits >= OVERFLOW_DIGITS,
             },
         }
     }

@@ -6,15 +6,11 @@
 use xxhash_rust::xxh64::Xxh64;
 
 use super::nesting::Container;
+use super::sequence::{Limits, Sequence, TOKEN_BYTES};
 use super::table::{KeyClass, Media, Segment, Shape};
-use crate::prefix::BlockHasher;
 
-/// Sequences of one request that are kept; more are counted in tokens but cannot be matched. OpenAI takes 2048 inputs.
+/// Sequences of one request that are kept; more are counted in tokens but cannot be matched. `OpenAI` takes 2048 inputs.
 pub const MAX_SEQUENCES: usize = 2048;
-/// Between two leaves: a byte that cannot stand unescaped in JSON, so no text imitates it by accident.
-const SEPARATOR: u8 = 0x1f;
-/// Bytes of a canonical token.
-const TOKEN_BYTES: u64 = 4;
 /// Placeholders of an image: 640 x 360 pixels / 1024, the reference's default.
 const IMAGE_TOKENS: u64 = 225;
 /// Placeholders of a video: 10 s at 2 frames a second, the reference's default.
@@ -23,67 +19,6 @@ const VIDEO_TOKENS: u64 = IMAGE_TOKENS * 20;
 const MAX_AUDIO_TOKENS: u64 = 8192;
 /// Placeholders in one body; media beyond that count one token each, so that a small body cannot cost much hashing.
 const MAX_PLACEHOLDERS: u64 = 1 << 18;
-/// Runs shorter than this are gathered before they are hashed.
-const STAGE_BYTES: usize = 1024;
-
-/// One sequence of canonical bytes.
-#[derive(Debug)]
-struct Sequence {
-    hasher: BlockHasher,
-    stage: Vec<u8>,
-    has_leaf: bool,
-}
-
-impl Sequence {
-    fn new(limits: Limits) -> Self {
-        Self {
-            hasher: BlockHasher::new(limits.block_tokens, limits.max_blocks),
-            stage: Vec::new(),
-            has_leaf: false,
-        }
-    }
-
-    fn push(&mut self, run: &[u8]) {
-        if self.stage.capacity() == 0 {
-            self.stage.reserve_exact(STAGE_BYTES);
-        }
-        if self.stage.len() + run.len() > STAGE_BYTES {
-            self.hasher.push(&self.stage);
-            self.stage.clear();
-            if run.len() >= STAGE_BYTES / 2 {
-                self.hasher.push(run);
-                return;
-            }
-        }
-        self.stage.extend_from_slice(run);
-    }
-
-    fn begin_leaf(&mut self) {
-        if self.has_leaf {
-            self.push(&[SEPARATOR]);
-        }
-        self.has_leaf = true;
-    }
-
-    /// Block ids and tokens of what was pushed; what comes next is another sequence.
-    fn finish(&mut self, limits: Limits) -> (Vec<u64>, u64) {
-        self.hasher.push(&self.stage);
-        self.stage.clear();
-        self.has_leaf = false;
-        let hasher = std::mem::replace(
-            &mut self.hasher,
-            BlockHasher::new(limits.block_tokens, limits.max_blocks),
-        );
-        let (blocks, bytes) = hasher.finish();
-        (blocks, bytes.div_ceil(TOKEN_BYTES))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) block_tokens: u32,
-    pub(super) max_blocks: usize,
-}
 
 /// What the value of the main segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,16 +215,16 @@ impl Prompt {
         };
         let tokens = wanted.min(MAX_PLACEHOLDERS - self.placeholders).max(1);
         self.placeholders = (self.placeholders + tokens).min(MAX_PLACEHOLDERS);
-        let placeholder = (self.content.hash.digest() as u32).to_le_bytes();
+        let placeholder = self.content.hash.digest() as u32;
         self.sequence().begin_leaf();
         for _ in 0..tokens {
-            self.sequence().push(&placeholder);
+            self.sequence().push_token(placeholder);
         }
         self.sink = Sink::Sequence;
     }
 
     /// A number: a token id in a batch, text elsewhere.
-    pub(super) fn number(&mut self, text: &[u8]) {
+    pub(super) fn number(&mut self, text: &[u8], value: Option<u64>) {
         let class = self.begin_value();
         if self.skipped_level.is_some() || class == KeyClass::Skipped {
             return;
@@ -299,8 +234,8 @@ impl Prompt {
                 self.begin_element();
                 self.in_token_run = true;
             }
-            let token = token_id(text).to_le_bytes();
-            self.sequence().push(&token);
+            let token = value.map_or_else(|| token_id(text), saturated);
+            self.sequence().push_token(token);
         } else {
             self.leaf(text);
         }
@@ -426,9 +361,13 @@ fn token_id(text: &[u8]) -> u32 {
                 .saturating_mul(10)
                 .saturating_add(u64::from(digit - b'0'))
         });
-        return u32::try_from(value).unwrap_or(u32::MAX);
+        return saturated(value);
     }
     float(text).unwrap_or(0.0) as u32
+}
+
+fn saturated(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 /// A number's text as a float; `None` when the part of it that was kept is no number.

@@ -15,7 +15,7 @@ pub fn edit_model(chunks: &mut Vec<Bytes>, span: Option<Range<usize>>, new_model
     let value = json_string(new_model);
     match span {
         Some(span) if span.start <= span.end && span.end <= length => {
-            replace(chunks, span, value.into())
+            replace(chunks, span, value.into());
         }
         Some(_) => {}
         None => {
@@ -90,7 +90,13 @@ fn json_string(text: &str) -> String {
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            '\0'..' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(character))),
+            '\0'..' ' => {
+                let code = u32::from(character);
+                quoted.push_str("\\u00");
+                quoted.extend(
+                    [code >> 4, code & 15].map(|digit| char::from_digit(digit, 16).unwrap_or('0')),
+                );
+            }
             _ => quoted.push(character),
         }
     }
@@ -170,6 +176,7 @@ mod tests {
             r#"{"model":"in","a":{"model":"in"}}"#
         );
         assert_eq!(restore(r#"{"model": "t"}"#), r#"{"model": "in"}"#);
+        assert_eq!(json_string("a\u{1f}\n\"\\é"), r#""a\u001f\u000a\"\\é""#);
         assert_eq!(
             restore(r#"{"model":"t","b":{"model": "t"}}"#),
             r#"{"model":"in","b":{"model": "t"}}"#

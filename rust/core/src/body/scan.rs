@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use super::Dialect;
 use super::capture::{Key, TooLong, Value};
-use super::json::{Handler, Json, Literal};
+use super::handler::{Handler, Literal};
+use super::json::Json;
 use super::nesting::Container;
 pub use super::prompt::MAX_SEQUENCES;
-use super::prompt::{Limits, MainValue, Prompt, float};
+use super::prompt::{MainValue, Prompt, float};
+use super::sequence::Limits;
 use super::table::{Field, MAX_TOKENS_RANKS, Requires, Table};
 
 /// Bounds of a scan.
@@ -281,13 +283,13 @@ impl Handler for Request {
         }
     }
 
-    fn number(&mut self, text: &[u8]) {
+    fn number(&mut self, text: &[u8], value: Option<u64>) {
         match (self.level, self.field) {
             (0, Field::MaxTokens(rank)) => self.max_tokens[rank] = token_limit(text),
             (1, Field::SamplingParameters) if self.key.bytes() == b"max_tokens" => {
-                self.max_tokens[0] = token_limit(text)
+                self.max_tokens[0] = token_limit(text);
             }
-            (_, Field::Prompt(..)) => self.prompt.number(text),
+            (_, Field::Prompt(..)) => self.prompt.number(text, value),
             _ => {}
         }
     }

@@ -24,18 +24,28 @@ pub(super) fn before_control(run: &[u8]) -> &[u8] {
     run.split(|byte| *byte < 0x20).next().unwrap_or_default()
 }
 
+/// By byte: the value of the hexadecimal digit, 0xff for what is none.
+const HEX_DIGITS: [u8; 256] = {
+    let mut table = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value as usize] as usize] = value;
+        table[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+};
+
 /// Value of a hexadecimal digit.
 pub(super) fn hex_digit(byte: u8) -> Option<u16> {
-    (byte as char).to_digit(16).map(|digit| digit as u16)
+    let value = HEX_DIGITS[usize::from(byte)];
+    (value < 16).then_some(u16::from(value))
 }
 
 /// Value of four hexadecimal digits.
 pub(super) fn hex_unit(digits: [u8; 4]) -> Option<u16> {
-    let mut unit = 0;
-    for digit in digits {
-        unit = unit << 4 | hex_digit(digit)?;
-    }
-    Some(unit)
+    let [a, b, c, d] = digits.map(|digit| u16::from(HEX_DIGITS[usize::from(digit)]));
+    (a | b | c | d < 16).then_some(a << 12 | b << 8 | c << 4 | d)
 }
 
 /// Turns `\u` escapes, one UTF-16 unit at a time, into characters; a lone half becomes U+FFFD, as in Go.

@@ -3,7 +3,8 @@
 //! Nothing of the response is kept: each event (or the one JSON body) runs through the incremental tokenizer.
 
 use super::capture::Key;
-use super::json::{Handler, Json, Literal};
+use super::handler::{Handler, Literal};
+use super::json::Json;
 use super::nesting::Container;
 use super::prompt::float;
 use super::scan::ScanLimits;
@@ -83,7 +84,7 @@ impl UsageScanner {
 
     /// Whether the stream said `[DONE]`.
     pub fn done_seen(&self) -> bool {
-        self.done
+        self.done || self.done_matched == Some(DONE.len())
     }
 
     /// The usage so far: complete events of a stream (each count as last reported), or what a JSON body has shown.
@@ -107,11 +108,11 @@ impl UsageScanner {
                     self.done_matched = DONE[matched..]
                         .starts_with(bytes)
                         .then_some(matched + bytes.len());
-                    self.done |= self.done_matched == Some(DONE.len());
                 }
                 self.json.feed(bytes, &mut self.reader);
             }
             Event::End => {
+                self.done = self.done_seen();
                 if self.json.is_complete() {
                     self.total.merge(self.reader.counts);
                     self.events += 1;
@@ -253,7 +254,7 @@ impl Handler for Reader {
         }
     }
 
-    fn number(&mut self, text: &[u8]) {
+    fn number(&mut self, text: &[u8], _value: Option<u64>) {
         let count = || {
             float(text)
                 .filter(|value| *value >= 0.0)
@@ -288,10 +289,10 @@ impl Handler for Reader {
         match name {
             Name::Envelope if level == 0 => self.in_envelope = true,
             Name::Usage if level == 0 || level == 1 && self.in_envelope => {
-                self.usage_level = Some(self.level)
+                self.usage_level = Some(self.level);
             }
             Name::Details if self.usage_level == Some(level) => {
-                self.details_level = Some(self.level)
+                self.details_level = Some(self.level);
             }
             _ => {}
         }

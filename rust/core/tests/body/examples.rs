@@ -7,9 +7,9 @@ use crate::{LIMITS, pieces, scan, scan_parted};
 
 fn conversation(leaves: &[&str]) -> Canonical {
     let mut canonical = Canonical::default();
-    leaves
-        .iter()
-        .for_each(|leaf| canonical.leaf(leaf.as_bytes()));
+    for leaf in leaves {
+        canonical.leaf(leaf.as_bytes());
+    }
     canonical
 }
 
@@ -335,9 +335,9 @@ fn a_prefix_tells_what_it_has() {
     scanner
         .feed(br#"{"model":"m","messages":[{"role":"user","content":"hel"#)
         .expect("a beginning");
-    let scanned = scanner.finish_prefix();
-    assert_eq!(scanned.model.as_deref(), Some("m"));
-    assert_eq!(scanned.sequences, [conversation(&["user", "hel"]).blocks()]);
+    let found = scanner.finish_prefix();
+    assert_eq!(found.model.as_deref(), Some("m"));
+    assert_eq!(found.sequences, [conversation(&["user", "hel"]).blocks()]);
 }
 
 #[test]
@@ -348,16 +348,13 @@ fn the_limits_on_blocks_sequences_and_names_hold() {
     };
     let mut scanner = BodyScanner::new(Dialect::OpenAiChat, limits);
     scanner.feed(br#"{"tools":[{"name":"abcdefgh"}],"messages":["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]}"#).expect("valid");
-    let scanned = scanner.finish().expect("valid");
-    assert_eq!(
-        (scanned.sequences[0].len(), scanned.prompt_tokens),
-        (3, 4 + 12)
-    );
+    let found = scanner.finish().expect("valid");
+    assert_eq!((found.sequences[0].len(), found.prompt_tokens), (3, 4 + 12));
 
     let prompts = format!(r#"{{"prompt":[{}"x"]}}"#, r#""x","#.repeat(5000));
-    let scanned = scan(Dialect::OpenAiCompletions, prompts).expect("valid");
+    let found = scan(Dialect::OpenAiCompletions, prompts).expect("valid");
     assert_eq!(
-        (scanned.sequences.len(), scanned.prompt_tokens),
+        (found.sequences.len(), found.prompt_tokens),
         (warmroute_core::body::MAX_SEQUENCES, 5001)
     );
 

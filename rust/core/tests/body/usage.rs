@@ -18,12 +18,12 @@ fn scan_parted(kind: ResponseKind, body: impl AsRef<[u8]>, cuts: &[usize]) -> Us
     scanner
 }
 
-fn usage(input_tokens: u64, output_tokens: u64, cached_tokens: Option<u64>) -> Option<Usage> {
-    Some(Usage {
+fn usage(input_tokens: u64, output_tokens: u64, cached_tokens: Option<u64>) -> Usage {
+    Usage {
         input_tokens,
         output_tokens,
         cached_tokens,
-    })
+    }
 }
 
 #[test]
@@ -35,7 +35,11 @@ fn a_real_stream_is_counted_wherever_it_is_cut() {
             "cut at {cut}"
         );
         assert_eq!(scanner.events(), 8, "cut at {cut}");
-        assert_eq!(scanner.finish(), usage(114, 6, Some(0)), "cut at {cut}");
+        assert_eq!(
+            scanner.finish(),
+            Some(usage(114, 6, Some(0))),
+            "cut at {cut}"
+        );
     }
 }
 
@@ -74,7 +78,7 @@ fn events_of_the_responses_api_carry_it_in_an_envelope() {
     for cut in 0..stream.len() {
         let scanner = scan_parted(ResponseKind::EventStream, stream, &[cut]);
         assert!(!scanner.content_seen());
-        assert_eq!(scanner.finish(), usage(7, 2, Some(4)));
+        assert_eq!(scanner.finish(), Some(usage(7, 2, Some(4))));
     }
 }
 
@@ -87,7 +91,7 @@ fn anthropic_events_are_merged() {
     );
     let scanner = scan(ResponseKind::EventStream, stream);
     assert!(scanner.content_seen() && !scanner.done_seen());
-    assert_eq!(scanner.finish(), usage(25, 15, Some(16)));
+    assert_eq!(scanner.finish(), Some(usage(25, 15, Some(16))));
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn the_event_before_done_needs_no_empty_line() {
     let stream = "data: {}\n\ndata: {\"usage\":{\"prompt_tokens\":7,\"total_tokens\":17,\"completion_tokens\":10}}\ndata: [DONE]";
     let scanner = scan(ResponseKind::EventStream, stream);
     assert!(scanner.done_seen());
-    assert_eq!(scanner.finish(), usage(7, 10, None));
+    assert_eq!(scanner.finish(), Some(usage(7, 10, None)));
 }
 
 #[test]
@@ -112,7 +116,7 @@ fn a_last_event_without_a_line_break_counts() {
             "data:{\"usage\":{\"prompt_tokens\":7}}"
         )
         .finish(),
-        usage(7, 0, None)
+        Some(usage(7, 0, None))
     );
 }
 
@@ -136,6 +140,25 @@ fn broken_events_and_other_lines_are_passed_over() {
     let stream = ": comment\nid: 1\ndata\ndata: {broken\ndata: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\ndata: {\"usage\":{\"prompt_tokens\":9\n";
     assert_eq!(
         scan(ResponseKind::EventStream, stream).finish(),
-        usage(3, 4, None)
+        Some(usage(3, 4, None))
     );
+}
+
+#[test]
+fn done_is_the_whole_line_or_nothing() {
+    for (stream, expected) in [
+        ("data: [DONE]\n\n", true),
+        ("data:[DONE]", true),
+        ("data: [DONE]x\n", false),
+        ("data: [DONE\n", false),
+        ("[DONE]\n", false),
+    ] {
+        for cut in 0..stream.len() {
+            assert_eq!(
+                scan_parted(ResponseKind::EventStream, stream, &[cut]).done_seen(),
+                expected,
+                "{stream}"
+            );
+        }
+    }
 }
