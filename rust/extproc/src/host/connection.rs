@@ -1,9 +1,10 @@
 //! Connections: handshake, HTTP/2 settings, routing of a call, graceful end.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::pin::pin;
+use std::future::{Ready, poll_fn, ready};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::coalesce::{Flusher, coalesce};
 use super::listen::{AcceptBackOff, Connection, Listener};
 use super::shared::{ConnectionGuard, Shared};
 use super::status::Status;
@@ -131,15 +133,32 @@ async fn serve_http(
     } = context;
     let mut draining = phase.clone();
     let service = service_fn(move |request| respond(request, &shared));
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let (socket, flusher) = coalesce(stream);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
     // What ends a connection (the peer left, or broke the protocol) is of no use to anyone here; its streams are told by hyper.
     tokio::select! {
-        _ = connection.as_mut() => return,
+        () = poll_fn(|context| poll_turn(connection.as_mut(), &flusher, context)) => return,
         _ = draining.wait_for(|phase| *phase != Phase::Running) => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
-        _ = connection => {}
+        () = poll_fn(|context| poll_turn(connection.as_mut(), &flusher, context)) => {}
         _ = phase.wait_for(|phase| *phase == Phase::Aborting) => {}
+    }
+}
+
+/// Lets a connection do all that it can and then sends what came of it. Ready when the connection is over.
+fn poll_turn<S: AsyncWrite + Unpin>(
+    connection: Pin<&mut impl Future>,
+    flusher: &Flusher<S>,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    if connection.poll(context).is_ready() {
+        return Poll::Ready(());
+    }
+    match flusher.poll_flush(context) {
+        // Nobody can be told anything through a socket that does not take it.
+        Poll::Ready(Err(_)) => Poll::Ready(()),
+        Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Built on hyper's HTTP/2, which is also tonic's transport, with gRPC's five-byte framing done here: a message that arrives in one DATA
 //! frame reaches the session uncopied, and a stream costs one task and no channel.
 
+mod coalesce;
 mod connection;
 mod error;
 mod framing;
