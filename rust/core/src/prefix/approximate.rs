@@ -12,6 +12,7 @@ mod holders;
 mod lru;
 mod slab;
 mod spread;
+mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -24,8 +25,8 @@ use holders::Shard;
 use lru::Lru;
 use spread::Spread;
 
-/// Parts of the map. More than cores that a picker has; a part's table is small enough to double without a noticeable pause.
-const SHARDS: usize = 64;
+/// Parts of the map. More than cores that a picker has; a part's table is small enough to grow without a noticeable pause.
+const SHARDS: usize = 128;
 
 /// Blocks taken from one endpoint at a time while over the byte budget.
 const EVICTION_BATCH: usize = 64;
@@ -72,7 +73,7 @@ struct EndpointBlocks {
 }
 
 impl ApproximateIndex {
-    /// An empty index that will not allocate more than `byte_budget` bytes, its fixed part of some 10 KiB and 50 bytes a slot included;
+    /// An empty index that will not allocate more than `byte_budget` bytes, its fixed part of some 20 KiB and 100 bytes a slot included;
     /// one call may overshoot by what it adds before it evicts.
     pub fn new(byte_budget: usize) -> Self {
         Self {
@@ -208,8 +209,8 @@ impl ApproximateIndex {
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
-        // Bits that the tables use neither for buckets (low) nor for tags (top).
-        &self.shards[(self.spread.of(hash) >> 48) as usize % SHARDS]
+        // Bits that the tables use neither for tags (low) nor for places (upper half).
+        &self.shards[(self.spread.of(hash) >> 8) as usize % SHARDS]
     }
 
     fn change_shard(&self, hash: u64, change: impl FnOnce(&mut Shard)) {

@@ -1,18 +1,19 @@
 //! Which endpoints hold which block: one shard of the map that all endpoints share.
 
-use hashbrown::HashTable;
-
-use super::lru::SMALL_TABLE;
 use super::slab::Slab;
 use super::spread::Spread;
+use super::table::Table;
 
 /// Marks a block whose holders are in `Shard::shared`, and an empty place in a short list.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Blocks allocated at a time: 1 KiB, small because there are many shards.
-const CHUNK: usize = 64;
+/// Blocks allocated at a time: 512 bytes, small because there are many shards.
+const BLOCK_CHUNK: usize = 32;
 
-/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes, and 6 to 12 in the table that finds it.
+/// Sets of holders allocated at a time: 512 bytes.
+const SHARED_CHUNK: usize = 16;
+
+/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes, and 8 to 10 in the table that finds it.
 #[derive(Clone, Copy, Debug)]
 struct Block {
     hash: u64,
@@ -43,16 +44,16 @@ enum Holders {
 /// A part of the map block → holders.
 #[derive(Debug)]
 pub(super) struct Shard {
-    table: HashTable<u32>,
-    blocks: Slab<Block, CHUNK>,
-    shared: Slab<Shared, CHUNK>,
+    table: Table,
+    blocks: Slab<Block, BLOCK_CHUNK>,
+    shared: Slab<Shared, SHARED_CHUNK>,
     /// Heap bytes of the lists and bit sets.
     set_bytes: usize,
 }
 
 impl Shard {
-    pub(super) const fn new() -> Self {
-        Self { table: HashTable::new(), blocks: Slab::new(), shared: Slab::new(), set_bytes: 0 }
+    pub(super) fn new() -> Self {
+        Self { table: Table::default(), blocks: Slab::new(), shared: Slab::new(), set_bytes: 0 }
     }
 
     /// Distinct blocks.
@@ -62,7 +63,7 @@ impl Shard {
 
     /// Bytes on the heap.
     pub(super) fn allocated(&self) -> usize {
-        self.table.allocation_size() + self.blocks.allocated() + self.shared.allocated() + self.set_bytes
+        self.table.allocated() + self.blocks.allocated() + self.shared.allocated() + self.set_bytes
     }
 
     /// Adds a holder; `words` is the length of a bit set that covers all endpoints. Idempotent.
@@ -70,7 +71,7 @@ impl Shard {
         let Some(index) = self.find(spread, hash) else {
             let index = self.blocks.push(Block { hash, slot, shared: 0 });
             let blocks = &self.blocks;
-            self.table.insert_unique(spread.of(hash), index, |&index| spread.of(blocks.get(index).hash));
+            self.table.insert(spread.of(hash), index, |index| spread.of(blocks.get(index).hash));
             return;
         };
         let block = *self.blocks.get(index);
@@ -153,28 +154,21 @@ impl Shard {
     }
 
     fn find(&self, spread: Spread, hash: u64) -> Option<u32> {
-        self.table.find(spread.of(hash), |&index| self.blocks.get(index).hash == hash).copied()
+        self.table.find(spread.of(hash), |index| self.blocks.get(index).hash == hash)
     }
 
     fn remove_block(&mut self, spread: Spread, hash: u64, index: u32) {
-        if let Ok(entry) = self.table.find_entry(spread.of(hash), |&candidate| candidate == index) {
-            entry.remove();
-        }
+        let blocks = &self.blocks;
+        self.table.remove(spread.of(hash), index, |index| spread.of(blocks.get(index).hash));
         let last = (self.blocks.len() - 1) as u32;
         if index != last {
             let moved = *self.blocks.get(last);
-            if let Some(number) = self.table.find_mut(spread.of(moved.hash), |&candidate| candidate == last) {
-                *number = index;
-            }
+            self.table.renumber(spread.of(moved.hash), last, index);
             if moved.slot == NO_SLOT {
                 self.shared.get_mut(moved.shared).block = index;
             }
         }
         self.blocks.swap_remove(index);
-        if self.table.len() * 4 < self.table.capacity() && self.table.capacity() > SMALL_TABLE {
-            let blocks = &self.blocks;
-            self.table.shrink_to(self.blocks.len() * 3 / 2, |&index| spread.of(blocks.get(index).hash));
-        }
     }
 
     fn remove_shared(&mut self, index: u32) {

@@ -1,18 +1,14 @@
 //! The blocks that one endpoint was sent, in order of use.
 
-use hashbrown::HashTable;
-
 use super::slab::Slab;
 use super::spread::Spread;
+use super::table::Table;
 
 /// No neighbour.
 const NONE: u32 = u32::MAX;
 
 /// Nodes allocated at a time: 2 KiB.
 const CHUNK: usize = 128;
-
-/// Tables of fewer entries are not worth shrinking.
-pub(super) const SMALL_TABLE: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -21,20 +17,20 @@ struct Node {
     older: u32,
 }
 
-/// Least recently used list with a capacity: 16 bytes a block in the list and 6 to 12 in the table that finds it.
+/// Least recently used list with a capacity: 16 bytes a block in the list and 8 to 10 in the table that finds it.
 #[derive(Debug)]
 pub(super) struct Lru {
     capacity: usize,
     nodes: Slab<Node, CHUNK>,
     /// Numbers of nodes, found by the hash of their block.
-    table: HashTable<u32>,
+    table: Table,
     newest: u32,
     oldest: u32,
 }
 
 impl Lru {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity: clamp(capacity), nodes: Slab::new(), table: HashTable::new(), newest: NONE, oldest: NONE }
+        Self { capacity: clamp(capacity), nodes: Slab::new(), table: Table::default(), newest: NONE, oldest: NONE }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -52,13 +48,13 @@ impl Lru {
 
     /// Bytes on the heap.
     pub(super) fn allocated(&self) -> usize {
-        self.nodes.allocated() + self.table.allocation_size()
+        self.nodes.allocated() + self.table.allocated()
     }
 
     /// Makes a block the most recently used; false when it is not held.
     pub(super) fn touch(&mut self, spread: Spread, hash: u64) -> bool {
         let nodes = &self.nodes;
-        let Some(&index) = self.table.find(spread.of(hash), |&index| nodes.get(index).hash == hash) else {
+        let Some(index) = self.table.find(spread.of(hash), |index| nodes.get(index).hash == hash) else {
             return false;
         };
         if index != self.newest {
@@ -83,7 +79,7 @@ impl Lru {
         };
         self.link_newest(index);
         let nodes = &self.nodes;
-        self.table.insert_unique(spread.of(hash), index, |&index| spread.of(nodes.get(index).hash));
+        self.table.insert(spread.of(hash), index, |index| spread.of(nodes.get(index).hash));
         evicted
     }
 
@@ -101,10 +97,6 @@ impl Lru {
             self.renumber(spread, last, index);
         }
         self.nodes.swap_remove(index);
-        if self.table.len() * 4 < self.table.capacity() && self.table.capacity() > SMALL_TABLE {
-            let nodes = &self.nodes;
-            self.table.shrink_to(self.nodes.len() * 3 / 2, |&index| spread.of(nodes.get(index).hash));
-        }
         Some(hash)
     }
 
@@ -147,9 +139,8 @@ impl Lru {
 
     /// Takes node `index` out of the table.
     fn forget(&mut self, spread: Spread, hash: u64, index: u32) {
-        if let Ok(entry) = self.table.find_entry(spread.of(hash), |&candidate| candidate == index) {
-            entry.remove();
-        }
+        let nodes = &self.nodes;
+        self.table.remove(spread.of(hash), index, |index| spread.of(nodes.get(index).hash));
     }
 
     /// Node `from` is about to get the number `to`: tell its neighbours and the table.
@@ -163,9 +154,7 @@ impl Lru {
             NONE => self.oldest = to,
             older => self.nodes.get_mut(older).newer = to,
         }
-        if let Some(index) = self.table.find_mut(spread.of(hash), |&candidate| candidate == from) {
-            *index = to;
-        }
+        self.table.renumber(spread.of(hash), from, to);
     }
 }
 
