@@ -4,30 +4,44 @@ use super::slab::Slab;
 use super::spread::Spread;
 use super::table::Table;
 
-/// Marks a block whose holders are in `Shard::shared`, and an empty place in a short list.
+/// Marks an empty place in a short list.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Blocks allocated at a time: 512 bytes, small because there are many shards.
-const BLOCK_CHUNK: usize = 32;
+/// Set in `Block::holder` when it says where in `Shard::shared` the holders are. Slots are smaller.
+const SHARED: u32 = 1 << 31;
 
 /// Sets of holders allocated at a time: 512 bytes.
 const SHARED_CHUNK: usize = 16;
 
-/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes, and 8 to 10 in the table that finds it.
-#[derive(Clone, Copy, Debug)]
+/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes with the table's mark, 21 to 27 with its spare room.
+#[derive(Clone, Copy, Debug, Default)]
 struct Block {
-    hash: u64,
-    /// The only holder, or `NO_SLOT`.
-    slot: u32,
-    /// Without an only holder: where its holders are in `Shard::shared`.
-    shared: u32,
+    /// In halves, which need no padding.
+    hash: [u32; 2],
+    /// The only holder, or `SHARED` and an index.
+    holder: u32,
+}
+
+impl Block {
+    fn new(hash: u64, holder: u32) -> Self {
+        Self { hash: [hash as u32, (hash >> 32) as u32], holder }
+    }
+
+    fn hash(&self) -> u64 {
+        u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32
+    }
+
+    /// Index into `Shard::shared`, unless there is one holder only.
+    fn shared(&self) -> Option<u32> {
+        (self.holder & SHARED != 0).then_some(self.holder & !SHARED)
+    }
 }
 
 /// The holders of a block that has, or had, several.
 #[derive(Debug)]
 struct Shared {
     /// The block they belong to.
-    block: u32,
+    hash: u64,
     set: Holders,
 }
 
@@ -44,8 +58,7 @@ enum Holders {
 /// A part of the map block → holders.
 #[derive(Debug)]
 pub(super) struct Shard {
-    table: Table,
-    blocks: Slab<Block, BLOCK_CHUNK>,
+    blocks: Table<Block>,
     shared: Slab<Shared, SHARED_CHUNK>,
     /// Heap bytes of the lists and bit sets.
     set_bytes: usize,
@@ -53,7 +66,7 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new() -> Self {
-        Self { table: Table::default(), blocks: Slab::new(), shared: Slab::new(), set_bytes: 0 }
+        Self { blocks: Table::new(), shared: Slab::new(), set_bytes: 0 }
     }
 
     /// Distinct blocks.
@@ -63,62 +76,50 @@ impl Shard {
 
     /// Bytes on the heap.
     pub(super) fn allocated(&self) -> usize {
-        self.table.allocated() + self.blocks.allocated() + self.shared.allocated() + self.set_bytes
+        self.blocks.allocated() + self.shared.allocated() + self.set_bytes
     }
 
     /// Adds a holder; `words` is the length of a bit set that covers all endpoints. Idempotent.
     pub(super) fn add(&mut self, spread: Spread, hash: u64, slot: u32, words: usize) {
-        let Some(index) = self.find(spread, hash) else {
-            let index = self.blocks.push(Block { hash, slot, shared: 0 });
-            let blocks = &self.blocks;
-            self.table.insert(spread.of(hash), index, |index| spread.of(blocks.get(index).hash));
+        let Some(place) = self.find(spread, hash) else {
+            self.blocks.insert(spread.of(hash), Block::new(hash, slot), |block| spread.of(block.hash()));
             return;
         };
-        let block = *self.blocks.get(index);
-        if block.slot == slot {
-            return;
-        }
-        if block.slot == NO_SLOT {
-            let set = &mut self.shared.get_mut(block.shared).set;
-            let before = set.heap_bytes();
-            set.add(slot, words);
-            let after = set.heap_bytes();
-            self.set_bytes = self.set_bytes + after - before;
-        } else {
-            let shared = self.shared.push(Shared { block: index, set: Holders::Few([block.slot, slot, NO_SLOT, NO_SLOT]) });
-            *self.blocks.get_mut(index) = Block { hash, slot: NO_SLOT, shared };
+        let block = *self.blocks.get(place);
+        if let Some(shared) = block.shared() {
+            self.change(shared, |set| set.add(slot, words));
+        } else if block.holder != slot {
+            let set = Holders::Few([block.holder, slot, NO_SLOT, NO_SLOT]);
+            let shared = self.shared.push(Shared { hash, set });
+            self.blocks.get_mut(place).holder = SHARED | shared;
         }
     }
 
     /// Removes a holder, and the block with its last one. Idempotent.
     pub(super) fn remove(&mut self, spread: Spread, hash: u64, slot: u32) {
-        let Some(index) = self.find(spread, hash) else { return };
-        let block = *self.blocks.get(index);
-        if block.slot == slot {
-            self.remove_block(spread, hash, index);
-        } else if block.slot == NO_SLOT {
-            let set = &mut self.shared.get_mut(block.shared).set;
-            let before = set.heap_bytes();
-            set.remove(slot);
-            let after = set.heap_bytes();
-            self.set_bytes = self.set_bytes + after - before;
-            if let Some(only) = self.shared.get(block.shared).set.only() {
-                self.remove_shared(block.shared);
-                *self.blocks.get_mut(index) = Block { hash, slot: only, shared: 0 };
+        let Some(place) = self.find(spread, hash) else { return };
+        let block = *self.blocks.get(place);
+        if let Some(shared) = block.shared() {
+            self.change(shared, |set| set.remove(slot));
+            if let Some(only) = self.shared.get(shared).set.only() {
+                self.blocks.get_mut(place).holder = only;
+                self.remove_shared(spread, shared);
             }
+        } else if block.holder == slot {
+            self.blocks.remove(place, |block| spread.of(block.hash()));
         }
     }
 
     /// Writes into `next` the endpoints of `alive` that hold the block; false when it is unknown. Both have the same length.
     pub(super) fn intersect(&self, spread: Spread, hash: u64, alive: &[u64], next: &mut [u64]) -> bool {
-        let Some(index) = self.find(spread, hash) else { return false };
-        let block = self.blocks.get(index);
-        if block.slot != NO_SLOT {
+        let Some(place) = self.find(spread, hash) else { return false };
+        let block = self.blocks.get(place);
+        let Some(shared) = block.shared() else {
             next.fill(0);
-            keep(alive, next, block.slot);
+            keep(alive, next, block.holder);
             return true;
-        }
-        match &self.shared.get(block.shared).set {
+        };
+        match &self.shared.get(shared).set {
             Holders::Bits(bits) => {
                 for (word, (next, alive)) in next.iter_mut().zip(alive).enumerate() {
                     *next = alive & bits.get(word).copied().unwrap_or(0);
@@ -132,50 +133,36 @@ impl Shard {
         true
     }
 
-    /// Whether an endpoint holds a block.
-    pub(super) fn holds(&self, spread: Spread, hash: u64, slot: u32) -> bool {
-        self.find(spread, hash).is_some_and(|index| {
-            let block = self.blocks.get(index);
-            block.slot == slot || (block.slot == NO_SLOT && self.shared.get(block.shared).set.contains(slot))
-        })
-    }
-
     /// Calls back for each (block, holder).
     #[cfg(test)]
     pub(super) fn for_each(&self, mut call: impl FnMut(u64, u32)) {
-        for index in 0..self.len() as u32 {
-            let block = self.blocks.get(index);
-            if block.slot == NO_SLOT {
-                self.shared.get(block.shared).set.for_each(|slot| call(block.hash, slot));
-            } else {
-                call(block.hash, block.slot);
+        for block in self.blocks.iter() {
+            match block.shared() {
+                Some(shared) => self.shared.get(shared).set.for_each(|slot| call(block.hash(), slot)),
+                None => call(block.hash(), block.holder),
             }
         }
     }
 
-    fn find(&self, spread: Spread, hash: u64) -> Option<u32> {
-        self.table.find(spread.of(hash), |index| self.blocks.get(index).hash == hash)
+    fn find(&self, spread: Spread, hash: u64) -> Option<usize> {
+        self.blocks.find(spread.of(hash), |block| block.hash() == hash)
     }
 
-    fn remove_block(&mut self, spread: Spread, hash: u64, index: u32) {
-        let blocks = &self.blocks;
-        self.table.remove(spread.of(hash), index, |index| spread.of(blocks.get(index).hash));
-        let last = (self.blocks.len() - 1) as u32;
-        if index != last {
-            let moved = *self.blocks.get(last);
-            self.table.renumber(spread.of(moved.hash), last, index);
-            if moved.slot == NO_SLOT {
-                self.shared.get_mut(moved.shared).block = index;
-            }
-        }
-        self.blocks.swap_remove(index);
+    fn change(&mut self, shared: u32, change: impl FnOnce(&mut Holders)) {
+        let set = &mut self.shared.get_mut(shared).set;
+        let before = set.heap_bytes();
+        change(set);
+        let after = set.heap_bytes();
+        self.set_bytes = self.set_bytes + after - before;
     }
 
-    fn remove_shared(&mut self, index: u32) {
+    fn remove_shared(&mut self, spread: Spread, index: u32) {
         let last = (self.shared.len() - 1) as u32;
         if index != last {
-            let block = self.shared.get(last).block;
-            self.blocks.get_mut(block).shared = index;
+            let hash = self.shared.get(last).hash;
+            if let Some(place) = self.find(spread, hash) {
+                self.blocks.get_mut(place).holder = SHARED | index;
+            }
         }
         if let Some(removed) = self.shared.swap_remove(index) {
             self.set_bytes -= removed.set.heap_bytes();
