@@ -56,9 +56,13 @@ fn matching(criterion: &mut Criterion) {
         index.record(slot, chain);
     }
     let mut next = chains.iter().cycle();
-    group.bench_function("32 blocks held by one of 100 endpoints, not in the processor's cache", |bencher| {
-        bencher.iter(|| index.longest_match(next.next().map_or(&[], |chain| chain), &mut matched));
-    });
+    group.bench_function(
+        "32 blocks held by one of 100 endpoints, not in the processor's cache",
+        |bencher| {
+            bencher
+                .iter(|| index.longest_match(next.next().map_or(&[], |chain| chain), &mut matched));
+        },
+    );
 }
 
 fn recording(criterion: &mut Criterion) {
@@ -86,13 +90,16 @@ fn recording(criterion: &mut Criterion) {
                 full.record(slot, &fresh(&mut random, length));
             }
         }
-        group.bench_function(format!("{length} new blocks that evict as many, 100 endpoints"), |bencher| {
-            bencher.iter_batched(
-                || fresh(&mut random, length),
-                |chain| full.record(slots.next().unwrap_or(0), &chain),
-                BatchSize::LargeInput,
-            );
-        });
+        group.bench_function(
+            format!("{length} new blocks that evict as many, 100 endpoints"),
+            |bencher| {
+                bencher.iter_batched(
+                    || fresh(&mut random, length),
+                    |chain| full.record(slots.next().unwrap_or(0), &chain),
+                    BatchSize::LargeInput,
+                );
+            },
+        );
     }
 }
 

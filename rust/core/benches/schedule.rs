@@ -15,7 +15,9 @@ const BLOCKS: u32 = 32;
 
 fn picks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
-    let ids: Vec<u64> = (0..u64::from(BLOCKS)).map(|id| id.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    let ids: Vec<u64> = (0..u64::from(BLOCKS))
+        .map(|id| id.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .collect();
     let prompt = chain(seed("model", None), &ids);
     for count in [8_u8, 100] {
         let pool = Pool::new();
@@ -31,7 +33,12 @@ fn picks(criterion: &mut Criterion) {
                 metrics_host: None,
                 labels: [].into(),
             });
-            endpoint.metrics.store(Arc::new(EngineMetrics { waiting: Some(1.0), running: Some(8.0), kv_usage: Some(0.5), ..EngineMetrics::default() }));
+            endpoint.metrics.store(Arc::new(EngineMetrics {
+                waiting: Some(1.0),
+                running: Some(8.0),
+                kv_usage: Some(0.5),
+                ..EngineMetrics::default()
+            }));
             index.add_endpoint(endpoint.slot, 27_000);
             for _ in 0..50 {
                 let other: Vec<u64> = (0..100).map(|_| random.u64(..)).collect();
@@ -42,29 +49,69 @@ fn picks(criterion: &mut Criterion) {
             candidates.waiting.push(f64::from(random.u8(0..10)));
             candidates.running.push(f64::from(random.u8(0..50)));
             candidates.kv_usage.push(random.f64());
-            candidates.inflight_requests.push(f64::from(random.u8(0..50)));
+            candidates
+                .inflight_requests
+                .push(f64::from(random.u8(0..50)));
             candidates.inflight_tokens.push(f64::from(random.u16(..)));
-            candidates.prefill_tokens.push(f64::from(random.u16(0..8000)));
+            candidates
+                .prefill_tokens
+                .push(f64::from(random.u16(0..8000)));
             candidates.matched_blocks.push(0);
         }
         let snapshot = pool.snapshot();
-        let request =
-            RequestFacts { target_model: "model".into(), prompt_tokens: BLOCKS * 64, total_blocks: BLOCKS, block_tokens: 64, ..RequestFacts::default() };
-        for (name, spec) in [("default", ProfileSpec::default_policy()), ("reference", ProfileSpec::reference_policy())] {
-            let Ok(profile) = Profile::from_spec(&spec, 1) else { continue };
-            let (mut scratch, mut ranked, mut matched) = (Scratch::default(), Vec::new(), Vec::new());
+        let request = RequestFacts {
+            target_model: "model".into(),
+            prompt_tokens: BLOCKS * 64,
+            total_blocks: BLOCKS,
+            block_tokens: 64,
+            ..RequestFacts::default()
+        };
+        for (name, spec) in [
+            ("default", ProfileSpec::default_policy()),
+            ("reference", ProfileSpec::reference_policy()),
+        ] {
+            let Ok(profile) = Profile::from_spec(&spec, 1) else {
+                continue;
+            };
+            let (mut scratch, mut ranked, mut matched) =
+                (Scratch::default(), Vec::new(), Vec::new());
             group.bench_function(format!("{name} policy, {count} endpoints"), |bencher| {
                 bencher.iter(|| {
                     index.longest_match(black_box(&prompt), &mut matched);
                     candidates.matched_blocks.copy_from_slice(&matched);
-                    let context = Context { request: &request, snapshot: &snapshot, candidates: &candidates, now: Nanos(0) };
-                    profile.run(&context, &mut random, &mut scratch, &mut ranked, None).map(|choice| choice.row)
+                    let context = Context {
+                        request: &request,
+                        snapshot: &snapshot,
+                        candidates: &candidates,
+                        now: Nanos(0),
+                    };
+                    profile
+                        .run(&context, &mut random, &mut scratch, &mut ranked, None)
+                        .map(|choice| choice.row)
                 });
             });
-            group.bench_function(format!("{name} policy, {count} endpoints, score and choose only"), |bencher| {
-                let context = Context { request: &request, snapshot: &snapshot, candidates: &candidates, now: Nanos(0) };
-                bencher.iter(|| profile.run(black_box(&context), &mut random, &mut scratch, &mut ranked, None).map(|choice| choice.row));
-            });
+            group.bench_function(
+                format!("{name} policy, {count} endpoints, score and choose only"),
+                |bencher| {
+                    let context = Context {
+                        request: &request,
+                        snapshot: &snapshot,
+                        candidates: &candidates,
+                        now: Nanos(0),
+                    };
+                    bencher.iter(|| {
+                        profile
+                            .run(
+                                black_box(&context),
+                                &mut random,
+                                &mut scratch,
+                                &mut ranked,
+                                None,
+                            )
+                            .map(|choice| choice.row)
+                    });
+                },
+            );
         }
     }
 }

@@ -17,17 +17,20 @@ mod lru;
 mod slab;
 mod spread;
 mod table;
+mod writer;
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use smallvec::{SmallVec, smallvec};
 
 use holders::Shard;
 use lru::{Held, Lru};
 use spread::Spread;
+use writer::Writer;
 
 /// Parts of the map. More than cores that a picker has; a part's table is small enough to grow without a noticeable pause.
 const SHARDS: usize = 128;
@@ -121,7 +124,9 @@ impl ApproximateIndex {
     /// Forgets an endpoint with all its blocks; its slot can be given to another endpoint. Unknown slots are ignored.
     pub fn remove_endpoint(&self, slot: u32) {
         let endpoints = self.endpoints.load();
-        let Some(endpoint) = endpoints.get(slot as usize) else { return };
+        let Some(endpoint) = endpoints.get(slot as usize) else {
+            return;
+        };
         // The lock is held to the end: a new endpoint with this slot must not be recorded into before the old one's traces are gone.
         let mut guard = endpoint.lru.lock();
         let Some(lru) = guard.take() else { return };
@@ -149,6 +154,11 @@ impl ApproximateIndex {
         let mut depth = 0;
         'chain: for group in chain.chunks(GROUP) {
             let shard = self.shards[self.shard_of(group[0]) as usize].read();
+            black_box(
+                group
+                    .iter()
+                    .fold(0, |loaded, hash| loaded ^ shard.warm(self.spread, *hash)),
+            );
             for &hash in group {
                 if !shard.intersect(self.spread, hash, &alive, &mut next) {
                     break 'chain;
@@ -182,7 +192,9 @@ impl ApproximateIndex {
     /// `chain`: as for [`Self::longest_match`]. Only as many blocks as the endpoint has room for are noted, from the first on. A slot without an endpoint is ignored: it may have left since the choice.
     pub fn record(&self, slot: u32, chain: &[u64]) {
         let endpoints = self.endpoints.load();
-        let Some(endpoint) = endpoints.get(slot as usize) else { return };
+        let Some(endpoint) = endpoints.get(slot as usize) else {
+            return;
+        };
         let words = endpoints.len().div_ceil(64);
         {
             let mut guard = endpoint.lru.lock();
@@ -190,8 +202,14 @@ impl ApproximateIndex {
             let before = lru.allocated();
             let mut added: SmallVec<[Held; STACK_BLOCKS]> = SmallVec::new();
             let mut evicted: SmallVec<[Held; STACK_BLOCKS]> = SmallVec::new();
-            for (number, group) in chain[..chain.len().min(lru.capacity())].chunks(GROUP).enumerate().rev() {
+            for (number, group) in chain[..chain.len().min(lru.capacity())]
+                .chunks(GROUP)
+                .enumerate()
+                .rev()
+            {
+                lru.warm_oldest(self.spread, group.len());
                 let shard = self.shard_of(chain[number * GROUP]);
+                lru.warm(self.spread, group);
                 for &hash in group.iter().rev() {
                     if !lru.touch(self.spread, hash) {
                         let held = Held { hash, shard };
@@ -202,11 +220,17 @@ impl ApproximateIndex {
             }
             // Evictions first: a block of this very prompt may have been the oldest, dropped, and then added again. The other way round does not happen.
             let mut writer = Writer::new(self);
-            for &held in &evicted {
-                writer.remove(held, slot);
+            for run in evicted.chunk_by(|left, right| left.shard == right.shard) {
+                writer.warm(run);
+                for &held in run {
+                    writer.remove(held, slot);
+                }
             }
-            for &held in &added {
-                writer.add(held, slot, words);
+            for run in added.chunk_by(|left, right| left.shard == right.shard) {
+                writer.warm(run);
+                for &held in run {
+                    writer.add(held, slot, words);
+                }
             }
             drop(writer);
             let evicted = evicted.len() as u64;
@@ -225,7 +249,12 @@ impl ApproximateIndex {
     pub fn usage(&self) -> IndexUsage {
         IndexUsage {
             blocks: self.shards.iter().map(|shard| shard.read().len()).sum(),
-            pairs: self.endpoints.load().iter().map(|endpoint| endpoint.count.load(Relaxed)).sum(),
+            pairs: self
+                .endpoints
+                .load()
+                .iter()
+                .map(|endpoint| endpoint.count.load(Relaxed))
+                .sum(),
             bytes: self.bytes.load(Relaxed),
             evictions: self.evictions.load(Relaxed),
         }
@@ -233,7 +262,10 @@ impl ApproximateIndex {
 
     /// Blocks that an endpoint holds.
     pub fn blocks_of(&self, slot: u32) -> usize {
-        self.endpoints.load().get(slot as usize).map_or(0, |endpoint| endpoint.count.load(Relaxed))
+        self.endpoints
+            .load()
+            .get(slot as usize)
+            .map_or(0, |endpoint| endpoint.count.load(Relaxed))
     }
 
     /// The part of the map for the group of blocks that `first` begins.
@@ -258,7 +290,10 @@ impl ApproximateIndex {
         let before = endpoints.len();
         if before <= slot as usize {
             endpoints.resize_with(slot as usize + 1, Arc::default);
-            self.account(0, (endpoints.len() - before) * (size_of::<EndpointBlocks>() + 3 * size_of::<usize>()));
+            self.account(
+                0,
+                (endpoints.len() - before) * (size_of::<EndpointBlocks>() + 3 * size_of::<usize>()),
+            );
         }
         let endpoint = Arc::clone(&endpoints[slot as usize]);
         self.endpoints.store(Arc::new(endpoints));
@@ -271,7 +306,9 @@ impl ApproximateIndex {
         let mut evicted = 0;
         let mut writer = Writer::new(self);
         while evicted < count {
-            let Some(held) = lru.pop_oldest(self.spread) else { break };
+            let Some(held) = lru.pop_oldest(self.spread) else {
+                break;
+            };
             writer.remove(held, slot);
             evicted += 1;
         }
@@ -287,8 +324,13 @@ impl ApproximateIndex {
         // With many endpoints, finding the largest costs more than a batch; take more at once.
         let batch = EVICTION_BATCH.max(endpoints.len() / 4);
         while self.bytes.load(Relaxed) > self.byte_budget {
-            let largest = endpoints.iter().enumerate().max_by_key(|(_, endpoint)| endpoint.count.load(Relaxed));
-            let Some((slot, endpoint)) = largest else { return };
+            let largest = endpoints
+                .iter()
+                .enumerate()
+                .max_by_key(|(_, endpoint)| endpoint.count.load(Relaxed));
+            let Some((slot, endpoint)) = largest else {
+                return;
+            };
             if endpoint.count.load(Relaxed) == 0 {
                 return;
             }
@@ -297,60 +339,6 @@ impl ApproximateIndex {
                 self.evict(slot as u32, endpoint, lru, batch);
             }
         }
-    }
-}
-
-/// Changes the map, keeping the lock of a shard while the next block is in the same one.
-struct Writer<'a> {
-    index: &'a ApproximateIndex,
-    open: Option<OpenShard<'a>>,
-}
-
-struct OpenShard<'a> {
-    number: u32,
-    shard: RwLockWriteGuard<'a, Shard>,
-    /// Bytes allocated when it was locked.
-    before: usize,
-}
-
-impl<'a> Writer<'a> {
-    fn new(index: &'a ApproximateIndex) -> Self {
-        Self { index, open: None }
-    }
-
-    fn add(&mut self, held: Held, slot: u32, words: usize) {
-        let spread = self.index.spread;
-        self.with_shard(held.shard, |shard| shard.add(spread, held.hash, slot, words));
-    }
-
-    fn remove(&mut self, held: Held, slot: u32) {
-        let spread = self.index.spread;
-        self.with_shard(held.shard, |shard| shard.remove(spread, held.hash, slot));
-    }
-
-    fn with_shard(&mut self, number: u32, change: impl FnOnce(&mut Shard)) {
-        if self.open.as_ref().is_none_or(|open| open.number != number) {
-            // Never two at once.
-            self.close();
-            let shard = self.index.shards[number as usize].write();
-            let before = shard.allocated();
-            self.open = Some(OpenShard { number, shard, before });
-        }
-        if let Some(open) = &mut self.open {
-            change(&mut open.shard);
-        }
-    }
-
-    fn close(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.index.account(open.before, open.shard.allocated());
-        }
-    }
-}
-
-impl Drop for Writer<'_> {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 

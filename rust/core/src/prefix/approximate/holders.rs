@@ -24,7 +24,10 @@ struct Block {
 
 impl Block {
     fn new(hash: u64, holder: u32) -> Self {
-        Self { hash: [hash as u32, (hash >> 32) as u32], holder }
+        Self {
+            hash: [hash as u32, (hash >> 32) as u32],
+            holder,
+        }
     }
 
     fn hash(&self) -> u64 {
@@ -66,7 +69,11 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new() -> Self {
-        Self { blocks: Table::new(), shared: Slab::new(), set_bytes: 0 }
+        Self {
+            blocks: Table::new(),
+            shared: Slab::new(),
+            set_bytes: 0,
+        }
     }
 
     /// Distinct blocks.
@@ -79,10 +86,18 @@ impl Shard {
         self.blocks.allocated() + self.shared.allocated() + self.set_bytes
     }
 
+    /// Loads what adding or removing a block will need first. Without branches between, the processor waits for the memory of many blocks at once.
+    pub(super) fn warm(&self, spread: Spread, hash: u64) -> u32 {
+        self.blocks.warm(spread.of(hash))
+    }
+
     /// Adds a holder; `words` is the length of a bit set that covers all endpoints. Idempotent.
     pub(super) fn add(&mut self, spread: Spread, hash: u64, slot: u32, words: usize) {
         let Some(place) = self.find(spread, hash) else {
-            self.blocks.insert(spread.of(hash), Block::new(hash, slot), |block| spread.of(block.hash()));
+            self.blocks
+                .insert(spread.of(hash), Block::new(hash, slot), |block| {
+                    spread.of(block.hash())
+                });
             return;
         };
         let block = *self.blocks.get(place);
@@ -97,7 +112,9 @@ impl Shard {
 
     /// Removes a holder, and the block with its last one. Idempotent.
     pub(super) fn remove(&mut self, spread: Spread, hash: u64, slot: u32) {
-        let Some(place) = self.find(spread, hash) else { return };
+        let Some(place) = self.find(spread, hash) else {
+            return;
+        };
         let block = *self.blocks.get(place);
         if let Some(shared) = block.shared() {
             self.change(shared, |set| set.remove(slot));
@@ -111,8 +128,16 @@ impl Shard {
     }
 
     /// Writes into `next` the endpoints of `alive` that hold the block; false when it is unknown. Both have the same length.
-    pub(super) fn intersect(&self, spread: Spread, hash: u64, alive: &[u64], next: &mut [u64]) -> bool {
-        let Some(place) = self.find(spread, hash) else { return false };
+    pub(super) fn intersect(
+        &self,
+        spread: Spread,
+        hash: u64,
+        alive: &[u64],
+        next: &mut [u64],
+    ) -> bool {
+        let Some(place) = self.find(spread, hash) else {
+            return false;
+        };
         let block = self.blocks.get(place);
         let Some(shared) = block.shared() else {
             next.fill(0);
@@ -138,14 +163,19 @@ impl Shard {
     pub(super) fn for_each(&self, mut call: impl FnMut(u64, u32)) {
         for block in self.blocks.iter() {
             match block.shared() {
-                Some(shared) => self.shared.get(shared).set.for_each(|slot| call(block.hash(), slot)),
+                Some(shared) => self
+                    .shared
+                    .get(shared)
+                    .set
+                    .for_each(|slot| call(block.hash(), slot)),
                 None => call(block.hash(), block.holder),
             }
         }
     }
 
     fn find(&self, spread: Spread, hash: u64) -> Option<usize> {
-        self.blocks.find(spread.of(hash), |block| block.hash() == hash)
+        self.blocks
+            .find(spread.of(hash), |block| block.hash() == hash)
     }
 
     fn change(&mut self, shared: u32, change: impl FnOnce(&mut Holders)) {
@@ -183,13 +213,18 @@ impl Holders {
         match self {
             Self::Few(slots) => slots.contains(&slot),
             Self::List(slots) => slots.contains(&slot),
-            Self::Bits(bits) => bits.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1),
+            Self::Bits(bits) => bits
+                .get(slot as usize / 64)
+                .is_some_and(|word| word >> (slot % 64) & 1 == 1),
         }
     }
 
     fn for_each(&self, mut call: impl FnMut(u32)) {
         match self {
-            Self::Few(slots) => slots.iter().take_while(|&&slot| slot != NO_SLOT).for_each(|&slot| call(slot)),
+            Self::Few(slots) => slots
+                .iter()
+                .take_while(|&&slot| slot != NO_SLOT)
+                .for_each(|&slot| call(slot)),
             Self::List(slots) => slots.iter().for_each(|&slot| call(slot)),
             Self::Bits(bits) => {
                 for (word, &bits) in bits.iter().enumerate() {
@@ -234,7 +269,9 @@ impl Holders {
     /// A list becomes a bit set as soon as that is no bigger: it is intersected faster.
     fn prefer_bits(&mut self, words: usize) {
         let Self::List(slots) = self else { return };
-        let words = slots.iter().fold(words, |words, &slot| words.max(slot as usize / 64 + 1));
+        let words = slots
+            .iter()
+            .fold(words, |words, &slot| words.max(slot as usize / 64 + 1));
         if slots.len() < 2 * words {
             return;
         }

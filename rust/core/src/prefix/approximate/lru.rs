@@ -1,5 +1,7 @@
 //! The blocks that one endpoint was sent, in order of use.
 
+use std::hint::black_box;
+
 use super::slab::Slab;
 use super::spread::Spread;
 use super::table::Table;
@@ -28,7 +30,12 @@ struct Node {
 
 impl Node {
     fn new(held: Held) -> Self {
-        Self { hash: [held.hash as u32, (held.hash >> 32) as u32], shard: held.shard, newer: NONE, older: NONE }
+        Self {
+            hash: [held.hash as u32, (held.hash >> 32) as u32],
+            shard: held.shard,
+            newer: NONE,
+            older: NONE,
+        }
     }
 
     fn hash(&self) -> u64 {
@@ -36,7 +43,10 @@ impl Node {
     }
 
     fn held(&self) -> Held {
-        Held { hash: self.hash(), shard: self.shard }
+        Held {
+            hash: self.hash(),
+            shard: self.shard,
+        }
     }
 }
 
@@ -53,7 +63,13 @@ pub(super) struct Lru {
 
 impl Lru {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity: clamp(capacity), nodes: Slab::new(), table: Table::new(), newest: NONE, oldest: NONE }
+        Self {
+            capacity: clamp(capacity),
+            nodes: Slab::new(),
+            table: Table::new(),
+            newest: NONE,
+            oldest: NONE,
+        }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -74,9 +90,36 @@ impl Lru {
         self.nodes.allocated() + self.table.allocated()
     }
 
+    /// Loads what looking up these blocks needs first: without branches between, the processor waits for the memory of many at once.
+    pub(super) fn warm(&self, spread: Spread, chain: &[u64]) {
+        let loaded = chain
+            .iter()
+            .fold(0, |loaded, hash| loaded ^ self.table.warm(spread.of(*hash)));
+        black_box(loaded);
+    }
+
+    /// The same for the blocks that will make room when `count` new ones come.
+    pub(super) fn warm_oldest(&self, spread: Spread, count: usize) {
+        let excess = (self.len() + count)
+            .saturating_sub(self.capacity)
+            .min(count);
+        let (mut next, mut loaded) = (self.oldest, 0);
+        for _ in 0..excess {
+            if next == NONE {
+                break;
+            }
+            let node = self.nodes.get(next);
+            loaded ^= self.table.warm(spread.of(node.hash()));
+            next = node.newer;
+        }
+        black_box(loaded);
+    }
+
     /// Makes a block the most recently used; false when it is not held.
     pub(super) fn touch(&mut self, spread: Spread, hash: u64) -> bool {
-        let Some(place) = self.table.find(spread.of(hash), |index| self.nodes.get(*index).hash() == hash) else {
+        let Some(place) = self.table.find(spread.of(hash), |index| {
+            self.nodes.get(*index).hash() == hash
+        }) else {
             return false;
         };
         let index = *self.table.get(place);
@@ -102,7 +145,9 @@ impl Lru {
         };
         self.link_newest(index);
         let nodes = &self.nodes;
-        self.table.insert(spread.of(held.hash), index, |index| spread.of(nodes.get(*index).hash()));
+        self.table.insert(spread.of(held.hash), index, |index| {
+            spread.of(nodes.get(*index).hash())
+        });
         evicted
     }
 
@@ -164,7 +209,10 @@ impl Lru {
     fn forget(&mut self, spread: Spread, index: u32) {
         let nodes = &self.nodes;
         let hash_of = |index: &u32| spread.of(nodes.get(*index).hash());
-        if let Some(place) = self.table.find(hash_of(&index), |candidate| *candidate == index) {
+        if let Some(place) = self
+            .table
+            .find(hash_of(&index), |candidate| *candidate == index)
+        {
             self.table.remove(place, hash_of);
         }
     }
@@ -180,7 +228,10 @@ impl Lru {
             NONE => self.oldest = to,
             older => self.nodes.get_mut(older).newer = to,
         }
-        if let Some(place) = self.table.find(spread.of(node.hash()), |candidate| *candidate == from) {
+        if let Some(place) = self
+            .table
+            .find(spread.of(node.hash()), |candidate| *candidate == from)
+        {
             *self.table.get_mut(place) = to;
         }
     }
@@ -197,7 +248,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn held(hash: u64) -> Held {
-        Held { hash, shard: hash as u32 % 5 }
+        Held {
+            hash,
+            shard: hash as u32 % 5,
+        }
     }
 
     fn order(lru: &Lru) -> Vec<u64> {

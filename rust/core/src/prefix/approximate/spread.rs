@@ -11,7 +11,10 @@ pub(super) struct Spread {
 
 impl Spread {
     pub(super) fn random() -> Self {
-        Self { key: fastrand::u64(..), factor: fastrand::u64(..) | 1 }
+        Self {
+            key: fastrand::u64(..),
+            factor: fastrand::u64(..) | 1,
+        }
     }
 
     /// Folded multiplication: every bit of the input moves the low bits (tags), the middle (shards) and the upper half (places).

@@ -32,7 +32,10 @@ struct Bucket<Value> {
 
 impl<Value: Copy + Default> Table<Value> {
     pub(super) fn new() -> Self {
-        Self { buckets: Box::default(), len: 0 }
+        Self {
+            buckets: Box::default(),
+            len: 0,
+        }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -63,6 +66,13 @@ impl<Value: Copy + Default> Table<Value> {
             wanted = wanted.checked_add(STEP)?;
             place = self.after(place);
         }
+    }
+
+    /// Loads the bucket where a look-up begins; the result only keeps the load from being left out.
+    pub(super) fn warm(&self, hash: u64) -> u32 {
+        self.buckets
+            .get(self.home(hash))
+            .map_or(0, |bucket| bucket.mark)
     }
 
     pub(super) fn get(&self, place: usize) -> &Value {
@@ -97,14 +107,17 @@ impl<Value: Copy + Default> Table<Value> {
             if bucket.mark < 2 * STEP {
                 break;
             }
-            self.buckets[hole] = Bucket { mark: bucket.mark - STEP, ..bucket };
+            self.buckets[hole] = Bucket {
+                mark: bucket.mark - STEP,
+                ..bucket
+            };
             hole = next;
         }
         self.buckets[hole] = Bucket::default();
         self.len -= 1;
         if self.len == 0 {
             *self = Self::new();
-        } else if self.len * 3 < self.buckets.len() && self.buckets.len() > 4 * LEAST {
+        } else if self.len * 2 < self.buckets.len() && self.buckets.len() > 4 * LEAST {
             self.rebuild(self.len * 3 / 2 + 1, &hash_of);
         }
     }
@@ -112,13 +125,19 @@ impl<Value: Copy + Default> Table<Value> {
     /// The values, in no order that means anything.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Value> {
-        self.buckets.iter().filter(|bucket| bucket.mark != 0).map(|bucket| &bucket.value)
+        self.buckets
+            .iter()
+            .filter(|bucket| bucket.mark != 0)
+            .map(|bucket| &bucket.value)
     }
 
     /// Puts a value into the table; entries nearer to their places give way. Returns the value that found no place, if any. There is an empty bucket.
     fn put(&mut self, hash: u64, value: Value) -> Option<Value> {
         let mut place = self.home(hash);
-        let mut carried = Bucket { mark: mark_at_home(hash), value };
+        let mut carried = Bucket {
+            mark: mark_at_home(hash),
+            value,
+        };
         loop {
             let bucket = &mut self.buckets[place];
             if bucket.mark == 0 {
@@ -129,7 +148,9 @@ impl<Value: Copy + Default> Table<Value> {
             if bucket.mark / STEP < carried.mark / STEP {
                 std::mem::swap(bucket, &mut carried);
             }
-            let Some(further) = carried.mark.checked_add(STEP) else { return Some(carried.value) };
+            let Some(further) = carried.mark.checked_add(STEP) else {
+                return Some(carried.value);
+            };
             carried.mark = further;
             place = self.after(place);
         }
@@ -139,7 +160,10 @@ impl<Value: Copy + Default> Table<Value> {
         let mut buckets = buckets;
         let old = std::mem::replace(self, Self::new());
         'wider: loop {
-            *self = Self { buckets: vec![Bucket::default(); buckets].into(), len: 0 };
+            *self = Self {
+                buckets: vec![Bucket::default(); buckets].into(),
+                len: 0,
+            };
             for bucket in &old.buckets {
                 if bucket.mark != 0 && self.put(hash_of(&bucket.value), bucket.value).is_some() {
                     buckets *= 2;
@@ -156,7 +180,11 @@ impl<Value: Copy + Default> Table<Value> {
     }
 
     fn after(&self, place: usize) -> usize {
-        if place + 1 == self.buckets.len() { 0 } else { place + 1 }
+        if place + 1 == self.buckets.len() {
+            0
+        } else {
+            place + 1
+        }
     }
 }
 
@@ -171,10 +199,18 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Few places and tags, so that entries collide.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the table hands out references"
+    )]
     fn clumsy(number: &u32) -> u64 {
         u64::from(number % 7) << 61 | u64::from(number % 3)
     }
 
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the table hands out references"
+    )]
     fn spread(number: &u32) -> u64 {
         u64::from(*number).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -215,7 +251,11 @@ mod tests {
                 remove(&mut table, old, spread);
             }
         }
-        assert!(table.allocated() <= 5001 * 14 + 64, "{} bytes", table.allocated());
+        assert!(
+            table.allocated() <= 5001 * 14 + 64,
+            "{} bytes",
+            table.allocated()
+        );
         for number in 195_000..199_990 {
             remove(&mut table, number, spread);
         }
