@@ -42,7 +42,7 @@ impl<'a> Writer<'a> {
     pub(super) fn add(&mut self, held: Held, slot: u32, words: usize) {
         let spread = self.index.spread;
         self.with_shard(held.shard, |shard| {
-            shard.add(spread, held.hash, slot, words)
+            shard.add(spread, held.hash, slot, words);
         });
     }
 
