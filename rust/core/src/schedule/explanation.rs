@@ -91,10 +91,16 @@ impl Explanation {
         *self = Self::default();
         self.candidates = (0..candidates.len())
             .map(|row| {
-                let endpoint = context.snapshot.endpoints.get(candidates.position[row] as usize);
+                let endpoint = context
+                    .snapshot
+                    .endpoints
+                    .get(candidates.position[row] as usize);
                 CandidateExplanation {
                     endpoint: endpoint
-                        .map(|endpoint| SocketAddr::new(endpoint.identity.address, endpoint.identity.port).to_string())
+                        .map(|endpoint| {
+                            SocketAddr::new(endpoint.identity.address, endpoint.identity.port)
+                                .to_string()
+                        })
                         .unwrap_or_default()
                         .into(),
                     row: row as u32,
@@ -120,19 +126,42 @@ impl Explanation {
             }
         }
         let kept = keep.iter().filter(|keep| **keep).count() as u32;
-        self.filters.push(FilterExplanation { name: name.into(), type_name, kept });
+        self.filters.push(FilterExplanation {
+            name: name.into(),
+            type_name,
+            kept,
+        });
     }
 
     /// `rows`: original row of each score; empty when they are the same.
-    pub(super) fn scored(&mut self, name: &str, type_name: &'static str, weight: f64, rows: &[u32], scores: &[f64]) {
-        self.scorers.push(ScorerExplanation { name: name.into(), type_name, weight });
+    pub(super) fn scored(
+        &mut self,
+        name: &str,
+        type_name: &'static str,
+        weight: f64,
+        rows: &[u32],
+        scores: &[f64],
+    ) {
+        self.scorers.push(ScorerExplanation {
+            name: name.into(),
+            type_name,
+            weight,
+        });
         for (packed, &raw) in scores.iter().enumerate() {
             let row = rows.get(packed).map_or(packed, |row| *row as usize);
-            self.candidates[row].scores.push(ScoreExplanation { raw, weighted: weight * clamped(raw) });
+            self.candidates[row].scores.push(ScoreExplanation {
+                raw,
+                weighted: weight * clamped(raw),
+            });
         }
     }
 
-    pub(super) fn finish(&mut self, picker: &str, totals: impl Iterator<Item = (u32, f64)>, ranked: &[u32]) {
+    pub(super) fn finish(
+        &mut self,
+        picker: &str,
+        totals: impl Iterator<Item = (u32, f64)>,
+        ranked: &[u32],
+    ) {
         self.picker = picker.into();
         for (row, total) in totals {
             self.candidates[row as usize].total = total;
@@ -141,8 +170,15 @@ impl Explanation {
             self.candidates[*row as usize].rank = Some(rank);
         }
         self.candidates.sort_by(|left, right| {
-            let key = |candidate: &CandidateExplanation| (candidate.rank.unwrap_or(u32::MAX), candidate.dropped_by.is_some());
-            key(left).cmp(&key(right)).then(right.total.total_cmp(&left.total))
+            let key = |candidate: &CandidateExplanation| {
+                (
+                    candidate.rank.unwrap_or(u32::MAX),
+                    candidate.dropped_by.is_some(),
+                )
+            };
+            key(left)
+                .cmp(&key(right))
+                .then(right.total.total_cmp(&left.total))
         });
     }
 }

@@ -15,7 +15,9 @@ mod spec;
 mod testing;
 
 pub use candidates::{Candidates, Context, RequestFacts};
-pub use explanation::{CandidateExplanation, Explanation, FilterExplanation, ScoreExplanation, ScorerExplanation};
+pub use explanation::{
+    CandidateExplanation, Explanation, FilterExplanation, ScoreExplanation, ScorerExplanation,
+};
 pub use parameters::{ParameterError, Parameters};
 pub use profile::{Choice, Filter, NoEndpoint, Picker, Profile, Scorer, Scratch};
 pub use registry::{ParameterKind, Plugin, PluginKind, REGISTRY, Role};

@@ -35,7 +35,11 @@ impl<'a> Parameters<'a> {
     pub fn new(fields: &'a Map<String, Value>, known: &[&str]) -> Result<Self, ParameterError> {
         for field in fields.keys() {
             if !known.contains(&field.as_str()) {
-                let known = if known.is_empty() { "this plugin has no parameters".to_owned() } else { format!("known: {}", known.join(", ")) };
+                let known = if known.is_empty() {
+                    "this plugin has no parameters".to_owned()
+                } else {
+                    format!("known: {}", known.join(", "))
+                };
                 return Err(wrong(field, &format!("does not exist ({known})")));
             }
         }
@@ -51,12 +55,26 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// When it is none, or out of the range.
-    pub fn number(&self, field: &str, default: f64, least: f64, most: f64) -> Result<f64, ParameterError> {
-        let Some(value) = self.value(field) else { return Ok(default) };
+    pub fn number(
+        &self,
+        field: &str,
+        default: f64,
+        least: f64,
+        most: f64,
+    ) -> Result<f64, ParameterError> {
+        let Some(value) = self.value(field) else {
+            return Ok(default);
+        };
         match value.as_f64() {
             Some(number) if (least..=most).contains(&number) => Ok(number),
-            _ if most.is_finite() => Err(wrong(field, &format!("must be a number from {least} to {most}, not {value}"))),
-            _ => Err(wrong(field, &format!("must be a number of at least {least}, not {value}"))),
+            _ if most.is_finite() => Err(wrong(
+                field,
+                &format!("must be a number from {least} to {most}, not {value}"),
+            )),
+            _ => Err(wrong(
+                field,
+                &format!("must be a number of at least {least}, not {value}"),
+            )),
         }
     }
 
@@ -65,8 +83,13 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// When it is none.
     pub fn integer(&self, field: &str) -> Result<Option<i64>, ParameterError> {
-        let Some(value) = self.value(field) else { return Ok(None) };
-        value.as_i64().map(Some).ok_or_else(|| wrong(field, &format!("must be a whole number, not {value}")))
+        let Some(value) = self.value(field) else {
+            return Ok(None);
+        };
+        value
+            .as_i64()
+            .map(Some)
+            .ok_or_else(|| wrong(field, &format!("must be a whole number, not {value}")))
     }
 
     /// True or false.
@@ -74,12 +97,19 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// When it is neither.
     pub fn boolean(&self, field: &str, default: bool) -> Result<bool, ParameterError> {
-        let Some(value) = self.value(field) else { return Ok(default) };
-        value.as_bool().ok_or_else(|| wrong(field, &format!("must be true or false, not {value}")))
+        let Some(value) = self.value(field) else {
+            return Ok(default);
+        };
+        value
+            .as_bool()
+            .ok_or_else(|| wrong(field, &format!("must be true or false, not {value}")))
     }
 }
 
 /// An error about one field.
 pub(super) fn wrong(field: &str, problem: &str) -> ParameterError {
-    ParameterError { field: field.into(), problem: problem.into() }
+    ParameterError {
+        field: field.into(),
+        problem: problem.into(),
+    }
 }

@@ -97,7 +97,10 @@ pub struct Scratch {
 impl Scratch {
     /// (row, total score) of each row that the filters left, in the last decision that used this memory.
     pub fn totals(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
-        self.totals.iter().enumerate().map(|(packed, total)| (self.original(packed as u32), *total))
+        self.totals
+            .iter()
+            .enumerate()
+            .map(|(packed, total)| (self.original(packed as u32), *total))
     }
 
     fn original(&self, packed: u32) -> u32 {
@@ -130,18 +133,39 @@ impl Profile {
         }
         let count = context.candidates.len();
         if count == 0 {
-            return Err(NoEndpoint { candidates: 0, filter: None });
+            return Err(NoEndpoint {
+                candidates: 0,
+                filter: None,
+            });
         }
         if !self.filters.is_empty() {
             self.run_filters(context, scratch, explain.as_deref_mut())?;
         }
 
-        let Scratch { kept, rows, scores, totals, .. } = &mut *scratch;
-        let candidates = if rows.is_empty() { context.candidates } else { &*kept };
-        let context = Context { candidates, ..*context };
+        let Scratch {
+            kept,
+            rows,
+            scores,
+            totals,
+            ..
+        } = &mut *scratch;
+        let candidates = if rows.is_empty() {
+            context.candidates
+        } else {
+            &*kept
+        };
+        let context = Context {
+            candidates,
+            ..*context
+        };
         let considered = candidates.len();
         totals.resize(considered, 0.0);
-        for NamedScorer { name, weight, scorer } in &self.scorers {
+        for NamedScorer {
+            name,
+            weight,
+            scorer,
+        } in &self.scorers
+        {
             scores.clear();
             scores.resize(considered, 0.0);
             scorer.score(&context, scores);
@@ -155,7 +179,10 @@ impl Profile {
 
         self.picker.pick(totals, self.limit, random, ranked);
         let Some(&best) = ranked.first() else {
-            return Err(NoEndpoint { candidates: count, filter: None });
+            return Err(NoEndpoint {
+                candidates: count,
+                filter: None,
+            });
         };
         let total = totals[best as usize];
         if !scratch.rows.is_empty() {
@@ -166,13 +193,24 @@ impl Profile {
         if let Some(explanation) = explain {
             explanation.finish(self.picker.type_name(), scratch.totals(), ranked);
         }
-        Ok(Choice { row: ranked[0], total, considered: considered as u32 })
+        Ok(Choice {
+            row: ranked[0],
+            total,
+            considered: considered as u32,
+        })
     }
 
     /// Fills `scratch.kept` and `scratch.rows`, when any row was dropped.
-    fn run_filters(&self, context: &Context<'_>, scratch: &mut Scratch, mut explain: Option<&mut Explanation>) -> Result<(), NoEndpoint> {
+    fn run_filters(
+        &self,
+        context: &Context<'_>,
+        scratch: &mut Scratch,
+        mut explain: Option<&mut Explanation>,
+    ) -> Result<(), NoEndpoint> {
         let count = context.candidates.len();
-        let Scratch { keep, kept, rows, .. } = scratch;
+        let Scratch {
+            keep, kept, rows, ..
+        } = scratch;
         keep.clear();
         keep.resize(count, true);
         let mut left = count;
@@ -183,11 +221,18 @@ impl Profile {
                 explanation.filtered(name, filter.type_name(), keep);
             }
             if left == 0 {
-                return Err(NoEndpoint { candidates: count, filter: Some(name.clone()) });
+                return Err(NoEndpoint {
+                    candidates: count,
+                    filter: Some(name.clone()),
+                });
             }
         }
         if left < count {
-            rows.extend(keep.iter().zip(0..).filter_map(|(kept, row)| kept.then_some(row)));
+            rows.extend(
+                keep.iter()
+                    .zip(0..)
+                    .filter_map(|(kept, row)| kept.then_some(row)),
+            );
             pack(context.candidates, rows, kept);
         }
         Ok(())
@@ -196,7 +241,11 @@ impl Profile {
 
 /// NaN is no opinion; a score out of range has no more say than its weight.
 pub(super) fn clamped(score: f64) -> f64 {
-    if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) }
+    if score.is_nan() {
+        0.0
+    } else {
+        score.clamp(0.0, 1.0)
+    }
 }
 
 /// Copies the given rows of every column.
@@ -206,7 +255,16 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
         into.extend(rows.iter().map(|row| from[*row as usize]));
     }
     // Named one by one: a column added to the candidates does not compile until it is packed too.
-    let Candidates { position, waiting, running, kv_usage, inflight_requests, inflight_tokens, prefill_tokens, matched_blocks } = from;
+    let Candidates {
+        position,
+        waiting,
+        running,
+        kv_usage,
+        inflight_requests,
+        inflight_tokens,
+        prefill_tokens,
+        matched_blocks,
+    } = from;
     column(position, rows, &mut into.position);
     column(waiting, rows, &mut into.waiting);
     column(running, rows, &mut into.running);

@@ -84,8 +84,12 @@ pub(super) fn find(type_name: &str) -> Option<&'static PluginKind> {
 
 /// The known type that is spelled most alike.
 pub(super) fn nearest(type_name: &str) -> &'static str {
-    let distance = |kind: &&PluginKind| edit_distance(type_name.as_bytes(), kind.type_name.as_bytes());
-    REGISTRY.iter().min_by_key(distance).map_or("", |kind| kind.type_name)
+    let distance =
+        |kind: &&PluginKind| edit_distance(type_name.as_bytes(), kind.type_name.as_bytes());
+    REGISTRY
+        .iter()
+        .min_by_key(distance)
+        .map_or("", |kind| kind.type_name)
 }
 
 /// Levenshtein distance; long inputs are cut, they are no typing errors.
@@ -112,7 +116,13 @@ mod tests {
     fn type_names_are_unique_and_documented() {
         for (place, kind) in REGISTRY.iter().enumerate() {
             assert!(!kind.summary.is_empty());
-            assert!(REGISTRY[..place].iter().all(|other| other.type_name != kind.type_name), "{}", kind.type_name);
+            assert!(
+                REGISTRY[..place]
+                    .iter()
+                    .all(|other| other.type_name != kind.type_name),
+                "{}",
+                kind.type_name
+            );
         }
     }
 
@@ -122,9 +132,18 @@ mod tests {
             let fields: serde_json::Map<String, serde_json::Value> = kind
                 .parameters
                 .iter()
-                .map(|parameter| (parameter.name.to_owned(), serde_json::from_str(parameter.default).expect(parameter.name)))
+                .map(|parameter| {
+                    (
+                        parameter.name.to_owned(),
+                        serde_json::from_str(parameter.default).expect(parameter.name),
+                    )
+                })
                 .collect();
-            let known: Vec<&str> = kind.parameters.iter().map(|parameter| parameter.name).collect();
+            let known: Vec<&str> = kind
+                .parameters
+                .iter()
+                .map(|parameter| parameter.name)
+                .collect();
             let parameters = Parameters::new(&fields, &known).expect("own names are known");
             let plugin = (kind.build)(&parameters).expect(kind.type_name);
             let (role, name) = match &plugin {
@@ -143,7 +162,10 @@ mod tests {
     #[test]
     fn a_typing_error_finds_its_name() {
         assert_eq!(nearest("queue-scorrer"), "queue-scorer");
-        assert_eq!(nearest("kv-cache-utilisation-scorer"), "kv-cache-utilization-scorer");
+        assert_eq!(
+            nearest("kv-cache-utilisation-scorer"),
+            "kv-cache-utilization-scorer"
+        );
         assert_eq!(edit_distance(b"kitten", b"sitting"), 3);
     }
 }

@@ -29,7 +29,10 @@ impl Scene {
                 address: [10, 0, 0, number].into(),
                 port: 8000,
                 metrics_host: None,
-                labels: labels.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
+                labels: labels
+                    .iter()
+                    .map(|&(key, value)| (key.into(), value.into()))
+                    .collect(),
             });
         }
         let count = labels.len();
@@ -43,21 +46,37 @@ impl Scene {
             prefill_tokens: vec![0.0; count],
             matched_blocks: vec![0; count],
         };
-        let request = RequestFacts { prompt_tokens: 1000, total_blocks: 16, block_tokens: 64, ..RequestFacts::default() };
-        Self { request, snapshot: pool.snapshot(), candidates }
+        let request = RequestFacts {
+            prompt_tokens: 1000,
+            total_blocks: 16,
+            block_tokens: 64,
+            ..RequestFacts::default()
+        };
+        Self {
+            request,
+            snapshot: pool.snapshot(),
+            candidates,
+        }
     }
 
     pub(super) fn context(&self) -> Context<'_> {
-        Context { request: &self.request, snapshot: &self.snapshot, candidates: &self.candidates, now: Nanos(0) }
+        Context {
+            request: &self.request,
+            snapshot: &self.snapshot,
+            candidates: &self.candidates,
+            now: Nanos(0),
+        }
     }
 
     pub(super) fn set_metrics(&self, row: usize, metrics: EngineMetrics) {
-        self.snapshot.endpoints[row].metrics.store(Arc::new(metrics));
+        self.snapshot.endpoints[row]
+            .metrics
+            .store(Arc::new(metrics));
     }
 
-    pub(super) fn scores(&self, scorer: &dyn Scorer) -> Vec<f64> {
+    pub(super) fn scores(&self, rating: &dyn Scorer) -> Vec<f64> {
         let mut scores = vec![0.0; self.candidates.len()];
-        scorer.score(&self.context(), &mut scores);
+        rating.score(&self.context(), &mut scores);
         scores
     }
 }

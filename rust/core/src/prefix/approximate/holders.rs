@@ -1,32 +1,50 @@
 //! Which endpoints hold which block: one shard of the map that all endpoints share.
 
-use hashbrown::HashTable;
-
-use super::lru::SMALL_TABLE;
 use super::slab::Slab;
 use super::spread::Spread;
+use super::table::Table;
 
-/// Marks a block whose holders are in `Shard::shared`, and an empty place in a short list.
+/// Marks an empty place in a short list.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Blocks allocated at a time: 1 KiB, small because there are many shards.
-const CHUNK: usize = 64;
+/// Set in `Block::holder` when it says where in `Shard::shared` the holders are. Slots are smaller.
+const SHARED: u32 = 1 << 31;
 
-/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes, and 6 to 12 in the table that finds it.
-#[derive(Clone, Copy, Debug)]
+/// Sets of holders allocated at a time: 512 bytes.
+const SHARED_CHUNK: usize = 16;
+
+/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes with the table's mark, 21 to 27 with its spare room.
+#[derive(Clone, Copy, Debug, Default)]
 struct Block {
-    hash: u64,
-    /// The only holder, or `NO_SLOT`.
-    slot: u32,
-    /// Without an only holder: where its holders are in `Shard::shared`.
-    shared: u32,
+    /// In halves, which need no padding.
+    hash: [u32; 2],
+    /// The only holder, or `SHARED` and an index.
+    holder: u32,
+}
+
+impl Block {
+    fn new(hash: u64, holder: u32) -> Self {
+        Self {
+            hash: [hash as u32, (hash >> 32) as u32],
+            holder,
+        }
+    }
+
+    fn hash(&self) -> u64 {
+        u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32
+    }
+
+    /// Index into `Shard::shared`, unless there is one holder only.
+    fn shared(&self) -> Option<u32> {
+        (self.holder & SHARED != 0).then_some(self.holder & !SHARED)
+    }
 }
 
 /// The holders of a block that has, or had, several.
 #[derive(Debug)]
 struct Shared {
     /// The block they belong to.
-    block: u32,
+    hash: u64,
     set: Holders,
 }
 
@@ -43,16 +61,19 @@ enum Holders {
 /// A part of the map block → holders.
 #[derive(Debug)]
 pub(super) struct Shard {
-    table: HashTable<u32>,
-    blocks: Slab<Block, CHUNK>,
-    shared: Slab<Shared, CHUNK>,
+    blocks: Table<Block>,
+    shared: Slab<Shared, SHARED_CHUNK>,
     /// Heap bytes of the lists and bit sets.
     set_bytes: usize,
 }
 
 impl Shard {
-    pub(super) const fn new() -> Self {
-        Self { table: HashTable::new(), blocks: Slab::new(), shared: Slab::new(), set_bytes: 0 }
+    pub(super) fn new() -> Self {
+        Self {
+            blocks: Table::new(),
+            shared: Slab::new(),
+            set_bytes: 0,
+        }
     }
 
     /// Distinct blocks.
@@ -62,62 +83,68 @@ impl Shard {
 
     /// Bytes on the heap.
     pub(super) fn allocated(&self) -> usize {
-        self.table.allocation_size() + self.blocks.allocated() + self.shared.allocated() + self.set_bytes
+        self.blocks.allocated() + self.shared.allocated() + self.set_bytes
+    }
+
+    /// Loads what adding or removing a block will need first. Without branches between, the processor waits for the memory of many blocks at once.
+    pub(super) fn warm(&self, spread: Spread, hash: u64) -> u32 {
+        self.blocks.warm(spread.of(hash))
     }
 
     /// Adds a holder; `words` is the length of a bit set that covers all endpoints. Idempotent.
     pub(super) fn add(&mut self, spread: Spread, hash: u64, slot: u32, words: usize) {
-        let Some(index) = self.find(spread, hash) else {
-            let index = self.blocks.push(Block { hash, slot, shared: 0 });
-            let blocks = &self.blocks;
-            self.table.insert_unique(spread.of(hash), index, |&index| spread.of(blocks.get(index).hash));
+        let Some(place) = self.find(spread, hash) else {
+            self.blocks
+                .insert(spread.of(hash), Block::new(hash, slot), |block| {
+                    spread.of(block.hash())
+                });
             return;
         };
-        let block = *self.blocks.get(index);
-        if block.slot == slot {
-            return;
-        }
-        if block.slot == NO_SLOT {
-            let set = &mut self.shared.get_mut(block.shared).set;
-            let before = set.heap_bytes();
-            set.add(slot, words);
-            let after = set.heap_bytes();
-            self.set_bytes = self.set_bytes + after - before;
-        } else {
-            let shared = self.shared.push(Shared { block: index, set: Holders::Few([block.slot, slot, NO_SLOT, NO_SLOT]) });
-            *self.blocks.get_mut(index) = Block { hash, slot: NO_SLOT, shared };
+        let block = *self.blocks.get(place);
+        if let Some(shared) = block.shared() {
+            self.change(shared, |set| set.add(slot, words));
+        } else if block.holder != slot {
+            let set = Holders::Few([block.holder, slot, NO_SLOT, NO_SLOT]);
+            let shared = self.shared.push(Shared { hash, set });
+            self.blocks.get_mut(place).holder = SHARED | shared;
         }
     }
 
     /// Removes a holder, and the block with its last one. Idempotent.
     pub(super) fn remove(&mut self, spread: Spread, hash: u64, slot: u32) {
-        let Some(index) = self.find(spread, hash) else { return };
-        let block = *self.blocks.get(index);
-        if block.slot == slot {
-            self.remove_block(spread, hash, index);
-        } else if block.slot == NO_SLOT {
-            let set = &mut self.shared.get_mut(block.shared).set;
-            let before = set.heap_bytes();
-            set.remove(slot);
-            let after = set.heap_bytes();
-            self.set_bytes = self.set_bytes + after - before;
-            if let Some(only) = self.shared.get(block.shared).set.only() {
-                self.remove_shared(block.shared);
-                *self.blocks.get_mut(index) = Block { hash, slot: only, shared: 0 };
+        let Some(place) = self.find(spread, hash) else {
+            return;
+        };
+        let block = *self.blocks.get(place);
+        if let Some(shared) = block.shared() {
+            self.change(shared, |set| set.remove(slot));
+            if let Some(only) = self.shared.get(shared).set.only() {
+                self.blocks.get_mut(place).holder = only;
+                self.remove_shared(spread, shared);
             }
+        } else if block.holder == slot {
+            self.blocks.remove(place, |block| spread.of(block.hash()));
         }
     }
 
     /// Writes into `next` the endpoints of `alive` that hold the block; false when it is unknown. Both have the same length.
-    pub(super) fn intersect(&self, spread: Spread, hash: u64, alive: &[u64], next: &mut [u64]) -> bool {
-        let Some(index) = self.find(spread, hash) else { return false };
-        let block = self.blocks.get(index);
-        if block.slot != NO_SLOT {
+    pub(super) fn intersect(
+        &self,
+        spread: Spread,
+        hash: u64,
+        alive: &[u64],
+        next: &mut [u64],
+    ) -> bool {
+        let Some(place) = self.find(spread, hash) else {
+            return false;
+        };
+        let block = self.blocks.get(place);
+        let Some(shared) = block.shared() else {
             next.fill(0);
-            keep(alive, next, block.slot);
+            keep(alive, next, block.holder);
             return true;
-        }
-        match &self.shared.get(block.shared).set {
+        };
+        match &self.shared.get(shared).set {
             Holders::Bits(bits) => {
                 for (word, (next, alive)) in next.iter_mut().zip(alive).enumerate() {
                     *next = alive & bits.get(word).copied().unwrap_or(0);
@@ -131,57 +158,41 @@ impl Shard {
         true
     }
 
-    /// Whether an endpoint holds a block.
-    pub(super) fn holds(&self, spread: Spread, hash: u64, slot: u32) -> bool {
-        self.find(spread, hash).is_some_and(|index| {
-            let block = self.blocks.get(index);
-            block.slot == slot || (block.slot == NO_SLOT && self.shared.get(block.shared).set.contains(slot))
-        })
-    }
-
     /// Calls back for each (block, holder).
     #[cfg(test)]
     pub(super) fn for_each(&self, mut call: impl FnMut(u64, u32)) {
-        for index in 0..self.len() as u32 {
-            let block = self.blocks.get(index);
-            if block.slot == NO_SLOT {
-                self.shared.get(block.shared).set.for_each(|slot| call(block.hash, slot));
-            } else {
-                call(block.hash, block.slot);
+        for block in self.blocks.iter() {
+            match block.shared() {
+                Some(shared) => self
+                    .shared
+                    .get(shared)
+                    .set
+                    .for_each(|slot| call(block.hash(), slot)),
+                None => call(block.hash(), block.holder),
             }
         }
     }
 
-    fn find(&self, spread: Spread, hash: u64) -> Option<u32> {
-        self.table.find(spread.of(hash), |&index| self.blocks.get(index).hash == hash).copied()
+    fn find(&self, spread: Spread, hash: u64) -> Option<usize> {
+        self.blocks
+            .find(spread.of(hash), |block| block.hash() == hash)
     }
 
-    fn remove_block(&mut self, spread: Spread, hash: u64, index: u32) {
-        if let Ok(entry) = self.table.find_entry(spread.of(hash), |&candidate| candidate == index) {
-            entry.remove();
-        }
-        let last = (self.blocks.len() - 1) as u32;
-        if index != last {
-            let moved = *self.blocks.get(last);
-            if let Some(number) = self.table.find_mut(spread.of(moved.hash), |&candidate| candidate == last) {
-                *number = index;
-            }
-            if moved.slot == NO_SLOT {
-                self.shared.get_mut(moved.shared).block = index;
-            }
-        }
-        self.blocks.swap_remove(index);
-        if self.table.len() * 4 < self.table.capacity() && self.table.capacity() > SMALL_TABLE {
-            let blocks = &self.blocks;
-            self.table.shrink_to(self.blocks.len() * 3 / 2, |&index| spread.of(blocks.get(index).hash));
-        }
+    fn change(&mut self, shared: u32, change: impl FnOnce(&mut Holders)) {
+        let set = &mut self.shared.get_mut(shared).set;
+        let before = set.heap_bytes();
+        change(set);
+        let after = set.heap_bytes();
+        self.set_bytes = self.set_bytes + after - before;
     }
 
-    fn remove_shared(&mut self, index: u32) {
+    fn remove_shared(&mut self, spread: Spread, index: u32) {
         let last = (self.shared.len() - 1) as u32;
         if index != last {
-            let block = self.shared.get(last).block;
-            self.blocks.get_mut(block).shared = index;
+            let hash = self.shared.get(last).hash;
+            if let Some(place) = self.find(spread, hash) {
+                self.blocks.get_mut(place).holder = SHARED | index;
+            }
         }
         if let Some(removed) = self.shared.swap_remove(index) {
             self.set_bytes -= removed.set.heap_bytes();
@@ -202,13 +213,18 @@ impl Holders {
         match self {
             Self::Few(slots) => slots.contains(&slot),
             Self::List(slots) => slots.contains(&slot),
-            Self::Bits(bits) => bits.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1),
+            Self::Bits(bits) => bits
+                .get(slot as usize / 64)
+                .is_some_and(|word| word >> (slot % 64) & 1 == 1),
         }
     }
 
     fn for_each(&self, mut call: impl FnMut(u32)) {
         match self {
-            Self::Few(slots) => slots.iter().take_while(|&&slot| slot != NO_SLOT).for_each(|&slot| call(slot)),
+            Self::Few(slots) => slots
+                .iter()
+                .take_while(|&&slot| slot != NO_SLOT)
+                .for_each(|&slot| call(slot)),
             Self::List(slots) => slots.iter().for_each(|&slot| call(slot)),
             Self::Bits(bits) => {
                 for (word, &bits) in bits.iter().enumerate() {
@@ -253,7 +269,9 @@ impl Holders {
     /// A list becomes a bit set as soon as that is no bigger: it is intersected faster.
     fn prefer_bits(&mut self, words: usize) {
         let Self::List(slots) = self else { return };
-        let words = slots.iter().fold(words, |words, &slot| words.max(slot as usize / 64 + 1));
+        let words = slots
+            .iter()
+            .fold(words, |words, &slot| words.max(slot as usize / 64 + 1));
         if slots.len() < 2 * words {
             return;
         }

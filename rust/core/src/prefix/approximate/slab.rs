@@ -11,7 +11,10 @@ pub(super) struct Slab<T, const CHUNK: usize> {
 
 impl<T, const CHUNK: usize> Slab<T, CHUNK> {
     pub(super) const fn new() -> Self {
-        Self { chunks: Vec::new(), len: 0 }
+        Self {
+            chunks: Vec::new(),
+            len: 0,
+        }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -47,7 +50,11 @@ impl<T, const CHUNK: usize> Slab<T, CHUNK> {
         let last_chunk = self.len.checked_sub(1)? / CHUNK;
         let last = self.chunks[last_chunk].pop()?;
         self.len -= 1;
-        let removed = if index as usize == self.len { last } else { std::mem::replace(self.get_mut(index), last) };
+        let removed = if index as usize == self.len {
+            last
+        } else {
+            std::mem::replace(self.get_mut(index), last)
+        };
         if self.len == 0 {
             self.chunks = Vec::new();
         } else if self.chunks.len() > last_chunk + 1 {

@@ -11,10 +11,13 @@ pub(super) struct Spread {
 
 impl Spread {
     pub(super) fn random() -> Self {
-        Self { key: fastrand::u64(..), factor: fastrand::u64(..) | 1 }
+        Self {
+            key: fastrand::u64(..),
+            factor: fastrand::u64(..) | 1,
+        }
     }
 
-    /// Folded multiplication: every bit of the input moves the low bits (buckets), the middle (shards) and the top ones (tags).
+    /// Folded multiplication: every bit of the input moves the low bits (tags), the middle (shards) and the upper half (places).
     pub(super) fn of(self, hash: u64) -> u64 {
         let product = u128::from(hash ^ self.key) * u128::from(self.factor);
         product as u64 ^ (product >> 64) as u64

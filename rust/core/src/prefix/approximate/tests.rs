@@ -24,7 +24,9 @@ impl Model {
     }
 
     fn record(&mut self, slot: u32, chain: &[u64]) {
-        let Some((capacity, blocks)) = self.endpoints.get_mut(&slot) else { return };
+        let Some((capacity, blocks)) = self.endpoints.get_mut(&slot) else {
+            return;
+        };
         for &hash in chain[..chain.len().min(*capacity)].iter().rev() {
             if let Some(place) = blocks.iter().position(|&held| held == hash) {
                 blocks.remove(place);
@@ -38,11 +40,19 @@ impl Model {
     }
 
     fn longest_match(&self, chain: &[u64], slot: u32) -> u32 {
-        self.endpoints.get(&slot).map_or(0, |(_, blocks)| chain.iter().take_while(|hash| blocks.contains(hash)).count() as u32)
+        self.endpoints.get(&slot).map_or(0, |(_, blocks)| {
+            chain
+                .iter()
+                .take_while(|hash| blocks.contains(hash))
+                .count() as u32
+        })
     }
 
     fn pairs(&self) -> BTreeSet<(u64, u32)> {
-        self.endpoints.iter().flat_map(|(&slot, (_, blocks))| blocks.iter().map(move |&hash| (hash, slot))).collect()
+        self.endpoints
+            .iter()
+            .flat_map(|(&slot, (_, blocks))| blocks.iter().map(move |&hash| (hash, slot)))
+            .collect()
     }
 }
 
@@ -59,16 +69,24 @@ fn any_slot() -> impl Strategy<Value = u32> {
     prop_oneof![6 => 0u32..8, 2 => 60u32..70, 2 => 0u32..300]
 }
 
-/// A path in a tree of prompts: equal beginnings share blocks, and blocks may be asked for without the ones before.
+/// A path in a tree of prompts: equal beginnings share blocks, over several groups of blocks.
 fn any_chain() -> impl Strategy<Value = Vec<u64>> {
-    (0u64..4, 0usize..4, 0usize..12).prop_map(|(family, skip, length)| {
-        (0..length).map(|depth| if depth < 4 { depth as u64 } else { family * 100 + depth as u64 }).skip(skip).collect()
+    (0u64..4, 0usize..40).prop_map(|(family, length)| {
+        (0..length)
+            .map(|depth| {
+                if depth < 4 {
+                    depth as u64
+                } else {
+                    family * 100 + depth as u64
+                }
+            })
+            .collect()
     })
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        2 => (any_slot(), 0usize..30).prop_map(|(slot, capacity)| Operation::Add(slot, capacity)),
+        2 => (any_slot(), 0usize..60).prop_map(|(slot, capacity)| Operation::Add(slot, capacity)),
         1 => any_slot().prop_map(Operation::Remove),
         8 => (any_slot(), any_chain()).prop_map(|(slot, chain)| Operation::Record(slot, chain)),
         3 => any_chain().prop_map(Operation::Match),
@@ -84,7 +102,7 @@ fn consistent_pairs(index: &ApproximateIndex) -> BTreeSet<(u64, u32)> {
         if let Some(lru) = endpoint.lru.lock().as_ref() {
             assert_eq!(lru.len(), endpoint.count.load(Relaxed));
             assert!(lru.len() <= lru.capacity());
-            listed.extend(lru.newest_first().map(|hash| (hash, slot as u32)));
+            listed.extend(lru.newest_first().map(|held| (held.hash, slot as u32)));
             bytes += lru.allocated();
         }
     }
@@ -98,14 +116,24 @@ fn consistent_pairs(index: &ApproximateIndex) -> BTreeSet<(u64, u32)> {
     }
     assert_eq!(listed, mapped);
     let usage = index.usage();
-    assert_eq!((usage.blocks, usage.pairs, usage.bytes), (blocks, mapped.len(), bytes));
-    assert_eq!(blocks, mapped.iter().map(|(hash, _)| hash).collect::<BTreeSet<_>>().len());
+    assert_eq!(
+        (usage.blocks, usage.pairs, usage.bytes),
+        (blocks, mapped.len(), bytes)
+    );
+    assert_eq!(
+        blocks,
+        mapped
+            .iter()
+            .map(|(hash, _)| hash)
+            .collect::<BTreeSet<_>>()
+            .len()
+    );
     mapped
 }
 
 proptest! {
     #[test]
-    fn answers_like_a_naive_model(initial in proptest::collection::vec((any_slot(), 0usize..40), 0..12), operations in proptest::collection::vec(any_operation(), 0..200)) {
+    fn answers_like_a_naive_model(initial in proptest::collection::vec((any_slot(), 0usize..60), 0..12), operations in proptest::collection::vec(any_operation(), 0..200)) {
         let index = ApproximateIndex::new(PLENTY);
         let mut model = Model::default();
         let mut rows = 0;
@@ -202,7 +230,7 @@ fn a_reused_slot_starts_empty() {
     let mut matched = Vec::new();
     index.longest_match(&[1, 2], &mut matched);
     assert_eq!(matched, [0]);
-    assert!(!index.holds(0, 1));
+    assert_eq!(index.usage().pairs, 0);
 }
 
 #[test]
@@ -214,7 +242,12 @@ fn four_thousand_endpoints_hold_one_block() {
     }
     let mut matched = Vec::new();
     index.longest_match(&[1, 2, 3], &mut matched);
-    assert!(matched.iter().enumerate().all(|(slot, &depth)| depth == if slot % 2 == 0 { 2 } else { 1 }));
+    assert!(
+        matched
+            .iter()
+            .enumerate()
+            .all(|(slot, &depth)| depth == if slot % 2 == 0 { 2 } else { 1 })
+    );
     assert_eq!(matched.len(), 5000);
     consistent_pairs(&index);
 }
@@ -235,10 +268,16 @@ fn the_byte_budget_holds_and_takes_from_the_largest() {
     }
     let usage = index.usage();
     assert!(usage.evictions > 80_000, "{usage:?}");
-    assert!(usage.bytes * 10 > budget * 6, "most of the budget is used: {usage:?}");
+    assert!(
+        usage.bytes * 10 > budget * 6,
+        "most of the budget is used: {usage:?}"
+    );
     assert_eq!(index.blocks_of(3), 3, "a small endpoint keeps what it has");
     let counts: Vec<usize> = (0..3).map(|slot| index.blocks_of(slot)).collect();
-    assert!(counts.iter().all(|&count| count * 4 > usage.pairs), "{counts:?}");
+    assert!(
+        counts.iter().all(|&count| count * 4 > usage.pairs),
+        "{counts:?}"
+    );
     consistent_pairs(&index);
 }
 
@@ -280,7 +319,10 @@ fn memory_comes_back_after_churn() {
     for _ in 0..5 {
         fill(&index);
     }
-    assert!(index.usage().bytes * 20 < first * 21, "churn at capacity does not grow the index");
+    assert!(
+        index.usage().bytes * 20 < first * 21,
+        "churn at capacity does not grow the index"
+    );
     index.add_endpoint(0, 1000);
     index.add_endpoint(1, 1000);
     assert!(index.usage().bytes * 5 < first);
@@ -288,7 +330,11 @@ fn memory_comes_back_after_churn() {
     index.remove_endpoint(1);
     let usage = index.usage();
     assert_eq!((usage.blocks, usage.pairs), (0, 0));
-    assert!(usage.bytes < empty + 64 * 1024, "{} bytes left of {first}", usage.bytes);
+    assert!(
+        usage.bytes < empty + 64 * 1024,
+        "{} bytes left of {first}",
+        usage.bytes
+    );
 }
 
 #[test]
@@ -306,7 +352,9 @@ fn threads_leave_lists_and_map_in_agreement() {
                 for _ in 0..4000 {
                     let family = random.u64(0..50) * 1000;
                     let length = random.u64(1..64);
-                    let chain: Vec<u64> = (0..length).map(|depth| if depth < 8 { depth } else { family + depth }).collect();
+                    let chain: Vec<u64> = (0..length)
+                        .map(|depth| if depth < 8 { depth } else { family + depth })
+                        .collect();
                     let slot = random.u32(0..8);
                     match random.u32(0..100) {
                         0 => index.remove_endpoint(slot),

@@ -9,7 +9,12 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
     role: Role::FilterAndScorer,
     summary: "Only the endpoints listed in the request header test-epp-endpoint-selection, in that order; none without the header. For tests.",
     parameters: &[],
-    build: |_| Ok(Plugin::FilterAndScorer(Box::new(HeaderBasedTestingFilter), Box::new(HeaderBasedTestingFilter))),
+    build: |_| {
+        Ok(Plugin::FilterAndScorer(
+            Box::new(HeaderBasedTestingFilter),
+            Box::new(HeaderBasedTestingFilter),
+        ))
+    },
 };
 
 /// The header that names the endpoints.
@@ -28,12 +33,25 @@ enum Wanted {
 
 impl HeaderBasedTestingFilter {
     /// Calls back with each entry's number and the first row that it names and `open` allows.
-    fn each(context: &Context<'_>, mut open: impl FnMut(usize) -> bool, mut call: impl FnMut(usize, usize)) {
-        let header = context.request.headers.iter().find(|header| header.key == HEADER);
-        let entries = header.and_then(|header| std::str::from_utf8(&header.value).ok()).unwrap_or_default();
+    fn each(
+        context: &Context<'_>,
+        mut open: impl FnMut(usize) -> bool,
+        mut call: impl FnMut(usize, usize),
+    ) {
+        let header = context
+            .request
+            .headers
+            .iter()
+            .find(|header| header.key == HEADER);
+        let entries = header
+            .and_then(|header| std::str::from_utf8(&header.value).ok())
+            .unwrap_or_default();
         for (number, entry) in entries.split(',').enumerate() {
-            let Some(wanted) = parse(entry.trim()) else { continue };
-            let row = (0..context.candidates.len()).find(|&row| open(row) && is_wanted(context, row, wanted));
+            let Some(wanted) = parse(entry.trim()) else {
+                continue;
+            };
+            let row = (0..context.candidates.len())
+                .find(|&row| open(row) && is_wanted(context, row, wanted));
             if let Some(row) = row {
                 call(number, row);
             }
@@ -62,17 +80,33 @@ impl Scorer for HeaderBasedTestingFilter {
 
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         // An endpoint that is named twice counts where it is named first.
-        Self::each(context, |_| true, |number, row| scores[row] = f64::max(scores[row], 1.0 / (number + 1) as f64));
+        Self::each(
+            context,
+            |_| true,
+            |number, row| scores[row] = f64::max(scores[row], 1.0 / (number + 1) as f64),
+        );
     }
 }
 
 fn parse(entry: &str) -> Option<Wanted> {
-    let address = entry.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map(Wanted::Address).or_else(|_| entry.parse::<SocketAddr>().map(Wanted::Socket)).ok()
+    let address = entry
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    address
+        .map(Wanted::Address)
+        .or_else(|_| entry.parse::<SocketAddr>().map(Wanted::Socket))
+        .ok()
 }
 
 fn is_wanted(context: &Context<'_>, row: usize, wanted: Wanted) -> bool {
-    let Some(endpoint) = context.snapshot.endpoints.get(context.candidates.position[row] as usize) else { return false };
+    let Some(endpoint) = context
+        .snapshot
+        .endpoints
+        .get(context.candidates.position[row] as usize)
+    else {
+        return false;
+    };
     let identity = &endpoint.identity;
     match wanted {
         Wanted::Address(address) => identity.address == address,
@@ -88,7 +122,13 @@ mod tests {
 
     fn scene(value: Option<&'static str>) -> Scene {
         let mut scene = Scene::new(4);
-        scene.request.headers = value.map(|value| Header { key: HEADER.into(), value: value.into() }).into_iter().collect();
+        scene.request.headers = value
+            .map(|value| Header {
+                key: HEADER.into(),
+                value: value.into(),
+            })
+            .into_iter()
+            .collect();
         scene
     }
 

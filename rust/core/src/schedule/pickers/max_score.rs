@@ -19,7 +19,13 @@ impl Picker for MaxScorePicker {
         KIND.type_name
     }
 
-    fn pick(&self, scores: &[f64], limit: usize, random: &mut fastrand::Rng, ranked: &mut Vec<u32>) {
+    fn pick(
+        &self,
+        scores: &[f64],
+        limit: usize,
+        random: &mut fastrand::Rng,
+        ranked: &mut Vec<u32>,
+    ) {
         ranked.clear();
         if limit <= 1 {
             ranked.extend(best(scores, random));
@@ -28,7 +34,8 @@ impl Picker for MaxScorePicker {
         ranked.extend(0..scores.len() as u32);
         // After the shuffle each of several equal rows is as likely to be at any place as the others, so whatever the selection does with them is fair.
         random.shuffle(ranked);
-        let falling = |left: &u32, right: &u32| scores[*right as usize].total_cmp(&scores[*left as usize]);
+        let falling =
+            |left: &u32, right: &u32| scores[*right as usize].total_cmp(&scores[*left as usize]);
         if limit < ranked.len() {
             ranked.select_nth_unstable_by(limit - 1, falling);
             ranked.truncate(limit);
@@ -86,7 +93,12 @@ mod tests {
             }
             assert_eq!((first[0], first[3]), (0, 0));
             // 4,000 expected each, standard deviation 52.
-            assert!([1, 2, 4].iter().all(|&row: &usize| first[row].abs_diff(4000) < 260), "{first:?}");
+            assert!(
+                [1, 2, 4]
+                    .iter()
+                    .all(|&row: &usize| first[row].abs_diff(4000) < 260),
+                "{first:?}"
+            );
         }
     }
 }

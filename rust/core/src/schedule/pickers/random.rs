@@ -19,7 +19,13 @@ impl Picker for RandomPicker {
         KIND.type_name
     }
 
-    fn pick(&self, scores: &[f64], limit: usize, random: &mut fastrand::Rng, ranked: &mut Vec<u32>) {
+    fn pick(
+        &self,
+        scores: &[f64],
+        limit: usize,
+        random: &mut fastrand::Rng,
+        ranked: &mut Vec<u32>,
+    ) {
         ranked.clear();
         ranked.extend(0..scores.len() as u32);
         let limit = limit.min(ranked.len());
@@ -47,6 +53,9 @@ mod tests {
             first[ranked[0] as usize] += 1;
         }
         // 3,000 expected each, standard deviation 47.
-        assert!(first.iter().all(|count| count.abs_diff(3000) < 240), "{first:?}");
+        assert!(
+            first.iter().all(|count| count.abs_diff(3000) < 240),
+            "{first:?}"
+        );
     }
 }

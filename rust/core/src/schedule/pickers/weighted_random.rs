@@ -27,12 +27,22 @@ impl Picker for WeightedRandomPicker {
         KIND.type_name
     }
 
-    fn pick(&self, scores: &[f64], limit: usize, random: &mut fastrand::Rng, ranked: &mut Vec<u32>) {
+    fn pick(
+        &self,
+        scores: &[f64],
+        limit: usize,
+        random: &mut fastrand::Rng,
+        ranked: &mut Vec<u32>,
+    ) {
         let limit = limit.min(scores.len());
         // The largest keys so far, falling. Lists of fallbacks are short.
         let mut largest: SmallVec<[Keyed; 8]> = SmallVec::new();
         for (row, &score) in (0..).zip(scores) {
-            let key = if score > 0.0 { (1.0 - random.f64()).ln() / score } else { f64::NEG_INFINITY };
+            let key = if score > 0.0 {
+                (1.0 - random.f64()).ln() / score
+            } else {
+                f64::NEG_INFINITY
+            };
             let keyed = (key, random.f64(), row);
             let place = largest.partition_point(|held| (held.0, held.1) >= (keyed.0, keyed.1));
             if place < limit {
@@ -66,7 +76,12 @@ mod tests {
         for limit in [1, 2, 3] {
             let first = first_choices(&[0.5, 1.5, 1.0], limit);
             // 2,000, 6,000 and 4,000 expected, standard deviations up to 55.
-            assert!(first[0].abs_diff(2000) < 280 && first[1].abs_diff(6000) < 280 && first[2].abs_diff(4000) < 280, "{first:?}");
+            assert!(
+                first[0].abs_diff(2000) < 280
+                    && first[1].abs_diff(6000) < 280
+                    && first[2].abs_diff(4000) < 280,
+                "{first:?}"
+            );
         }
     }
 
@@ -79,7 +94,10 @@ mod tests {
     #[test]
     fn without_scores_all_are_equally_likely() {
         let first = first_choices(&[0.0, -1.0, 0.0], 1);
-        assert!(first.iter().all(|count| count.abs_diff(4000) < 270), "{first:?}");
+        assert!(
+            first.iter().all(|count| count.abs_diff(4000) < 270),
+            "{first:?}"
+        );
     }
 
     #[test]

@@ -22,14 +22,24 @@ impl Scorer for LoraAffinityScorer {
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         let model = &*context.request.target_model;
         for (score, position) in scores.iter_mut().zip(&context.candidates.position) {
-            let Some(endpoint) = context.snapshot.endpoints.get(*position as usize) else { continue };
+            let Some(endpoint) = context.snapshot.endpoints.get(*position as usize) else {
+                continue;
+            };
             let metrics = endpoint.metrics.load();
             let loaded = metrics.running_adapters.len() + metrics.waiting_adapters.len();
-            *score = if metrics.running_adapters.iter().any(|adapter| **adapter == *model) {
+            *score = if metrics
+                .running_adapters
+                .iter()
+                .any(|adapter| **adapter == *model)
+            {
                 1.0
             } else if loaded < metrics.max_adapters.unwrap_or(0) as usize {
                 0.8
-            } else if metrics.waiting_adapters.iter().any(|adapter| **adapter == *model) {
+            } else if metrics
+                .waiting_adapters
+                .iter()
+                .any(|adapter| **adapter == *model)
+            {
                 0.6
             } else {
                 0.0
@@ -46,7 +56,12 @@ mod tests {
 
     fn adapters(running: &[&str], waiting: &[&str], most: Option<u32>) -> EngineMetrics {
         let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-        EngineMetrics { running_adapters: names(running), waiting_adapters: names(waiting), max_adapters: most, ..EngineMetrics::default() }
+        EngineMetrics {
+            running_adapters: names(running),
+            waiting_adapters: names(waiting),
+            max_adapters: most,
+            ..EngineMetrics::default()
+        }
     }
 
     #[test]
@@ -59,7 +74,10 @@ mod tests {
         scene.set_metrics(3, adapters(&["chat", "code"], &[], Some(2)));
         // With room, waiting does not matter.
         scene.set_metrics(4, adapters(&["chat"], &["sql"], Some(3)));
-        assert_eq!(scene.scores(&LoraAffinityScorer), [1.0, 0.8, 0.6, 0.0, 0.8, 0.0]);
+        assert_eq!(
+            scene.scores(&LoraAffinityScorer),
+            [1.0, 0.8, 0.6, 0.0, 0.8, 0.0]
+        );
     }
 
     #[test]
@@ -67,6 +85,10 @@ mod tests {
         let mut scene = Scene::new(1);
         assert_eq!(scene.scores(&LoraAffinityScorer), [0.0]);
         scene.candidates.position = vec![9];
-        assert_eq!(scene.scores(&LoraAffinityScorer), [0.0], "a row without an endpoint");
+        assert_eq!(
+            scene.scores(&LoraAffinityScorer),
+            [0.0],
+            "a row without an endpoint"
+        );
     }
 }

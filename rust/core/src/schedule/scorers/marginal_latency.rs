@@ -13,7 +13,9 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
     }],
     build: |parameters| {
         let count_engine_requests = parameters.boolean("countEngineRequests", true)?;
-        Ok(Plugin::Scorer(Box::new(MarginalLatencyScorer { count_engine_requests })))
+        Ok(Plugin::Scorer(Box::new(MarginalLatencyScorer {
+            count_engine_requests,
+        })))
     },
 };
 
@@ -75,8 +77,12 @@ mod tests {
     use crate::schedule::testing::Scene;
     use proptest::prelude::*;
 
-    const PURE: MarginalLatencyScorer = MarginalLatencyScorer { count_engine_requests: false };
-    const HYBRID: MarginalLatencyScorer = MarginalLatencyScorer { count_engine_requests: true };
+    const PURE: MarginalLatencyScorer = MarginalLatencyScorer {
+        count_engine_requests: false,
+    };
+    const HYBRID: MarginalLatencyScorer = MarginalLatencyScorer {
+        count_engine_requests: true,
+    };
 
     #[test]
     fn cost_is_waiting_prefill_and_own_prefill_with_the_stall_it_causes() {
@@ -105,7 +111,9 @@ mod tests {
         scene.candidates.inflight_requests = vec![3.0, 3.0, 3.0];
         scene.candidates.running = vec![2.0, 5.0, f64::NAN];
         scene.candidates.waiting = vec![0.0, 1.0, 0.0];
-        let costs: Vec<f64> = (0..3).map(|row| HYBRID.cost(&scene.context(), row)).collect();
+        let costs: Vec<f64> = (0..3)
+            .map(|row| HYBRID.cost(&scene.context(), row))
+            .collect();
         assert_eq!(costs, [2000.0, 3000.0, 2000.0]);
         let pure: Vec<f64> = (0..3).map(|row| PURE.cost(&scene.context(), row)).collect();
         assert_eq!(pure, [2000.0; 3]);

@@ -12,12 +12,21 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
             default: "0",
             summary: "Share of the score that comes from the matched length instead of the matched ratio, 0 to 1.",
         },
-        ParameterKind { name: "matchLengthScaleTokens", default: "8192", summary: "Matched tokens at which the length part is 1; at least 1." },
+        ParameterKind {
+            name: "matchLengthScaleTokens",
+            default: "8192",
+            summary: "Matched tokens at which the length part is 1; at least 1.",
+        },
     ],
     build: |parameters| {
         Ok(Plugin::Scorer(Box::new(PrefixCacheScorer {
             length_weight: parameters.number("matchLengthWeight", 0.0, 0.0, 1.0)?,
-            length_scale_tokens: parameters.number("matchLengthScaleTokens", 8192.0, 1.0, f64::INFINITY)?,
+            length_scale_tokens: parameters.number(
+                "matchLengthScaleTokens",
+                8192.0,
+                1.0,
+                f64::INFINITY,
+            )?,
         })))
     },
 };
@@ -46,7 +55,8 @@ impl Scorer for PrefixCacheScorer {
         for (score, matched) in scores.iter_mut().zip(&context.candidates.matched_blocks) {
             let matched = f64::from(*matched);
             let length = (matched * block_tokens / self.length_scale_tokens).min(1.0);
-            *score = self.length_weight * length * length + (1.0 - self.length_weight) * (matched / total);
+            *score = self.length_weight * length * length
+                + (1.0 - self.length_weight) * (matched / total);
         }
     }
 }
@@ -56,7 +66,10 @@ mod tests {
     use super::*;
     use crate::schedule::testing::Scene;
 
-    const RATIO: PrefixCacheScorer = PrefixCacheScorer { length_weight: 0.0, length_scale_tokens: 8192.0 };
+    const RATIO: PrefixCacheScorer = PrefixCacheScorer {
+        length_weight: 0.0,
+        length_scale_tokens: 8192.0,
+    };
 
     #[test]
     fn the_matched_share_is_the_score() {
@@ -70,7 +83,10 @@ mod tests {
         let mut scene = Scene::new(3);
         scene.candidates.matched_blocks = vec![8, 16, 0];
         // 512 and 1,024 of 1,024 tokens: squares 0.25 and 1; ratios 0.5 and 1.
-        let scorer = PrefixCacheScorer { length_weight: 0.5, length_scale_tokens: 1024.0 };
+        let scorer = PrefixCacheScorer {
+            length_weight: 0.5,
+            length_scale_tokens: 1024.0,
+        };
         assert_eq!(scene.scores(&scorer), [0.375, 1.0, 0.0]);
     }
 
@@ -78,7 +94,13 @@ mod tests {
     fn a_match_beyond_the_scale_counts_as_the_scale() {
         let mut scene = Scene::new(1);
         scene.candidates.matched_blocks = vec![16];
-        assert_eq!(scene.scores(&PrefixCacheScorer { length_weight: 1.0, length_scale_tokens: 10.0 }), [1.0]);
+        assert_eq!(
+            scene.scores(&PrefixCacheScorer {
+                length_weight: 1.0,
+                length_scale_tokens: 10.0
+            }),
+            [1.0]
+        );
     }
 
     #[test]

@@ -3,7 +3,10 @@
 /// Scores `(most - value) / (most - least)` over the candidates; all 1 when they are equal. A value that is no number stays without a score (NaN).
 pub(super) fn lower_is_better(values: &[f64], scores: &mut [f64]) {
     // `f64::min` and `f64::max` pass over NaN.
-    let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(*value), most.max(*value)));
+    let (least, most) = values.iter().fold(
+        (f64::INFINITY, f64::NEG_INFINITY),
+        |(least, most), value| (least.min(*value), most.max(*value)),
+    );
     for (score, value) in scores.iter_mut().zip(values) {
         *score = if value.is_nan() {
             f64::NAN

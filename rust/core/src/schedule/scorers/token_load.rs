@@ -12,8 +12,11 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
         summary: "Load in tokens at which the score is 0; at least 1.",
     }],
     build: |parameters| {
-        let threshold_tokens = parameters.number("queueThresholdTokens", 4_194_304.0, 1.0, f64::INFINITY)?;
-        Ok(Plugin::Scorer(Box::new(TokenLoadScorer { threshold_tokens })))
+        let threshold_tokens =
+            parameters.number("queueThresholdTokens", 4_194_304.0, 1.0, f64::INFINITY)?;
+        Ok(Plugin::Scorer(Box::new(TokenLoadScorer {
+            threshold_tokens,
+        })))
     },
 };
 
@@ -30,7 +33,11 @@ impl Scorer for TokenLoadScorer {
     }
 
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
-        for (row, (score, inflight)) in scores.iter_mut().zip(&context.candidates.inflight_tokens).enumerate() {
+        for (row, (score, inflight)) in scores
+            .iter_mut()
+            .zip(&context.candidates.inflight_tokens)
+            .enumerate()
+        {
             let load = inflight + context.uncached_tokens(row);
             *score = if load <= 0.0 {
                 1.0
@@ -55,14 +62,21 @@ mod tests {
         scene.candidates.inflight_tokens = vec![0.0, 1000.0, 0.0, 9000.0];
         scene.candidates.matched_blocks = vec![0, 0, 10, 0];
         // Loads 1,000, 2,000, 360 and 10,000 of 4,000.
-        assert_eq!(scene.scores(&TokenLoadScorer { threshold_tokens: 4000.0 }), [0.75, 0.5, 0.91, 0.0]);
+        assert_eq!(
+            scene.scores(&TokenLoadScorer {
+                threshold_tokens: 4000.0
+            }),
+            [0.75, 0.5, 0.91, 0.0]
+        );
     }
 
     #[test]
     fn no_load_scores_one_and_no_number_scores_none() {
         let mut scene = Scene::new(2);
         scene.candidates.inflight_tokens = vec![-1000.0, f64::NAN];
-        let scores = scene.scores(&TokenLoadScorer { threshold_tokens: 4000.0 });
+        let scores = scene.scores(&TokenLoadScorer {
+            threshold_tokens: 4000.0,
+        });
         assert!(scores[0] >= 1.0 && scores[1].is_nan());
     }
 }
