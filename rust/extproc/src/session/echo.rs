@@ -1,0 +1,163 @@
+//! The session that decides nothing: the floor that the deciding one is measured against.
+//!
+//! It does the same transport work: every frame is read far enough to know its phase and body, every reply is a valid one for the
+//! body mode, and in full duplex the whole body travels back.
+
+use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
+use warmroute_core::Nanos;
+use warmroute_core::exchange::{
+    BodyMode, BodyMutation, CommonReply, HttpBody, Progress, Reply, ReplyPhase,
+};
+
+use super::exchange::encode_all;
+use super::{Session, SessionFactory};
+use crate::codec::{DecodeError, OutlinePhase, decode_outline};
+
+/// Bytes of a body in one reply of a full-duplex stream: the convention of the endpoint picker protocol (gRPC's limits, not Envoy's).
+pub const STREAMED_CHUNK: usize = 62_000;
+
+/// Opens an [`EchoSession`] for each stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EchoFactory;
+
+impl SessionFactory for EchoFactory {
+    fn open(&self, _now: Nanos) -> Box<dyn Session> {
+        Box::new(EchoSession::default())
+    }
+}
+
+/// Answers each message with an empty reply; in `FULL_DUPLEX_STREAMED` (also assumed when the client says nothing) it holds the header
+/// reply until the request body is complete and then sends the body back.
+#[derive(Debug)]
+pub struct EchoSession {
+    request_mode: BodyMode,
+    response_mode: BodyMode,
+    /// The request body so far, in full duplex.
+    held: Vec<Bytes>,
+    replies: Vec<Reply>,
+}
+
+impl Default for EchoSession {
+    fn default() -> Self {
+        Self {
+            request_mode: BodyMode::FullDuplexStreamed,
+            response_mode: BodyMode::FullDuplexStreamed,
+            held: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+}
+
+impl EchoSession {
+    fn reply(&mut self, phase: ReplyPhase) {
+        self.replies.push(Reply {
+            phase,
+            metadata: None,
+            mode_override: None,
+        });
+    }
+
+    fn answer(&mut self, phase: OutlinePhase) {
+        match phase {
+            OutlinePhase::RequestHeaders { end_of_stream } => {
+                if end_of_stream || self.request_mode != BodyMode::FullDuplexStreamed {
+                    self.reply(ReplyPhase::RequestHeaders(CommonReply::default()));
+                }
+            }
+            OutlinePhase::ResponseHeaders => {
+                self.reply(ReplyPhase::ResponseHeaders(CommonReply::default()));
+            }
+            OutlinePhase::RequestBody(body)
+                if self.request_mode == BodyMode::FullDuplexStreamed =>
+            {
+                self.hold(body);
+            }
+            OutlinePhase::RequestBody(_) => {
+                self.reply(ReplyPhase::RequestBody(CommonReply::default()));
+            }
+            OutlinePhase::ResponseBody(body)
+                if self.response_mode == BodyMode::FullDuplexStreamed =>
+            {
+                for chunk in chunks(vec![body.body], body.end_of_stream) {
+                    self.reply(ReplyPhase::ResponseBody(chunk));
+                }
+            }
+            OutlinePhase::ResponseBody(_) => {
+                self.reply(ReplyPhase::ResponseBody(CommonReply::default()));
+            }
+            OutlinePhase::RequestTrailers => {
+                if !self.held.is_empty() {
+                    // A body that trailers end carries no end of stream; answering here keeps the client from waiting for it.
+                    self.release(false);
+                }
+                self.reply(ReplyPhase::RequestTrailers);
+            }
+            OutlinePhase::ResponseTrailers => self.reply(ReplyPhase::ResponseTrailers),
+        }
+    }
+
+    fn hold(&mut self, body: HttpBody) {
+        self.held.push(body.body);
+        if body.end_of_stream {
+            self.release(true);
+        }
+    }
+
+    fn release(&mut self, end_of_stream: bool) {
+        self.reply(ReplyPhase::RequestHeaders(CommonReply::default()));
+        for chunk in chunks(std::mem::take(&mut self.held), end_of_stream) {
+            self.reply(ReplyPhase::RequestBody(chunk));
+        }
+    }
+}
+
+impl Session for EchoSession {
+    fn receive(
+        &mut self,
+        frame: Bytes,
+        _now: Nanos,
+        out: &mut Vec<Bytes>,
+    ) -> Result<Progress, DecodeError> {
+        let outline = decode_outline(&frame)?;
+        if let Some(config) = outline.protocol_config {
+            self.request_mode = config.request_body_mode;
+            self.response_mode = config.response_body_mode;
+        }
+        self.answer(outline.phase);
+        encode_all(self.replies.drain(..), out);
+        Ok(Progress::Continue)
+    }
+}
+
+/// Cuts a body, given in `parts`, into full-duplex replies of at most [`STREAMED_CHUNK`] bytes without joining the parts. There is always
+/// at least one; `end_of_stream` is set on the last.
+fn chunks(parts: Vec<Bytes>, end_of_stream: bool) -> Vec<CommonReply> {
+    let total: usize = parts.iter().map(Bytes::len).sum();
+    let mut replies = Vec::with_capacity(total / STREAMED_CHUNK + 1);
+    let mut chunk: SmallVec<[Bytes; 4]> = SmallVec::new();
+    let mut room = STREAMED_CHUNK;
+    for mut part in parts {
+        while part.has_remaining() {
+            if room == 0 {
+                replies.push(streamed(std::mem::take(&mut chunk), false));
+                room = STREAMED_CHUNK;
+            }
+            let taken = part.split_to(part.len().min(room));
+            room -= taken.len();
+            chunk.push(taken);
+        }
+    }
+    replies.push(streamed(chunk, end_of_stream));
+    replies
+}
+
+fn streamed(parts: SmallVec<[Bytes; 4]>, end_of_stream: bool) -> CommonReply {
+    CommonReply {
+        body: BodyMutation::Streamed {
+            parts,
+            end_of_stream,
+        },
+        ..CommonReply::default()
+    }
+}

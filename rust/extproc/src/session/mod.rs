@@ -1,0 +1,34 @@
+//! What answers the frames of one `Process` stream, whichever host carries them.
+
+mod echo;
+mod exchange;
+
+use bytes::Bytes;
+use warmroute_core::Nanos;
+pub use warmroute_core::exchange::Progress;
+
+use crate::codec::DecodeError;
+pub use echo::{EchoFactory, EchoSession, STREAMED_CHUNK};
+pub use exchange::{ExchangeFactory, ExchangeSession};
+
+/// One `Process` stream. Dropped when the stream ends, however it ends: that is where everything it holds is released.
+pub trait Session: Send {
+    /// Called once for each message of the client, in order, with the bytes of one `ProcessingRequest`. Pushes the bytes of each
+    /// `ProcessingResponse` to `out` in the order in which they must be sent; `out` is not cleared. After [`Progress::Close`] the host
+    /// sends what is in `out`, ends the stream with status OK and drops the session.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the frame is not a `ProcessingRequest`; the host ends the stream with `INVALID_ARGUMENT`.
+    fn receive(
+        &mut self,
+        frame: Bytes,
+        now: Nanos,
+        out: &mut Vec<Bytes>,
+    ) -> Result<Progress, DecodeError>;
+}
+
+/// Opens a session for each new stream.
+pub trait SessionFactory: Send + Sync {
+    /// Called when a stream starts, before its first message.
+    fn open(&self, now: Nanos) -> Box<dyn Session>;
+}
