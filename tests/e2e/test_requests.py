@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from warmroute.local.summary import Summary
+
 from .harness import DESTINATION, SERVED, SOON, Gateway, ModelServer, eventually, running
 
 _MIB = 2**20
@@ -31,7 +33,18 @@ def post_file(gateway: Gateway, directory: Path, padding: str, protocol: str) ->
     path = directory / "body.json"
     path.write_text(json.dumps(document))
     done = subprocess.run(
-        ["curl", "-s", protocol, "-w", "\n%{http_code}", f"{gateway.url}/v1/completions", "-H", "content-type: application/json", "--data-binary", f"@{path}"],
+        [
+            "curl",
+            "-s",
+            protocol,
+            "-w",
+            "\n%{http_code}",
+            f"{gateway.url}/v1/completions",
+            "-H",
+            "content-type: application/json",
+            "--data-binary",
+            f"@{path}",
+        ],
         capture_output=True,
         text=True,
         timeout=SOON,
@@ -69,8 +82,6 @@ def test_stream_arrives_chunk_by_chunk(gateway: Gateway) -> None:
 
 
 def test_curl_line_of_the_summary_works() -> None:
-    from warmroute.local.summary import Summary
-
     with running("--sim", "1") as gateway:
         fields = {key: value for key, value in gateway.ready.items() if key not in {"event", "message"}}
         line = Summary(**{**fields, "models": tuple(fields["models"]), "endpoints": tuple(fields["endpoints"])}).curl()

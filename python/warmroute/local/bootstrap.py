@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from warmroute.local.endpoints import Endpoint
+from warmroute.discovery.endpoints import EndpointRecord
 
 Json: TypeAlias = dict[str, Any]
 
@@ -61,7 +61,7 @@ def render(wiring: Wiring) -> str:
     )
 
 
-def render_endpoints(endpoints: Iterable[Endpoint]) -> str:
+def render_endpoints(endpoints: Iterable[EndpointRecord]) -> str:
     """Text of the file (EDS) from which Envoy takes the model servers; to be put in place by rename."""
     hosts = [{"endpoint": {"address": _socket(endpoint.address, endpoint.port)}} for endpoint in endpoints]
     assignment = {
