@@ -98,3 +98,20 @@ def test_unknown_values_are_shown_as_such() -> None:
 def test_prefix_hits_are_a_share_of_prompt_tokens() -> None:
     (row,) = view.rows([endpoint(matched_tokens=25, prompt_tokens=100)], [], 1.0)
     assert row.prefix_hits == pytest.approx(0.25)
+
+
+def test_decision_names_the_choice_and_the_scores() -> None:
+    candidates = [{"endpoint": "127.0.0.1:1", "total": 0.75, "uncached_tokens": 8.0, "inflight_requests": 2.0}]
+    line = view.render_decision(
+        {
+            "request_id": "r",
+            "model": "m",
+            "prompt_tokens": 9,
+            "destination": "127.0.0.1:1,127.0.0.1:2",
+            "time_ms": 1500.0,
+            "explanation": {"candidates": candidates},
+        }
+    )
+    assert "1.5 s ago" in line
+    assert "9 tokens → 127.0.0.1:1  " in line
+    assert "127.0.0.1:1 scores 0.75 (8 uncached, 2 open)" in line
