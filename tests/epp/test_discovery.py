@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 
 import pytest
 
@@ -21,10 +20,10 @@ class Registry:
         self.calls = []
         self.synced = False
 
-    def upsert_endpoint(self, namespace, name, address, port, labels, metrics_host=None):
+    def upsert_endpoint(self, _namespace, name, address, port, labels, metrics_host=None):
         self.calls.append(("upsert", name, address, port, dict(labels), metrics_host))
 
-    def remove_endpoint(self, namespace, name):
+    def remove_endpoint(self, _namespace, name):
         self.calls.append(("remove", name))
         return True
 
@@ -36,7 +35,7 @@ def write(path, endpoints):
     """As an atomic rename, the way editors and Kubernetes replace files."""
     new = path.with_name("new")
     new.write_text(endpoints if isinstance(endpoints, str) else json.dumps({"endpoints": endpoints}))
-    os.replace(new, path)
+    new.replace(path)
 
 
 def entry(name, address="10.0.0.1", port="8000", **more):
@@ -94,7 +93,7 @@ def test_metrics_port_of_the_configuration_moves_the_page():
 def test_yaml_file_in_the_references_format(tmp_path):
     path = tmp_path / "endpoints.yaml"
     path.write_text(
-        "endpoints:\n- name: a\n  address: 10.0.0.1\n  port: '8000'\n  labels: {zone: x}\n- {name: b, namespace: n, address: '::1', port: 8001}\n"
+        "endpoints:\n- name: a\n  address: 10.0.0.1\n  port: '8000'\n  labels: {zone: x}\n- {name: b, namespace: n, address: '::1', port: 8001}\n",
     )
     records, problems = load_endpoints(path)
     assert problems == []
@@ -115,7 +114,7 @@ def test_bad_entries_are_skipped_with_their_line_and_the_good_ones_stay(tmp_path
         (entry("h"), 'address: the same address and port as "good"'),
         ("x", "expected a mapping with name, address and port"),
     ]
-    write(path, "{\"endpoints\": [\n" + ",\n".join(json.dumps(item) for item in [entry("good"), *(item for item, _ in bad)]) + "\n]}")
+    write(path, '{"endpoints": [\n' + ",\n".join(json.dumps(item) for item in [entry("good"), *(item for item, _ in bad)]) + "\n]}")
     records, problems = load_endpoints(path)
     assert [record.name for record in records] == ["good"]
     assert [f"{problem.field}: {problem.message}".partition("].")[2] or problem.message for problem in problems] == [text for _, text in bad]
@@ -164,7 +163,7 @@ async def test_file_is_followed_through_renames_rewrites_and_kubernetes_links(tm
 
     async def becomes(*names):
         async with asyncio.timeout(15):
-            while sorted(record.name for record in sink.current) != sorted(names):
+            while sorted(record.name for record in sink.current) != sorted(names):  # noqa: ASYNC110 - the sink tells no events
                 await asyncio.sleep(0.02)
 
     try:
@@ -172,7 +171,7 @@ async def test_file_is_followed_through_renames_rewrites_and_kubernetes_links(tm
         (tmp_path / "..2").mkdir()
         write(tmp_path / "..2" / "endpoints.json", [entry("a"), entry("b", address="10.0.0.2")])
         (tmp_path / "..next").symlink_to("..2")
-        os.replace(tmp_path / "..next", tmp_path / "..data")
+        (tmp_path / "..next").replace(tmp_path / "..data")
         await becomes("a", "b")
         path.unlink()
         write(path, [entry("c")])

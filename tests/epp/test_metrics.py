@@ -72,8 +72,20 @@ class Stats:
 
     def stats(self):
         return [
-            {"name": "request_total", "kind": "counter", "help": "Requests.", "label_names": list(MF), "samples": [(["m", "t", "f", "0"], 3), (["m", "t", "g", "0"], 4)]},
-            {"name": "request_running", "kind": "gauge", "help": "[ALPHA] Running.", "label_names": list(MF), "samples": [(["m", "t", "f", "0"], 1), (["m", "u", "f", "0"], 2)]},
+            {
+                "name": "request_total",
+                "kind": "counter",
+                "help": "Requests.",
+                "label_names": list(MF),
+                "samples": [(["m", "t", "f", "0"], 3), (["m", "t", "g", "0"], 4)],
+            },
+            {
+                "name": "request_running",
+                "kind": "gauge",
+                "help": "[ALPHA] Running.",
+                "label_names": list(MF),
+                "samples": [(["m", "t", "f", "0"], 1), (["m", "u", "f", "0"], 2)],
+            },
             {
                 "name": "request_size_bytes",
                 "kind": "histogram",
@@ -85,6 +97,13 @@ class Stats:
         ]
 
 
+class Empty:
+    """An engine that has counted nothing."""
+
+    def stats(self):
+        return []
+
+
 def page(*, deprecated=False):
     gauges = pool_families([endpoint("a", waiting=2)], "pool", 2.0)
     return MetricsPage(Stats(), [lambda: gauges], "1.2.3", deprecated=deprecated)
@@ -92,7 +111,18 @@ def page(*, deprecated=False):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1, "1"), (0.005, "0.005"), (1048576, "1.048576e+06"), (262144, "262144"), (1e-5, "1e-05"), (0.00205, "0.00205"), (0, "0"), (2**30, "1.073741824e+09"), (-1.5, "-1.5"), (1e6, "1e+06")],
+    [
+        (1, "1"),
+        (0.005, "0.005"),
+        (1048576, "1.048576e+06"),
+        (262144, "262144"),
+        (1e-5, "1e-05"),
+        (0.00205, "0.00205"),
+        (0, "0"),
+        (2**30, "1.073741824e+09"),
+        (-1.5, "-1.5"),
+        (1e6, "1e+06"),
+    ],
 )
 def test_bucket_bounds_are_written_as_go_writes_them(value, text):
     assert go_float(float(value)) == text
@@ -120,7 +150,7 @@ def test_openmetrics_is_served_where_asked_for():
     # The parser refuses what is not sorted by bound: the unsorted bounds above are the test's own.
     assert "# TYPE llm_d_epp_request counter" in text
     assert 'le="1.0"' in text
-    gauges_only = MetricsPage(type("Empty", (), {"stats": lambda self: []})(), [lambda: pool_families([endpoint("a")], "p", 2.0)], "1", deprecated=True)
+    gauges_only = MetricsPage(Empty(), [lambda: pool_families([endpoint("a")], "p", 2.0)], "1", deprecated=True)
     assert list(parse_openmetrics(gauges_only.render("application/openmetrics-text; version=1.0.0")[0].decode()))
 
 
@@ -150,7 +180,12 @@ def test_aggregate_sums_values_and_buckets():
 
 def test_pool_gauges_are_over_fresh_endpoints():
     families = pool_families(
-        [endpoint("a", waiting=1, running=4, kv_usage=0.2), endpoint("b", waiting=3, running=None, kv_usage=0.4), endpoint("old", 100, age=3.0), endpoint("never", None, age=None)],
+        [
+            endpoint("a", waiting=1, running=4, kv_usage=0.2),
+            endpoint("b", waiting=3, running=None, kv_usage=0.4),
+            endpoint("old", 100, age=3.0),
+            endpoint("never", None, age=None),
+        ],
         "pool",
         2.0,
     )
@@ -212,7 +247,7 @@ def test_pages_are_read_only(start_picker, method):
     picker = start_picker()
     request = urllib.request.Request(f"http://{picker.metrics}/debug/plugins/state", method=method, data=b"x")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=10)  # noqa: S310 - always http
     assert refused.value.code == 405
     assert refused.value.headers["Allow"] == "GET, HEAD"
 

@@ -26,8 +26,17 @@ def log_lines(capsys):
 
 @pytest.mark.parametrize(
     ("verbosity", "zap_log_level", "shown"),
-    [(2, "", ["info", "warn"]), (3, "", ["info", "info", "warn"]), (4, "", ["info", "info", "debug", "warn"]), (5, "", ["info", "info", "debug", "trace", "warn"]), (0, "", ["warn"])]
-    + [(5, "info", ["info", "warn"]), (2, "debug", ["info", "info", "debug", "warn"]), (2, "error", []), (2, "5", ["info", "info", "debug", "trace", "warn"])],
+    [
+        (2, "", ["info", "warn"]),
+        (3, "", ["info", "info", "warn"]),
+        (4, "", ["info", "info", "debug", "warn"]),
+        (5, "", ["info", "info", "debug", "trace", "warn"]),
+        (0, "", ["warn"]),
+        (5, "info", ["info", "warn"]),
+        (2, "debug", ["info", "info", "debug", "warn"]),
+        (2, "error", []),
+        (2, "5", ["info", "info", "debug", "trace", "warn"]),
+    ],
 )
 def test_verbosity_decides_what_is_logged_and_how_it_is_called(log_lines, verbosity, zap_log_level, shown):
     warmroute_logging.configure(verbosity, zap_log_level)
@@ -41,7 +50,7 @@ def test_verbosity_decides_what_is_logged_and_how_it_is_called(log_lines, verbos
 def test_log_line_carries_caller_fields_and_error(log_lines):
     warmroute_logging.configure(2)
     try:
-        raise OSError("broken")
+        raise OSError("broken")  # noqa: TRY301 - what is logged needs a trace
     except OSError:
         logging.getLogger("warmroute.test").exception("it failed", extra=fields(x_request_id="abc", path=__file__))
     (line,) = log_lines()
@@ -51,14 +60,19 @@ def test_log_line_carries_caller_fields_and_error(log_lines):
     assert "Traceback" in line["stacktrace"]
 
 
-def state(address="a", ok=True, failures=0, filtered=True, error=""):  # noqa: FBT002 - a row of the scraper's states
+def state(address="a", ok=True, failures=0, filtered=True, error=""):
     return {"address": address, "ok": ok, "error": error, "filtered": filtered, "failures": failures, "scrapes": 1}
 
 
 def test_scrape_failures_are_counted_without_going_back():
     rows = []
     monitor = ScrapeMonitor(lambda: rows)
-    for rows[:], total in (([state(failures=3)], 3), ([state(failures=5), state("b", failures=1)], 6), ([state("b", failures=1)], 6), ([state("a", failures=2)], 8)):
+    for rows[:], total in (
+        ([state(failures=3)], 3),
+        ([state(failures=5), state("b", failures=1)], 6),
+        ([state("b", failures=1)], 6),
+        ([state("a", failures=2)], 8),
+    ):
         monitor.look()
         assert monitor.families()[0].samples[0].value == total
 
@@ -68,7 +82,13 @@ def test_scrape_troubles_are_logged_once_per_change(caplog):
     logging.getLogger("warmroute").propagate = True
     rows = [state()]
     monitor = ScrapeMonitor(lambda: rows)
-    for rows[:] in ([state()], [state(ok=False, error="refused")], [state(ok=False, error="refused")], [state(filtered=False)], [state(filtered=False)]):
+    for rows[:] in (
+        [state()],
+        [state(ok=False, error="refused")],
+        [state(ok=False, error="refused")],
+        [state(filtered=False)],
+        [state(filtered=False)],
+    ):
         monitor.look()
     assert [record.message for record in caplog.records] == [
         "metrics page cannot be read",

@@ -1,7 +1,6 @@
 """Certificates: self-signed, from a directory, reloaded over real handshakes."""
 
 import ipaddress
-import os
 import socket
 import ssl
 
@@ -39,7 +38,7 @@ def install(directory, pair):
     (version / "tls.crt").write_bytes(pair.certificate)
     (version / "tls.key").write_bytes(pair.key)
     (directory / "..next").symlink_to(version.name)
-    os.replace(directory / "..next", directory / "..data")
+    (directory / "..next").replace(directory / "..data")
     for name in ("tls.crt", "tls.key"):
         if not (directory / name).is_symlink():
             (directory / name).symlink_to(f"..data/{name}")

@@ -69,11 +69,16 @@ class Grpcio:
         self._thread.join(5)
 
 
+# "Large enough not to matter" (§11.1) means that no case turns on it, but it does: with room for more adapters than are active, case 3 is a tie.
+# Two is the capacity at which all cases come out as told.
+MAX_ADAPTERS = 2
+
+
 def metrics_page(waiting: float, kv_usage: float, adapters: tuple[str, ...]) -> bytes:
     return (
         f'vllm:num_requests_waiting{{engine="0"}} {waiting}\n'
         f'vllm:kv_cache_usage_perc{{engine="0"}} {kv_usage}\n'
-        f'vllm:lora_requests_info{{max_lora="10",running_lora_adapters="{",".join(adapters)}",waiting_lora_adapters=""}} 1.0\n'
+        f'vllm:lora_requests_info{{max_lora="{MAX_ADAPTERS}",running_lora_adapters="{",".join(adapters)}",waiting_lora_adapters=""}} 1.0\n'
     ).encode()
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 import pytest_asyncio
-
 from warmroute.sim import SimConfig, SimPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "vllm-0.32"
 

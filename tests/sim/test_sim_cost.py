@@ -1,7 +1,6 @@
 """The cost model gives the figures of the policy study."""
 
 import pytest
-
 from warmroute.sim.cost import PRESETS, StepWork
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from warmroute.sim.cost import PRESETS, CostModel
 from warmroute.sim.engine import EngineLimitError, EngineSettings, SimulatedEngine
 from warmroute.sim.sequence import Sequence
@@ -29,7 +30,8 @@ def run(engine: SimulatedEngine, now: float = 0.0, limit: int = 100_000) -> floa
 
 
 def engine_with(**sizes: int) -> SimulatedEngine:
-    return SimulatedEngine(EngineSettings(UNIT, **{"max_model_len": 4096, **sizes}))
+    values: dict[str, Any] = {"max_model_len": 4096, **sizes}
+    return SimulatedEngine(EngineSettings(UNIT, **values))
 
 
 def test_a_prompt_that_fits_a_step_gets_a_token_each_step() -> None:
@@ -224,3 +226,12 @@ def test_every_sequence_ends_and_nothing_stays_held(
     assert engine.cache.used_blocks == 0
     assert engine.cache.free_blocks == 13
     assert sum(engine.statistics.finished.values()) == len(sequences)
+
+
+def test_a_host_that_runs_late_never_yields_negative_times() -> None:
+    engine = engine_with()
+    engine.add(Sequence(prompt(1, 16), 3, 3), 10.0)
+    run(engine, 5.0)
+    statistics = engine.statistics
+    for histogram in (statistics.queue, statistics.time_to_first_token, statistics.prefill, statistics.end_to_end):
+        assert histogram.total >= 0

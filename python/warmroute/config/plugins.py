@@ -65,7 +65,10 @@ class MetricsDataSource(Section):
 
 
 class EngineConfig(Section):
-    """Names of one engine's series; specs are `name` or `name{label=value,...}`."""
+    """Names of one engine's series; specs are `name` or `name{label=value,...}`.
+
+    `firstTokensSpec` is ours: the counter of first tokens, by which reserved prefill is released.
+    """
 
     name: Name
     queued_requests_spec: str | None = None
@@ -77,6 +80,7 @@ class EngineConfig(Section):
     cache_num_blocks_label_name: str | None = None
     cache_block_size_spec: str | None = None
     cache_num_blocks_spec: str | None = None
+    first_tokens_spec: str | None = None
 
 
 class CoreMetricsExtractor(Section):

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from warmroute.config.defaults import Plan
+from warmroute.config.defaults import Plan, ProfileEntry
 from warmroute.config.flags import Flags
+from warmroute.config.plugins import Kind
 
 # Budget of the approximate prefix index. At some 60 bytes per block and endpoint it holds four million of them.
 INDEX_BYTES = 256 * 1024 * 1024
@@ -22,16 +23,7 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
     """Settings of `_core.Engine` as JSON."""
     settings: dict[str, Any] = {
         "profile": {
-            "plugins": [
-                {
-                    "type": entry.plugin.type,
-                    "name": entry.plugin.name,
-                    "weight": entry.weight,
-                    # The engine gets the length of the list once, as `max_endpoints`.
-                    "parameters": entry.plugin.parameters.model_dump(by_alias=True, exclude_unset=True, exclude={"max_num_of_endpoints"}),
-                }
-                for entry in plan.profile
-            ]
+            "plugins": [_profile_entry(entry) for entry in plan.profile],
         },
         "max_body_bytes": flags.max_body,
         "max_endpoints": plan.max_endpoints if flags.max_endpoints is None else flags.max_endpoints,
@@ -46,6 +38,16 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
         "decisions_kept": DECISIONS_KEPT if flags.explain else 0,
     }
     return json.dumps(settings)
+
+
+def _profile_entry(entry: ProfileEntry) -> dict[str, Any]:
+    plugin = entry.plugin
+    # The engine gets the length of the destination list once, as `max_endpoints`.
+    parameters = plugin.parameters.model_dump(by_alias=True, exclude_unset=True, exclude={"max_num_of_endpoints"})
+    settings: dict[str, Any] = {"type": plugin.type, "name": plugin.name, "parameters": parameters}
+    if plugin.kind is Kind.SCORER:
+        settings["weight"] = entry.weight
+    return settings
 
 
 def scraper_settings(plan: Plan, flags: Flags) -> str | None:

@@ -210,7 +210,8 @@ class SimulatedEngine:
             tokens = min(sequence.length - sequence.computed, budget)
             self._make_room(sequence, sequence.computed + tokens)
             if sequence.admitted is None:
-                sequence.admitted = now
+                # A host that runs late may place a step before an arrival it saw in the meantime.
+                sequence.admitted = max(now, sequence.arrived)
                 sequence.cached_tokens = sequence.computed
                 full = sequence.prompt_tokens // self.settings.block_size * self.settings.block_size
                 sequence.created_tokens = max(0, full - sequence.computed)
@@ -264,6 +265,7 @@ class SimulatedEngine:
 
     def _produce(self, sequence: Sequence, now: float) -> None:
         statistics = self.statistics
+        now = max(now, sequence.arrived if sequence.admitted is None else sequence.admitted)
         sequence.generated += 1
         statistics.generation_tokens += 1
         if sequence.first_token is None:
@@ -289,8 +291,9 @@ class SimulatedEngine:
         statistics.request_max_tokens.observe(sequence.max_tokens)
         statistics.request_prefill_computed.observe(sequence.prompt_tokens - sequence.cached_tokens)
         statistics.request_preemptions.observe(sequence.preemptions)
-        statistics.end_to_end.observe(now - sequence.arrived)
         admitted = sequence.arrived if sequence.admitted is None else sequence.admitted
+        now = max(now, admitted)
+        statistics.end_to_end.observe(now - sequence.arrived)
         statistics.queue.observe(admitted - sequence.arrived)
         statistics.inference.observe(now - admitted)
         first = now if sequence.first_token is None else sequence.first_token

@@ -19,12 +19,11 @@ def number(value: float) -> str:
     if value == float("inf"):
         return "+Inf"
     text = repr(float(value))
-    if abs(value) < _LARGE or "e" in text:
+    if value < _LARGE or "e" in text:
         return text
-    whole, _, fraction = text.lstrip("-").partition(".")
-    digits = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0")
-    sign = "-" if value < 0 else ""
-    return f"{sign}{digits if not digits.endswith('.') else digits + '0'}e+{len(whole) - 1:02d}"
+    whole, _, fraction = text.partition(".")
+    digits = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0").rstrip(".")
+    return f"{digits}e+{len(whole) - 1:02d}"
 
 
 def labels_text(labels: Mapping[str, str]) -> str:

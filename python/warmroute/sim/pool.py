@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from .config import MAX_REPLICAS, SimConfig, SimConfigError
@@ -76,8 +77,7 @@ class SimPool:
 
     async def stop(self) -> None:
         """Stop every replica at once."""
-        for replica in self.replicas:
-            await replica.stop()
+        await asyncio.gather(*(replica.stop() for replica in self.replicas))
 
     async def __aenter__(self) -> Self:
         """Start."""

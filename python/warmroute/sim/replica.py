@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import time
 from collections import deque
 from http import HTTPStatus
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
     from .faults import Fault
     from .kv_events import KvEventPublisher
 
+_LOG = logging.getLogger(__name__)
+
 MAX_BODY = 256 * 1024 * 1024
 BACKLOG = 4096
+SHUTDOWN_SECONDS = 0.2
+"""What a handler gets to end when its replica stops."""
 
 
 class AddressError(OSError):
@@ -53,13 +58,22 @@ class Replica:
         self.publisher: KvEventPublisher | None = None
         self.fault: Fault | None = None
         self.open_requests = 0
+        """Inference requests in the server."""
+        self.held = 0
+        """Requests that a `hang` fault holds."""
         self.host = ""
         self.port = 0
         self.address = ""
         self._fault_cleared = asyncio.Event()
         self._fault_timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Server | None = None
+        self._reopening: asyncio.Task[None] | None = None
         self._server: web.Server | None = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether the port is open."""
+        return self._listener is not None
 
     async def start(self, host: str, port: int) -> None:
         """Listen; port 0 takes a free one.
@@ -86,17 +100,22 @@ class Replica:
         """Stop listening, cut what is open, end the engine."""
         if self._fault_timer is not None:
             self._fault_timer.cancel()
-        if self._listener is not None:
-            self._listener.close()
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self._close_listener()
         if self._server is not None:
-            await self._server.shutdown(0)
+            for connection in list(self._server.connections):
+                if connection.transport is not None:
+                    connection.transport.close()
+            # Their handlers end when the loop has told them; aiohttp takes 0 for "wait without limit".
+            await self._server.shutdown(SHUTDOWN_SECONDS)
             self.driver.stop()
         if self.publisher is not None:
             self.publisher.close()
 
     def set_fault(self, fault: Fault | None, spare: Any = None) -> None:  # noqa: ANN401 - a transport of either loop
         """Have this fault from now on, or none. `spare`: a connection that `refuse` leaves open."""
-        before, self.fault = self.fault, fault
+        self.fault = fault
         self._fault_cleared.set()
         self._fault_cleared = asyncio.Event()
         if self._fault_timer is not None:
@@ -105,22 +124,40 @@ class Replica:
         if fault is not None and fault.duration_seconds is not None:
             self._fault_timer = self.loop.call_later(fault.duration_seconds, self.set_fault, None)
         if fault is not None and fault.kind == "refuse":
-            if fault.probability >= 1 and self._listener is not None:
-                self._listener.close()
-                self._listener = None
             self._cut_connections(spare)
-        if before is not None and self._listener is None and not (fault is not None and fault.kind == "refuse"):
-            self._reopen = self.loop.create_task(self._listen())
+        if self._closed_by_fault:
+            self._close_listener()
+        elif self._listener is None and self._reopening is None:
+            self._reopening = self.loop.create_task(self._reopen())
 
     def reset_prefix_cache(self) -> None:
         """Forget the content of the KV cache, and say so."""
         self.engine.cache.clear()
         self._publish()
 
+    async def _reopen(self) -> None:
+        try:
+            await self._listen()
+        except AddressError:
+            # The replica stays unreachable, as it was; whoever cleared the fault sees that in `listening`.
+            _LOG.exception("replica %d cannot listen again", self.index)
+            return
+        finally:
+            self._reopening = None
+        if self._closed_by_fault:
+            self._close_listener()
+
+    @property
+    def _closed_by_fault(self) -> bool:
+        return self.fault is not None and self.fault.kind == "refuse" and self.fault.probability >= 1
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
     async def _listen(self) -> None:
         try:
-            # Closing a listener leaves its address to us only: nobody else gets the port while this process lives
-            # unless it is free at that moment, which AddressError would then say.
             self._listener = await self.loop.create_server(
                 self._make_protocol, self.host, self.port, backlog=BACKLOG, reuse_address=True
             )
@@ -153,7 +190,7 @@ class Replica:
             return await self._run(Call(self, request, None), ADMIN[route])
         inference = path in INFERENCE and request.method == "POST"
         fault = self.fault
-        if fault is not None and not fault.strikes(inference=inference):
+        if fault is not None and (fault.kind == "refuse" or not fault.strikes(inference=inference)):
             fault = None
         if fault is not None and not await self._suffer(fault, request):
             return _internal(fault) if fault.kind in ("500", "503") else web.Response()
@@ -191,17 +228,20 @@ class Replica:
         """Let a fault act before the handler; whether the request still goes on."""
         if fault.kind in ("500", "503"):
             return False
-        if fault.kind in ("reset", "refuse"):
+        if fault.kind == "reset":
             cut_connection(request.transport)
             return False
         if fault.kind == "slow":
             await asyncio.sleep(fault.delay)
         if fault.kind == "hang":
+            self.held += 1
             try:
                 async with asyncio.timeout(fault.seconds):
                     await self._fault_cleared.wait()
             except TimeoutError:
                 return True
+            finally:
+                self.held -= 1
         return True
 
     def _remember(self, request: web.BaseRequest, body: bytes) -> None:

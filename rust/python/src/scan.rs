@@ -29,7 +29,7 @@ pub(crate) fn scan_body<'py>(py: Python<'py>, path: &str, body: &[u8]) -> PyResu
             ScanError::MissingField(text) => text.to_owned(),
         })
     };
-    scanner.feed(body);
+    scanner.feed(body).map_err(refusal)?;
     let scanned = scanner.finish().map_err(refusal)?;
     let row = PyDict::new(py);
     row.set_item("dialect", dialect.parser_type())?;

@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn the_filter_asks_for_families_behind_a_slash() {
         let settings = ScrapeSettings::default();
-        let engine = EngineSpec::named("triton").expect("built in");
-        let expected = "/metrics/?name%5B%5D=nv_inference_pending_request_count&name%5B%5D=nv_inference_exec_count";
+        let engine = EngineSpec::named("triton-tensorrt-llm").expect("built in");
+        let expected = "/metrics/?name%5B%5D=nv_trt_llm_request_metrics&name%5B%5D=nv_trt_llm_kv_cache_block_metrics";
         assert_eq!(settings.filtered_path(engine), expected);
     }
 }

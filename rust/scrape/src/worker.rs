@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     settings: Arc<ScrapeSettings>,
     buffers: Arc<Buffers>,
     state: Arc<Mutex<ScrapeState>>,
+    /// What to tell of the engine, beside what is told of the filter.
+    engine_note: String,
     client: Client,
     filter: Filter,
     pace: Pace,
@@ -79,7 +81,7 @@ impl Worker {
             .unwrap_or(&endpoint.authority);
         *state.lock() = ScrapeState {
             address: address.to_owned(),
-            note,
+            note: note.clone(),
             interval: settings.interval,
             ..ScrapeState::default()
         };
@@ -91,6 +93,7 @@ impl Worker {
             filtered: settings.filtered_path(&engine).parse().ok()?,
             endpoint,
             engine,
+            engine_note: note,
             settings,
             buffers,
             state,
@@ -215,7 +218,12 @@ impl Worker {
                 state.scrapes += 1;
                 state.bytes = reading.bytes as u64;
                 if let Some(note) = reading.note {
-                    state.note = note;
+                    let notes = [self.engine_note.as_str(), &note];
+                    state.note = notes
+                        .into_iter()
+                        .filter(|note| !note.is_empty())
+                        .collect::<Vec<_>>()
+                        .join("; ");
                 }
             }
             Err(error) => {

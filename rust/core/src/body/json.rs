@@ -7,7 +7,7 @@ use memchr::memchr2;
 
 use super::nesting::{Container, Nesting};
 use super::number::{Number, Step};
-use super::text::{SIMPLE_ESCAPES, Utf16, has_control, hex_digit, hex_unit};
+use super::text::{SIMPLE_ESCAPES, Utf16, before_control, has_control, hex_digit, hex_unit};
 
 /// `null`, `true` or `false`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,10 @@ enum State {
     Literal,
     /// Only white space may follow.
     End,
-    Failed,
+    /// Not JSON.
+    Broken,
+    /// Perhaps JSON, but nothing that Go decodes into a map: nothing more is read.
+    Refused,
 }
 
 /// Bytes of a long string that are searched, checked and handed on before the next: they stay in the nearest cache.
@@ -110,6 +113,11 @@ impl Json {
         self.utf16 = Utf16::default();
     }
 
+    /// Whether no bytes that follow could make this JSON.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
     /// Whether the bytes so far are one whole document.
     pub(super) fn is_complete(&self) -> bool {
         self.state == State::End
@@ -120,7 +128,7 @@ impl Json {
         let mut at = 0;
         while at < piece.len() {
             at = match self.state {
-                State::Failed => return,
+                State::Broken | State::Refused => return,
                 State::String => self.string(piece, at, handler),
                 State::Escape => {
                     self.state = State::String;
@@ -136,8 +144,12 @@ impl Json {
     }
 
     fn fail(&mut self) -> usize {
-        self.state = State::Failed;
-        // Read no further; `feed` returns on the next turn or at the end of the piece.
+        self.stop(State::Broken)
+    }
+
+    fn stop(&mut self, state: State) -> usize {
+        self.state = state;
+        // Beyond any piece: `feed` returns.
         usize::MAX
     }
 
@@ -199,6 +211,9 @@ impl Json {
                 self.state = State::FirstKey;
                 at + 1
             }
+            (State::Start, b'[' | b'"' | b't' | b'f' | b'-' | b'0'..=b'9') => {
+                self.stop(State::Refused)
+            }
             _ => self.fail(),
         }
     }
@@ -230,16 +245,17 @@ impl Json {
         while at < piece.len() {
             let window = &piece[at..piece.len().min(at + WINDOW)];
             let run = &window[..memchr2(b'"', b'\\', window).unwrap_or(window.len())];
-            if !run.is_empty() {
-                if has_control(run) {
-                    return self.fail();
-                }
-                if self.wanted {
-                    self.interrupt(handler);
-                    handler.text(run, self.in_key);
-                }
-                at += run.len();
+            // What stands before a byte that may not is still text of it: pieces must not change what was found.
+            let broken = has_control(run);
+            let run = if broken { before_control(run) } else { run };
+            if !run.is_empty() && self.wanted {
+                self.interrupt(handler);
+                handler.text(run, self.in_key);
             }
+            if broken {
+                return self.fail();
+            }
+            at += run.len();
             match piece.get(at) {
                 Some(b'"') => {
                     at += 1;
@@ -351,7 +367,7 @@ impl Json {
                 Step::More => at += 1,
                 Step::Ended => {
                     if self.number.overflows() {
-                        return self.fail();
+                        return self.stop(State::Refused);
                     }
                     handler.number(self.number.text());
                     self.state = State::AfterValue;

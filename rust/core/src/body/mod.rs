@@ -22,6 +22,6 @@ mod vllm;
 
 pub use dialect::Dialect;
 pub use go_error::go_error;
-pub use rewrite::{SpanOutsideBody, edit_model, insert_model, restore_model};
+pub use rewrite::{edit_model, restore_model};
 pub use scan::{BodyScanner, MAX_SEQUENCES, ScanError, ScanLimits, ScannedBody};
-pub use usage::{Usage, UsageKind, UsageScanner};
+pub use usage::{ResponseKind, Usage, UsageScanner};

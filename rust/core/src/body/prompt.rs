@@ -123,8 +123,8 @@ pub(super) struct Prompt {
     object_level: Option<usize>,
     /// Level inside of which nothing counts.
     skipped_level: Option<usize>,
-    /// Level and kind of the innermost object that describes a medium.
-    medium: Option<(usize, Media)>,
+    /// Level and kind of each open object that describes a medium.
+    media: Vec<(usize, Media)>,
     /// Of the key before the value that comes next.
     class: KeyClass,
     sink: Sink,
@@ -162,7 +162,7 @@ impl Prompt {
             level: 0,
             object_level: None,
             skipped_level: None,
-            medium: None,
+            media: Vec::new(),
             class: KeyClass::Plain,
             sink: Sink::Sequence,
             content: Content {
@@ -181,7 +181,7 @@ impl Prompt {
         self.level = 0;
         self.object_level = None;
         self.skipped_level = None;
-        self.medium = None;
+        self.media.clear();
         self.class = KeyClass::Plain;
         self.in_token_run = false;
         if segment == Segment::Main {
@@ -235,9 +235,9 @@ impl Prompt {
         if self.skipped_level.is_some() || class == KeyClass::Skipped {
             return false;
         }
-        self.sink = match (class, self.medium) {
+        self.sink = match (class, self.media.last()) {
             (KeyClass::Media(kind), _) => Sink::Medium(kind),
-            (KeyClass::MediaContent, Some((level, kind))) if level == self.level => {
+            (KeyClass::MediaContent, Some(&(level, kind))) if level == self.level => {
                 Sink::Medium(kind)
             }
             _ => Sink::Sequence,
@@ -334,7 +334,7 @@ impl Prompt {
         if container == Container::Object {
             self.object_level.get_or_insert(self.level);
             if let KeyClass::Media(kind) = class {
-                self.medium = Some((self.level, kind));
+                self.media.push((self.level, kind));
             }
         }
     }
@@ -344,7 +344,7 @@ impl Prompt {
         let level = self.level;
         self.object_level.take_if(|open| *open == level);
         self.skipped_level.take_if(|open| *open == level);
-        self.medium.take_if(|(open, _)| *open == level);
+        self.media.pop_if(|(open, _)| *open == level);
         self.level = level.saturating_sub(1);
     }
 

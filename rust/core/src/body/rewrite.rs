@@ -5,96 +5,58 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memmem;
 
-/// The span to edit does not lie inside the body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpanOutsideBody {
-    /// The span asked for.
-    pub span: Range<usize>,
-    /// Bytes in the body.
-    pub length: usize,
-}
-
-impl std::fmt::Display for SpanOutsideBody {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "bytes {}..{} do not lie in a body of {} bytes",
-            self.span.start, self.span.end, self.length
-        )
-    }
-}
-
-impl std::error::Error for SpanOutsideBody {}
-
-/// Replaces the bytes of `span` (the model's value, quotes included, as the scanner found it) in a body that is a list of
-/// chunks by `new_model` as a JSON string. Chunks are cut, not copied; none of those that result is empty but what was.
+/// Gives a body that is a list of chunks another model; the length of the body that results.
 ///
-/// # Errors
-/// When the span does not lie inside the body; the body is unchanged then.
-pub fn edit_model(
-    chunks: &mut Vec<Bytes>,
-    span: Range<usize>,
-    new_model: &str,
-) -> Result<(), SpanOutsideBody> {
-    let length = chunks.iter().map(Bytes::len).sum();
-    if span.start > span.end || span.end > length {
-        return Err(SpanOutsideBody { span, length });
+/// `span` is where the scanner found the model's value, quotes included; without one, the model is added as the first key.
+/// Chunks are cut, not copied. A span that does not lie inside the body (so is of another one), and a body without an
+/// object, leave it as it is.
+pub fn edit_model(chunks: &mut Vec<Bytes>, span: Option<Range<usize>>, new_model: &str) -> usize {
+    let length: usize = chunks.iter().map(Bytes::len).sum();
+    let value = json_string(new_model);
+    match span {
+        Some(span) if span.start <= span.end && span.end <= length => {
+            replace(chunks, span, value.into())
+        }
+        Some(_) => {}
+        None => {
+            let mut bytes = chunks.iter().flatten().copied().enumerate();
+            if let Some((open, _)) = bytes.find(|(_, byte)| *byte == b'{') {
+                let is_empty = bytes
+                    .find(|(_, byte)| !byte.is_ascii_whitespace())
+                    .is_none_or(|(_, byte)| byte == b'}');
+                let comma = if is_empty { "" } else { "," };
+                replace(
+                    chunks,
+                    open + 1..open + 1,
+                    format!("\"model\":{value}{comma}").into(),
+                );
+            }
+        }
     }
+    chunks.iter().map(Bytes::len).sum()
+}
+
+/// Replaces a span that lies inside the body.
+fn replace(chunks: &mut Vec<Bytes>, span: Range<usize>, with: Bytes) {
     let (mut first, mut start) = (0, span.start);
-    while let Some(chunk) = chunks.get(first)
-        && start >= chunk.len()
-        && first + 1 < chunks.len()
-    {
-        start -= chunk.len();
+    while first + 1 < chunks.len() && start >= chunks[first].len() {
+        start -= chunks[first].len();
         first += 1;
     }
     let (mut last, mut end) = (first, start + span.len());
-    while let Some(chunk) = chunks.get(last)
-        && end > chunk.len()
-    {
-        end -= chunk.len();
+    while last + 1 < chunks.len() && end > chunks[last].len() {
+        end -= chunks[last].len();
         last += 1;
     }
     let before = chunks.get(first).map(|chunk| chunk.slice(..start));
     let after = chunks.get(last).map(|chunk| chunk.slice(end..));
-    let parts = [before, Some(Bytes::from(json_string(new_model))), after];
     let replaced = first..chunks.len().min(last + 1);
-    chunks.splice(
-        replaced,
-        parts.into_iter().flatten().filter(|part| !part.is_empty()),
-    );
-    Ok(())
+    let parts = [before, Some(with), after]
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty());
+    chunks.splice(replaced, parts);
 }
-
-/// Adds `"model"` as the first member of the object that a body is, where it has no model to replace.
-///
-/// # Errors
-/// When the body does not begin an object; it is unchanged then.
-pub fn insert_model(chunks: &mut Vec<Bytes>, new_model: &str) -> Result<(), SpanOutsideBody> {
-    let length = chunks.iter().map(Bytes::len).sum();
-    let absent = SpanOutsideBody {
-        span: 0..0,
-        length,
-    };
-    let opening = chunks.iter().enumerate().find_map(|(index, chunk)| {
-        let at = chunk.iter().position(|byte| !byte.is_ascii_whitespace())?;
-        Some((index, at))
-    });
-    let Some((index, at)) = opening.filter(|(index, at)| chunks[*index][*at] == b'{') else {
-        return Err(absent);
-    };
-    let rest = chunks[index].slice(at + 1..);
-    let first_of_rest = std::iter::once(&rest)
-        .chain(&chunks[index + 1..])
-        .flat_map(|chunk| chunk.iter())
-        .find(|byte| !byte.is_ascii_whitespace());
-    let comma = if first_of_rest == Some(&b'}') { "" } else { "," };
-    let member = format!("\"model\":{}{comma}", json_string(new_model));
-    let before = chunks[index].slice(..=at);
-    chunks.splice(index..=index, [before, Bytes::from(member), rest]);
-    Ok(())
-}
-
 
 /// Gives a response chunk the model's name that the client knows: `"model":"target"` becomes `"model":"incoming"`, and only
 /// where that form is absent the one with a space after the colon is tried (`endpoint-picker.md` §4.7). The same bytes,
@@ -154,7 +116,10 @@ mod tests {
         for first in 0..=body.len() {
             for second in first..=body.len() {
                 let mut chunks = rope(&[&body[..first], &body[first..second], &body[second..]]);
-                edit_model(&mut chunks, 9..14, "a \"new\" one").expect("inside");
+                assert_eq!(
+                    edit_model(&mut chunks, Some(9..14), "a \"new\" one"),
+                    expected.len()
+                );
                 assert_eq!(chunks.concat(), expected.as_bytes(), "{first} {second}");
             }
         }
@@ -164,7 +129,7 @@ mod tests {
     fn untouched_bytes_are_shared_not_copied() {
         let whole = Bytes::from_static(br#"{"model":"old","x":1}"#);
         let mut chunks = vec![whole.clone()];
-        edit_model(&mut chunks, 9..14, "n").expect("inside");
+        edit_model(&mut chunks, Some(9..14), "n");
         assert_eq!(chunks[0].as_ptr(), whole.as_ptr());
         assert_eq!(chunks[2].as_ptr(), whole[14..].as_ptr());
         assert_eq!(
@@ -174,21 +139,26 @@ mod tests {
     }
 
     #[test]
-    fn a_span_outside_the_body_is_an_error_and_changes_nothing() {
+    fn a_body_without_a_model_gets_one_as_its_first_key() {
+        for (body, expected) in [
+            (r#" {"x":1}"#, r#" {"model":"m","x":1}"#),
+            ("{ }", r#"{"model":"m" }"#),
+            ("null", "null"),
+            ("", ""),
+        ] {
+            for cut in 0..=body.len() {
+                let mut chunks = rope(&[&body[..cut], &body[cut..]]);
+                assert_eq!(edit_model(&mut chunks, None, "m"), expected.len());
+                assert_eq!(chunks.concat(), expected.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_of_another_body_changes_nothing() {
         let mut chunks = rope(&["ab", "cd"]);
-        assert_eq!(
-            edit_model(&mut chunks, 3..5, "m"),
-            Err(SpanOutsideBody {
-                span: 3..5,
-                length: 4
-            })
-        );
+        assert_eq!(edit_model(&mut chunks, Some(3..5), "m"), 4);
         assert_eq!(chunks, rope(&["ab", "cd"]));
-        edit_model(&mut chunks, 4..4, "m").expect("the end is inside");
-        assert_eq!(chunks.concat(), b"abcd\"m\"");
-        let mut empty = Vec::new();
-        edit_model(&mut empty, 0..0, "m").expect("an empty body has an empty span");
-        assert_eq!(empty.concat(), b"\"m\"");
     }
 
     #[test]

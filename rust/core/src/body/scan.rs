@@ -94,11 +94,19 @@ impl BodyScanner {
         Self { reader }
     }
 
-    /// Reads the next piece, of any size. A body found broken is not looked at further.
-    pub fn feed(&mut self, piece: &[u8]) {
+    /// Reads the next piece, of any size.
+    ///
+    /// # Errors
+    /// As soon as the bytes so far cannot begin any JSON document (then `go_error` of them names the same fault as of the
+    /// whole body); each later call fails as well. What is JSON but no object is told only by `finish`.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), ScanError> {
         if let Some((json, request)) = &mut self.reader {
             json.feed(piece, request);
+            if json.is_broken() {
+                return Err(ScanError::Invalid);
+            }
         }
+        Ok(())
     }
 
     /// The body ended.

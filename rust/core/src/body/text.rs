@@ -19,6 +19,11 @@ pub(super) fn has_control(run: &[u8]) -> bool {
     run.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20
 }
 
+/// The part of a run before the first byte that must be escaped.
+pub(super) fn before_control(run: &[u8]) -> &[u8] {
+    run.split(|byte| *byte < 0x20).next().unwrap_or_default()
+}
+
 /// Value of a hexadecimal digit.
 pub(super) fn hex_digit(byte: u8) -> Option<u16> {
     (byte as char).to_digit(16).map(|digit| digit as u16)

@@ -11,11 +11,11 @@ use super::sse::{Event, Lines};
 
 /// How a response is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsageKind {
+pub enum ResponseKind {
     /// One JSON object.
     Json,
     /// Server-sent events.
-    Sse,
+    EventStream,
 }
 
 /// Tokens of one exchange, as the engine reports them.
@@ -48,9 +48,9 @@ pub struct UsageScanner {
 
 impl UsageScanner {
     /// A scanner for one response.
-    pub fn new(kind: UsageKind) -> Self {
+    pub fn new(kind: ResponseKind) -> Self {
         Self {
-            lines: (kind == UsageKind::Sse).then(Lines::new),
+            lines: (kind == ResponseKind::EventStream).then(Lines::new),
             json: Json::new(ScanLimits::GO_DEPTH),
             reader: Reader::new(),
             total: Counts::default(),

@@ -1,7 +1,6 @@
 //! The request's side: collect what the mode lets us see, decide, word the reply.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -74,20 +73,21 @@ impl Collecting {
         Self { headers, dialect, scanner, chunks: Vec::new(), size: 0, messages: 0, received: now }
     }
 
-    /// Takes the next bytes; refuses as soon as it is clear that the body is too large.
+    /// Takes the next bytes; refuses as soon as it is clear that the body is too large or no JSON.
     fn feed(&mut self, chunk: Bytes, limit: usize) -> Result<(), Refusal> {
         self.size += chunk.len();
         if self.size > limit {
             return Err(Refusal::TooLarge { limit });
         }
-        if let Some(scanner) = &mut self.scanner {
-            scanner.feed(&chunk);
-        }
+        let fed = self
+            .scanner
+            .as_mut()
+            .map_or(Ok(()), |scanner| scanner.feed(&chunk));
         self.messages += 1;
         if !chunk.is_empty() {
             self.chunks.push(chunk);
         }
-        Ok(())
+        fed.map_err(|error| self.refusal(&error))
     }
 
     /// The body has ended (`whole`) or no more of it will be shown.
@@ -226,8 +226,7 @@ impl Exchange {
         }
         let renamed = carries_model && target != incoming;
         if renamed {
-            set_model(&mut chunks, body.model_span, &target)?;
-            size = chunks.iter().map(Bytes::len).sum();
+            size = body::edit_model(&mut chunks, body.model_span, &target);
         }
         let request_id: Cow<'_, Bytes> = headers.request_id.as_ref().map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
 
@@ -277,15 +276,6 @@ impl Exchange {
         };
         Ok((decided, flight))
     }
-}
-
-/// Writes the model's new name into a body, or adds it where the body has none.
-fn set_model(chunks: &mut Vec<Bytes>, span: Option<Range<usize>>, model: &str) -> Result<(), Refusal> {
-    let edited = match span {
-        Some(span) => body::edit_model(chunks, span, model),
-        None => body::insert_model(chunks, model),
-    };
-    edited.map_err(|error| Refusal::BadRequest(error.to_string()))
 }
 
 fn declared_length(headers: &[Header]) -> Option<usize> {

@@ -9,7 +9,7 @@ use super::message::{BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBo
 use super::reply::{can_override, content_length, stream};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
-use crate::body::{UsageKind, UsageScanner, restore_model};
+use crate::body::{ResponseKind, UsageScanner, restore_model};
 
 /// What is known of the answer.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Exchange {
                 mode_override = Some((self.protocol.request_body_mode, BodyMode::Streamed));
             }
             if (body_follows || wanted) && !failed {
-                self.response.usage = Some(UsageScanner::new(if event_stream { UsageKind::Sse } else { UsageKind::Json }));
+                self.response.usage = Some(UsageScanner::new(if event_stream { ResponseKind::EventStream } else { ResponseKind::Json }));
             }
         }
         replies.push(Reply { phase: ReplyPhase::ResponseHeaders(common), metadata: None, mode_override });
