@@ -5,14 +5,15 @@ import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import openai
@@ -24,7 +25,7 @@ SERVED = "x-gateway-destination-endpoint-served"
 DESTINATION = "x-gateway-destination-endpoint"
 
 
-def eventually(condition: Callable[[], Any], what: str, timeout: float = SOON) -> Any:  # noqa: ANN401 -- what the condition gives
+def eventually(condition: Callable[[], Any], what: str, timeout: float = SOON) -> Any:
     """Poll until the condition gives something true; fail after the timeout."""
     deadline = time.monotonic() + timeout
     while True:
@@ -59,7 +60,12 @@ def launch(*arguments: str) -> "subprocess.Popen[str]":
 def run_to_the_end(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run `warmroute up` where it should end by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "warmroute", "up", *arguments], capture_output=True, text=True, timeout=SOON, check=False, env={**os.environ, "COLUMNS": "200"}
+        [sys.executable, "-m", "warmroute", "up", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SOON,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
     )
 
 
@@ -114,7 +120,7 @@ class Gateway:
         """A client without retries of its own, so that those of the gateway are seen."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=SOON)
 
-    def complete(self, prompt: str, *, max_tokens: int = 1, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:  # noqa: ANN401 -- JSON
+    def complete(self, prompt: str, *, max_tokens: int = 1, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
         """Send one completion."""
         document = {"model": self.models[0] if self.models else "none", "prompt": prompt, "max_tokens": max_tokens, **fields}
         return self.http.post("/v1/completions", json=document, headers=headers)
@@ -133,15 +139,23 @@ class Gateway:
         text = httpx.get(f"{self.ready['admin']}/stats", params={"filter": f"^{re.escape(name)}$"}, timeout=SOON).text
         return int(text.partition(": ")[2] or 0)
 
-    def fault(self, endpoint: str, **fault: Any) -> None:  # noqa: ANN401 -- JSON
+    def fault(self, endpoint: str, **fault: Any) -> None:
         """Make a simulated model server fail from now on."""
         httpx.post(f"http://{endpoint}/sim/fault", json={"probability": 1.0, **fault}, timeout=SOON).raise_for_status()
 
     def clear_faults(self) -> None:
         """Let all simulated model servers work again, and wait until Envoy sends to all of them."""
         for endpoint in self.endpoints:
-            httpx.delete(f"http://{endpoint}/sim/fault", timeout=SOON).raise_for_status()
+            # One that refuses connections refuses this one too, until its time is up.
+            eventually(lambda endpoint=endpoint: self._clear_fault(endpoint), f"fault of {endpoint} cleared")  # type: ignore[misc]
         eventually(lambda: self.usable() >= set(self.endpoints), "all endpoints usable again")
+
+    @staticmethod
+    def _clear_fault(endpoint: str) -> bool:
+        try:
+            return httpx.delete(f"http://{endpoint}/sim/fault", timeout=SOON).is_success
+        except httpx.ConnectError:
+            return False
 
     def usable(self) -> set[str]:
         """Endpoints that Envoy neither ejected nor holds for unhealthy."""
@@ -209,7 +223,7 @@ class ModelServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *arguments: object) -> None:
                 pass
 
             def do_GET(self) -> None:
@@ -244,7 +258,15 @@ class ModelServer:
                     self.wfile.flush()
                 self.wfile.write(b"0\r\n\r\n")
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._connections: list[socket.socket] = []
+        connections = self._connections
+
+        class Server(ThreadingHTTPServer):
+            def process_request(self, request: Any, client_address: Any) -> None:
+                connections.append(request)
+                super().process_request(request, client_address)
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self.address = f"127.0.0.1:{self.port}"
@@ -252,13 +274,16 @@ class ModelServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and end the connections that are open."""
         self.finish.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(SOON)
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
-    def __enter__(self) -> "ModelServer":
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

@@ -25,7 +25,7 @@ def test_fault_before_the_first_byte_is_retried_on_another_endpoint(faulty: Gate
     before = faulty.envoy_counter(_RETRIES)
     broken = set(faulty.endpoints[:2])
     for endpoint in broken:
-        faulty.fault(endpoint, kind=kind)
+        faulty.fault(endpoint, kind=kind, duration_seconds=8.0)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: faulty.complete(f"prompt {kind} {number}"), range(24)))
     assert [answer.status_code for answer in answers] == [200] * len(answers)
@@ -49,11 +49,16 @@ def test_reset_in_the_middle_of_a_stream_ends_it_with_an_error_and_no_retry(faul
         faulty.fault(endpoint, kind="reset-mid-stream", after_chunks=3)
     before = faulty.envoy_counter(_RETRIES)
     document = {"model": "alpha", "prompt": "break", "max_tokens": 50, "stream": True}
-    received = b""
-    with pytest.raises(httpx.RemoteProtocolError), faulty.http.stream("POST", "/v1/completions", json=document) as answer:
-        assert answer.status_code == 200
-        for part in answer.iter_raw():
-            received += part
+    received = bytearray()
+
+    def read() -> None:
+        with faulty.http.stream("POST", "/v1/completions", json=document) as answer:
+            assert answer.status_code == 200
+            for part in answer.iter_raw():
+                received.extend(part)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        read()
     assert received.startswith(b"data: ")
     assert b"[DONE]" not in received
     assert faulty.envoy_counter(_RETRIES) == before

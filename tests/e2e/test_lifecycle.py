@@ -6,6 +6,7 @@ import signal
 import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .harness import Gateway, eventually, is_gone, launch, run_to_the_end, running
@@ -41,8 +42,6 @@ def test_signal_stops_all_and_leaves_nothing(number: signal.Signals) -> None:
 def test_signal_during_the_start_leaves_nothing() -> None:
     process = launch("--sim", "2", "--port", "0", "--print-json")
     # Any moment will do: nothing is printed before it serves.
-    import psutil
-
     children = eventually(lambda: [child.pid for child in psutil.Process(process.pid).children()], "a child was started")
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
@@ -90,7 +89,7 @@ def test_second_gateway_on_the_same_port_is_refused() -> None:
     [
         ([], "--sim N"),
         (["--sim", "1", "--endpoint", "http://127.0.0.1:1"], "only one of"),
-        (["--endpoint", "https://127.0.0.1:1"], "https to a model server is not supported"),
+        (["--endpoint", "https://127.0.0.1:1"], "https is not supported"),
         (["--endpoint", "http://no-such-host.invalid:1"], "does not resolve"),
         (["--endpoints", "no-such-file.yaml"], "no-such-file.yaml"),
         (["--sim", "1", "--max-body", "many"], "--max-body many"),
@@ -112,6 +111,7 @@ def test_endpoints_that_never_answer_are_named() -> None:
     assert done.returncode == 1
     assert "No request passed within 2 s" in done.stderr
     assert f"127.0.0.1:{port}" in done.stderr
+    assert "health check" in done.stderr
 
 
 def test_demonstration_shows_each_request() -> None:

@@ -14,7 +14,7 @@ _PICKING = "Picking"
 _OUTPUT = "Output"
 
 
-def up(  # noqa: PLR0913 -- one parameter an option
+def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
     sim: Annotated[int, typer.Option("--sim", min=0, max=1000, metavar="N", rich_help_panel=_POOL, help="Start N simulated model servers.")] = 0,
     endpoint: Annotated[
         list[str] | None,
@@ -38,25 +38,46 @@ def up(  # noqa: PLR0913 -- one parameter an option
     ] = "",
     sim_port: Annotated[
         int,
-        typer.Option("--sim-port", min=0, max=65535, metavar="PORT", rich_help_panel=_POOL, help="First of N ports of the simulated servers; 0: free ones."),
+        typer.Option(
+            "--sim-port", min=0, max=65535, metavar="PORT", rich_help_panel=_POOL, help="First of N ports of the simulated servers; 0: free ones."
+        ),
     ] = 0,
     health_path: Annotated[
         str,
-        typer.Option("--health-path", metavar="PATH", rich_help_panel=_POOL, help="Page that a healthy model server answers with 200. '' switches checks off."),
+        typer.Option(
+            "--health-path", metavar="PATH", rich_help_panel=_POOL, help="Page that a healthy model server answers with 200. '' switches checks off."
+        ),
     ] = "/health",
     listen: Annotated[
         str, typer.Option("--listen", metavar="IP", rich_help_panel=_PLACE, help="Address to take requests on; 0.0.0.0 for all of this machine.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, metavar="PORT", rich_help_panel=_PLACE, help="Port to take requests on; 0 picks free ones for everything.")
+        int,
+        typer.Option(
+            "--port", min=0, max=65535, metavar="PORT", rich_help_panel=_PLACE, help="Port to take requests on; 0 picks free ones for everything."
+        ),
     ] = 8080,
     admin_port: Annotated[
         int | None,
-        typer.Option("--admin-port", min=0, max=65535, metavar="PORT", rich_help_panel=_PLACE, help="Port of Envoy's admin page. [default: 9901, or free with --port 0]"),
+        typer.Option(
+            "--admin-port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            rich_help_panel=_PLACE,
+            help="Port of Envoy's admin page. [default: 9901, or free with --port 0]",
+        ),
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option("--metrics-port", min=0, max=65535, metavar="PORT", rich_help_panel=_PLACE, help="Port of the picker's metrics. [default: 9090, or free with --port 0]"),
+        typer.Option(
+            "--metrics-port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            rich_help_panel=_PLACE,
+            help="Port of the picker's metrics. [default: 9090, or free with --port 0]",
+        ),
     ] = None,
     max_body: Annotated[
         str, typer.Option("--max-body", metavar="SIZE", rich_help_panel=_PLACE, help="Longest request body; longer ones get 413.")
@@ -65,10 +86,12 @@ def up(  # noqa: PLR0913 -- one parameter an option
         int, typer.Option("--concurrency", min=1, max=256, metavar="N", rich_help_panel=_PLACE, help="Worker threads of Envoy.")
     ] = 1,
     ready_timeout: Annotated[
-        float, typer.Option("--ready-timeout", min=0.1, metavar="SECONDS", rich_help_panel=_PLACE, help="How long to wait at start for a request to pass.")
+        float,
+        typer.Option("--ready-timeout", min=0.1, metavar="SECONDS", rich_help_panel=_PLACE, help="How long to wait at start for a request to pass."),
     ] = 30.0,
     picker_host: Annotated[
-        str, typer.Option("--picker-host", metavar="HOST", rich_help_panel=_PICKING, help="Host of the picker: native or grpcio. [default: the picker's]")
+        str,
+        typer.Option("--picker-host", metavar="HOST", rich_help_panel=_PICKING, help="Host of the picker: native or grpcio. [default: the picker's]"),
     ] = "",
     policy: Annotated[
         str, typer.Option("--policy", metavar="POLICY", rich_help_panel=_PICKING, help="marginal-latency or reference. [default: the picker's]")
@@ -84,7 +107,8 @@ def up(  # noqa: PLR0913 -- one parameter an option
         Path | None, typer.Option("--access-log", metavar="FILE", rich_help_panel=_OUTPUT, help="Write one JSON line for each request.")
     ] = None,
     log_dir: Annotated[
-        Path | None, typer.Option("--log-dir", metavar="DIR", rich_help_panel=_OUTPUT, help="Keep the logs of each run in a folder of its own in DIR.")
+        Path | None,
+        typer.Option("--log-dir", metavar="DIR", rich_help_panel=_OUTPUT, help="Keep the logs of each run in a folder of its own in DIR."),
     ] = None,
     print_json: Annotated[bool, typer.Option("--print-json", rich_help_panel=_OUTPUT, help="Tell what happens as JSON lines, for programs.")] = False,
 ) -> None:

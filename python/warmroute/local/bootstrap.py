@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from warmroute.local.endpoints import Endpoint
+from warmroute.discovery.endpoints import EndpointRecord
 
 Json: TypeAlias = dict[str, Any]
 
@@ -22,6 +22,8 @@ PICKER_CLUSTER = "picker"
 RETRIES = 2
 #: Open connections of clients; further ones are refused.
 _MAX_CLIENTS = 50_000
+#: Bytes of one request that Envoy takes before it looks at limits.
+_CONNECTION_BUFFER = 2**20
 
 _TYPES = "type.googleapis.com/envoy"
 # Streams to the picker live as long as the answers do: the default of 1024 would refuse the 1025th open answer.
@@ -59,7 +61,7 @@ def render(wiring: Wiring) -> str:
     )
 
 
-def render_endpoints(endpoints: Iterable[Endpoint]) -> str:
+def render_endpoints(endpoints: Iterable[EndpointRecord]) -> str:
     """Text of the file (EDS) from which Envoy takes the model servers; to be put in place by rename."""
     hosts = [{"endpoint": {"address": _socket(endpoint.address, endpoint.port)}} for endpoint in endpoints]
     assignment = {
@@ -118,6 +120,9 @@ def _listener(wiring: Wiring) -> Json:
     return {
         "name": "gateway",
         "address": _socket(wiring.listen, wiring.port),
+        # The least that Envoy takes of a body over HTTP/1, whatever its limit. Over HTTP/2 that is its window of 16 MiB, left as it is: the picker
+        # refuses what is between, and a client whose upload Envoy cuts off sees a reset stream instead of the 413.
+        "per_connection_buffer_limit_bytes": min(_CONNECTION_BUFFER, wiring.max_body),
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]},
         ],

@@ -13,7 +13,9 @@ from warmroute.local.probe import Address, ProbeError
 _TIMEOUT = 30.0
 _SHOWN = 48
 #: Long enough to fill many blocks of a prefix cache.
-_SHARED_PREFIX = " ".join(f"Rule {number}: route each request to the replica whose cache is warm and whose queue is short." for number in range(1, 61))
+_SHARED_PREFIX = " ".join(
+    f"Rule {number}: route each request to the replica whose cache is warm and whose queue is short." for number in range(1, 61)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,5 +35,9 @@ async def watch(admin: Address, reporter: Reporter) -> None:
             # An Envoy that has gone is told by the supervisor.
             continue
         if now > before:
-            reporter.event("without-picker", f"{now - before} requests passed without the picker's choice: it was down, late, or in error.", requests=now - before)
+            reporter.event(
+                "without-picker",
+                f"{now - before} requests passed without the picker's choice: it was down, late, or in error.",
+                requests=now - before,
+            )
         before = now

@@ -10,9 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from warmroute.discovery.endpoints import EndpointRecord
 from warmroute.local import bootstrap, demo, endpoints, envoy, fail_open, publish, view
 from warmroute.local.child import Child, ChildSpec
-from warmroute.local.endpoints import Endpoint
 from warmroute.local.errors import GatewayError, UsageError
 from warmroute.local.ports import PortBook
 from warmroute.local.probe import Address, ProbeError
@@ -54,6 +54,7 @@ class Gateway:
         self.admin = Address(_LOOPBACK, admin_port)
         self.metrics = Address(_LOOPBACK, metrics_port)
         self._sim_port = _claim_sim_ports(settings.sim, book) if settings.sim else 0
+        self._initial_problems: tuple[str, ...] = ()
         self._initial = self._initial_endpoints()
         self._publisher = EndpointPublisher(directory, self._known_to_envoy, self._known_to_picker)
         self._supervisor = Supervisor(directory, self._on_restart)
@@ -98,7 +99,7 @@ class Gateway:
             await readiness.announced(sim)
             self._publisher.write_envoy(self._initial)
         await readiness.announced(picker)
-        models = await readiness.request_passes([endpoint.host_port for endpoint in self._initial])
+        models = await readiness.request_passes([endpoints.host_port(endpoint) for endpoint in self._initial])
         if sim is not None and models:
             await readiness.completion_passes(models[0])
         self._report_ready(models)
@@ -111,12 +112,13 @@ class Gateway:
             self._stop.wait(),
         )
 
-    def _initial_endpoints(self) -> tuple[Endpoint, ...]:
+    def _initial_endpoints(self) -> tuple[EndpointRecord, ...]:
         settings = self._settings
         if settings.sim is not None:
             return endpoints.from_addresses(((_LOOPBACK, self._sim_port + index) for index in range(settings.sim.replicas)), "sim")
         if settings.endpoints_file is not None:
             parsed = endpoints.read_file(settings.endpoints_file)
+            self._initial_problems = parsed.problems
             for problem in parsed.problems:
                 self._reporter.event("endpoint-skipped", problem)
             return parsed.endpoints
@@ -179,7 +181,7 @@ class Gateway:
             models=models,
             admin=self.admin.url,
             metrics=self.metrics.url,
-            endpoints=tuple(endpoint.host_port for endpoint in self._initial),
+            endpoints=tuple(endpoints.host_port(endpoint) for endpoint in self._initial),
             pids=self._supervisor.pids(),
             logs=str(self._directory),
             seconds=round(time.monotonic() - self._started, 3),
@@ -206,14 +208,19 @@ class Gateway:
     async def _follow_file(self, path: Path | None) -> None:
         if path is None:
             return
+        # The first look gives what the gateway started with, unless the file changed since.
+        problems = self._initial_problems
         async for change in publish.watch_file(path, self._stop):
             if isinstance(change, UsageError):
                 self._reporter.event("endpoints-refused", f"{change} The endpoints stay as they were.")
                 continue
-            for problem in change.problems:
+            if change.endpoints == self._publisher.current and change.problems == problems:
+                continue
+            problems = change.problems
+            for problem in problems:
                 self._reporter.event("endpoint-skipped", problem)
             await self._publisher.publish(change.endpoints)
-            addresses = [endpoint.host_port for endpoint in change.endpoints]
+            addresses = [endpoints.host_port(endpoint) for endpoint in change.endpoints]
             self._reporter.event("endpoints-changed", f"Endpoints now: {', '.join(addresses) or 'none'}.", endpoints=addresses)
 
     def _on_restart(self, child: Child, status: str) -> None:
@@ -289,7 +296,7 @@ def _command(subcommand: str) -> list[str]:
 
 def _reachable(listen: str) -> str:
     """Address under which this machine reaches a listener."""
-    return {"0.0.0.0": _LOOPBACK, "::": "::1"}.get(listen, listen)  # noqa: S104 -- read, not bound
+    return {"0.0.0.0": _LOOPBACK, "::": "::1"}.get(listen, listen)
 
 
 def run(settings: GatewaySettings) -> None:

@@ -55,7 +55,7 @@ def find_free(host: str, count: int = 1) -> int:
     if highest <= _LOWEST:
         highest = _HIGHEST - count
     for _ in range(_ATTEMPTS):
-        first = random.randint(_LOWEST, highest)  # noqa: S311 -- no secret
+        first = random.randint(_LOWEST, highest)
         if all(is_free(first + offset, host) for offset in range(count)):
             return first
     message = f"Found no {count} consecutive free TCP ports on {host} between {_LOWEST} and {highest}."

@@ -44,7 +44,7 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
-    def json(self) -> Any:  # noqa: ANN401 -- any document
+    def json(self) -> Any:
         """Parse the body.
 
         Raises:

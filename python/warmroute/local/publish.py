@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import suppress
 from pathlib import Path
 
+from warmroute.discovery.endpoints import EndpointRecord
 from warmroute.local import bootstrap, probe
-from warmroute.local.endpoints import MAX_FILE_BYTES, Endpoint, ParsedFile, read_file, render_document
+from warmroute.local.endpoints import ParsedFile, host_port, read_file, render_document
 from warmroute.local.errors import UsageError
 from warmroute.local.probe import Address, ProbeError
 
@@ -17,6 +18,9 @@ _SETTLE = 5.0
 _POLL = 0.02
 #: Milliseconds without a further change of a file before it is read.
 _QUIET = 50
+
+#: Milliseconds after which a file is read again although nothing told of a change.
+_LOOK_AGAIN = 1_000
 
 #: What Envoy (healthy ones) or the picker knows now, as `ip:port`.
 KnownEndpoints = Callable[[], Awaitable[Collection[str]]]
@@ -36,14 +40,14 @@ class EndpointPublisher:
         self.picker_file = picker_directory / "endpoints.json"
         self._known_to_envoy = known_to_envoy
         self._known_to_picker = known_to_picker
-        self._current: tuple[Endpoint, ...] = ()
+        self._current: tuple[EndpointRecord, ...] = ()
 
     @property
-    def current(self) -> tuple[Endpoint, ...]:
+    def current(self) -> tuple[EndpointRecord, ...]:
         """The set published last."""
         return self._current
 
-    def write_initial(self, endpoints: Sequence[Endpoint], *, for_envoy: bool) -> None:
+    def write_initial(self, endpoints: Sequence[EndpointRecord], *, for_envoy: bool) -> None:
         """Write both files before the processes start.
 
         Without `for_envoy` Envoy starts with none: an endpoint that is not up yet would fail its first health check and wait for the second.
@@ -52,19 +56,19 @@ class EndpointPublisher:
         _replace(self.picker_file, render_document(endpoints))
         self.write_envoy(endpoints if for_envoy else ())
 
-    def write_envoy(self, endpoints: Sequence[Endpoint]) -> None:
+    def write_envoy(self, endpoints: Sequence[EndpointRecord]) -> None:
         """Replace Envoy's file."""
         _replace(self.envoy_file, bootstrap.render_endpoints(endpoints))
 
-    async def publish(self, endpoints: Sequence[Endpoint]) -> None:
+    async def publish(self, endpoints: Sequence[EndpointRecord]) -> None:
         """Change the set at run time.
 
         Envoy learns of new ones first and of removed ones last: an address that its cluster does not know would silently be
         replaced by its fallback policy.
         """
         new = tuple(endpoints)
-        before = {endpoint.host_port: endpoint for endpoint in self._current}
-        after = {endpoint.host_port: endpoint for endpoint in new}
+        before = {host_port(endpoint): endpoint for endpoint in self._current}
+        after = {host_port(endpoint): endpoint for endpoint in new}
         if added := after.keys() - before.keys():
             self.write_envoy(tuple((before | after).values()))
             await _until(self._known_to_envoy, lambda known: added <= set(known))
@@ -106,28 +110,26 @@ async def picker_endpoints(metrics: Address) -> set[str]:
 
 
 async def watch_file(path: Path, stop: asyncio.Event) -> AsyncIterator[ParsedFile | UsageError]:
-    """Give the content of an endpoints file each time that it changes; an error where it cannot be used (the caller keeps the old set)."""
+    """Give the content of an endpoints file at once and each time that it changes; an error where it cannot be used (the caller keeps the old set)."""
     import watchfiles  # noqa: PLC0415 -- costs start-up time, and only files need it
 
-    last = _content(path)
-    # The folder, not the file: editors and Kubernetes replace the file, or a link above it.
-    async for _ in watchfiles.awatch(path.parent, watch_filter=None, recursive=False, debounce=1_000, step=_QUIET, stop_event=stop):
-        content = _content(path)
-        if content == last:
-            continue
-        last = content
+    last: ParsedFile | str | None = None
+    # The folder, not the file: editors and Kubernetes replace the file, or a link above it. And once a second in any case: a change before the
+    # watch began must not be missed.
+    changes = watchfiles.awatch(
+        path.parent, watch_filter=None, recursive=False, debounce=1_000, step=_QUIET, stop_event=stop, rust_timeout=_LOOK_AGAIN, yield_on_timeout=True
+    )
+    async for _ in changes:
         try:
-            yield await asyncio.to_thread(read_file, path)
+            content = await asyncio.to_thread(read_file, path)
         except UsageError as error:
-            yield error
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
-    except OSError:
-        return None
+            if str(error) != last:
+                last = str(error)
+                yield error
+            continue
+        if content != last:
+            last = content
+            yield content
 
 
 def _replace(path: Path, text: str) -> None:

@@ -52,10 +52,6 @@ class Supervisor:
         """Process ids by name."""
         return {name: child.pid for name, child in self._children.items()}
 
-    async def failure(self) -> GatewayError:
-        """Wait until a child died for good."""
-        return await asyncio.shield(self._failure)
-
     async def unless_failed(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Do `work`, but give up when a child dies for good.
 
@@ -65,7 +61,8 @@ class Supervisor:
         """
         task = asyncio.create_task(work)
         try:
-            await asyncio.wait({task, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            watched: set[asyncio.Future[Any]] = {task, self._failure}
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
                 raise self._failure.result()
             return task.result()
@@ -111,7 +108,7 @@ class Supervisor:
             if self._stopping:
                 return
             try:
-                child = await Child.start(child.spec, self._log_directory)  # noqa: PLW2901 -- the child of this watcher from now on
+                child = await Child.start(child.spec, self._log_directory)
             except GatewayError as error:
                 if not self._failure.done():
                     self._failure.set_result(error)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LIVE_INTERVAL = 0.5
 _LINE_INTERVAL = 10.0
 _SHOWN_DECISIONS = 8
+_SHOWN_CANDIDATES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,21 @@ def render_line(row: Row) -> str:
 
 
 def render_decision(decision: Mapping[str, Any]) -> str:
-    """One decision of the picker as a line."""
+    """One decision of the picker as a line: the endpoint chosen, then every candidate with its score, best first."""
     age = (decision.get("time_ms") or 0) / 1e3
-    candidates = decision.get("candidates")
-    why = "" if not candidates else f"  {_compact(candidates)}"
+    chosen = str(decision.get("destination") or "none").partition(",")[0]
+    candidates = (decision.get("explanation") or {}).get("candidates") or []
+    why = " | ".join(_render_candidate(candidate) for candidate in candidates[:_SHOWN_CANDIDATES])
     return (
         f"{age:6.1f} s ago  {decision.get('request_id') or '-'}  {decision.get('model') or '-'}  "
-        f"{decision.get('prompt_tokens') or 0} tokens → {decision.get('destination') or 'none'}{why}"
+        f"{decision.get('prompt_tokens') or 0} tokens → {chosen}  {why}"
+    ).rstrip()
+
+
+def _render_candidate(candidate: Mapping[str, Any]) -> str:
+    return (
+        f"{candidate.get('endpoint')} scores {candidate.get('total') or 0:.3g} "
+        f"({_count(candidate.get('uncached_tokens'))} uncached, {_count(candidate.get('inflight_requests'))} open)"
     )
 
 
@@ -174,13 +183,3 @@ def _count(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
-
-
-def _compact(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, Mapping):
-        return " ".join(f"{key}={_compact(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " | ".join(_compact(item) for item in value)
-    return str(value)
