@@ -25,9 +25,7 @@ class SimPool:
         pool.replicas[0].requests # what it received
     """
 
-    def __init__(
-        self, replicas: int = 1, config: SimConfig | None = None, *, host: str = "127.0.0.1", port: int = 0
-    ) -> None:
+    def __init__(self, replicas: int = 1, config: SimConfig | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
         """`port` 0: free ports; otherwise this and the following ones.
 
         Raises:
@@ -84,8 +82,6 @@ class SimPool:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stop."""
         await self.stop()
