@@ -139,7 +139,8 @@ def test_body_over_the_limit_is_refused_over_http2(small_gateway: Gateway, tmp_p
         status = post_file(small_gateway, tmp_path, "x" * 600_000, "--http2-prior-knowledge")["status"]
     except subprocess.CalledProcessError as error:
         # The refusal comes during the upload, and ends it: curl 7.88 tells of the closed stream (92) instead of the answer.
-        assert error.returncode == 92
+        if error.returncode != 92:
+            raise
     else:
         assert status == 413
     assert small_gateway.envoy_counter("cluster.models.upstream_rq_total") == before
