@@ -104,10 +104,10 @@ def test_wrong_usage_is_told_with_status_2(arguments: list[str], said: str) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_endpoints_that_never_answer_are_named() -> None:
+def test_endpoints_that_never_answer_are_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    done = run_to_the_end("--endpoint", f"http://127.0.0.1:{port}", "--port", "0", "--ready-timeout", "2")
+    done = run_to_the_end("--endpoint", f"http://127.0.0.1:{port}", "--port", "0", "--ready-timeout", "2", "--log-dir", str(tmp_path))
     assert done.returncode == 1
     assert "No request passed within 2 s" in done.stderr
     assert f"127.0.0.1:{port}" in done.stderr
