@@ -122,4 +122,4 @@ def scan_metrics_page(page: bytes, engine: str = "vllm") -> dict[str, Any]:
 def scan_body(path: str, body: bytes) -> dict[str, Any]:
     """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
 
-__all__: list[str]
+__all__ = ["EchoExchange", "Engine", "Exchange", "NativeServer", "Scraper", "__version__", "scan_body", "scan_metrics_page"]
