@@ -33,12 +33,18 @@ class Engine:
         """Live state, one dict an endpoint: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
         num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
         prompt_tokens (total), metrics_age (seconds or None), indexed_blocks."""
+    def feed_metrics(self, namespace: str, name: str, page: bytes, engine: str = "vllm") -> None:
+        """Give the engine a metrics page that something else than the Scraper fetched. ValueError: no such endpoint, or no metrics page."""
     def stats(self) -> list[dict[str, Any]]:
         """Every metric family of the engine: name (without prefix `llm_d_epp_`), kind ("counter", "gauge", "histogram"), help, label_names, buckets (upper bounds
         in the family's unit, without +Inf; histograms only), samples: list of (label_values, value) for counters and gauges,
         (label_values, cumulative bucket counts including +Inf, sum) for histograms."""
     def decisions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The last decisions, newest first: time_ms (age in milliseconds), request_id, model, prompt_tokens, destination, and per candidate the parts of its score. Empty unless `explain`."""
+    def index_usage(self) -> dict[str, int]:
+        """What the prefix index holds: blocks (distinct), pairs (block and endpoint), bytes, evictions (since the start, by the byte budget)."""
+    def maintain(self) -> None:
+        """Follow what the engines say of themselves (block size, number of blocks) and compact; call it about once a second."""
     def set_synced(self, *, synced: bool) -> None:
         """Tell the engine that discovery has delivered its first full set."""
     def is_synced(self) -> bool: ...

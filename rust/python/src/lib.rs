@@ -1,7 +1,33 @@
-//! The pyo3 module `warmroute._core`.
+//! The pyo3 module `warmroute._core`: conversions only, no decisions. `python/warmroute/_core.pyi` documents each item.
+
+mod convert;
+mod engine;
+mod exchange;
+mod scan;
+mod scraper;
+mod server;
+
 use pyo3::prelude::*;
 
 /// The engine of warmroute.
-#[pymodule]
+#[pymodule(gil_used = false)]
 #[pyo3(name = "_core")]
-mod core_module {}
+mod core_module {
+    #[pymodule_export]
+    use super::engine::Engine;
+    #[pymodule_export]
+    use super::exchange::{EchoExchange, Exchange};
+    #[pymodule_export]
+    use super::scan::{scan_body, scan_metrics_page};
+    #[pymodule_export]
+    use super::scraper::Scraper;
+    #[pymodule_export]
+    use super::server::NativeServer;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

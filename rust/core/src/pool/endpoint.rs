@@ -1,13 +1,14 @@
 //! One endpoint: who it is, what its engine last said, and the load reserved on it.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
+use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
 
 /// Who an endpoint is: one (address, port) that serves the model; a pod with several target ports is several endpoints.
@@ -40,14 +41,106 @@ pub struct EngineMetrics {
     pub block_size: Option<u32>,
     /// KV blocks on the accelerator (`num_gpu_blocks`).
     pub num_blocks: Option<u32>,
-    /// LoRA adapters with a running request.
+    /// `LoRA` adapters with a running request.
     pub running_adapters: Vec<Box<str>>,
-    /// LoRA adapters with only waiting requests.
+    /// `LoRA` adapters with only waiting requests.
     pub waiting_adapters: Vec<Box<str>>,
     /// How many adapters fit at once.
     pub max_adapters: Option<u32>,
     /// First tokens produced since the engine started (a counter): drains the reserved prefill.
     pub first_tokens: Option<f64>,
+}
+
+/// The numbers that every decision reads, on one cache line: a decision over 100 endpoints touches 100 lines.
+///
+/// Floats are kept as their bits. The load (`requests`, `tokens`, `prefill_tokens`) is only written under the lock of
+/// `State::prefills`, each subtraction after its addition, so a reader never sees it below zero.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct Numbers {
+    waiting: AtomicU64,
+    running: AtomicU64,
+    kv_usage: AtomicU64,
+    /// When the metrics were last refreshed; 0: never.
+    refreshed: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) tokens: AtomicU64,
+    pub(super) prefill_tokens: AtomicU64,
+}
+
+impl Numbers {
+    pub(super) fn waiting(&self) -> f64 {
+        f64::from_bits(self.waiting.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn running(&self) -> f64 {
+        f64::from_bits(self.running.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn kv_usage(&self) -> f64 {
+        f64::from_bits(self.kv_usage.load(Ordering::Relaxed))
+    }
+}
+
+/// What lives as long as the (address, port) does, also over a change of the endpoint's labels.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) numbers: Numbers,
+    page: ArcSwap<EngineMetrics>,
+    pub(super) prefills: Mutex<PrefillQueue>,
+    picks: PickTotals,
+}
+
+#[derive(Debug, Default)]
+struct PickTotals {
+    requests: AtomicU64,
+    prompt_tokens: AtomicU64,
+    matched_tokens: AtomicU64,
+}
+
+/// What was sent to an endpoint since it joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picks {
+    /// Requests.
+    pub requests: u64,
+    /// Their prompt tokens.
+    pub prompt_tokens: u64,
+    /// Those of them that the index expected in the endpoint's cache.
+    pub matched_tokens: u64,
+}
+
+/// What the engine last said; default until the first page. Reads and writes like an `ArcSwap<EngineMetrics>`.
+#[derive(Debug)]
+pub struct MetricsCell {
+    state: Arc<State>,
+}
+
+impl MetricsCell {
+    /// The last page, without a reference count.
+    pub fn load(&self) -> Guard<Arc<EngineMetrics>> {
+        self.state.page.load()
+    }
+
+    /// The last page, to keep.
+    pub fn load_full(&self) -> Arc<EngineMetrics> {
+        self.state.page.load_full()
+    }
+
+    /// Replaces the page and the numbers that candidates are gathered from. Drains no prefill: see `Endpoint::refresh`.
+    pub fn store(&self, metrics: Arc<EngineMetrics>) {
+        let numbers = &self.state.numbers;
+        let bits = |value: Option<f64>| value.unwrap_or(0.0).to_bits();
+        numbers
+            .waiting
+            .store(bits(metrics.waiting), Ordering::Relaxed);
+        numbers
+            .running
+            .store(bits(metrics.running), Ordering::Relaxed);
+        numbers
+            .kv_usage
+            .store(bits(metrics.kv_usage), Ordering::Relaxed);
+        self.state.page.store(metrics);
+    }
 }
 
 /// A live endpoint. Shared by snapshots, so its load survives a change of the pool.
@@ -60,30 +153,105 @@ pub struct Endpoint {
     /// Dense number, unique among live endpoints, reused after removal: the row in the prefix index.
     pub slot: u32,
     /// What the engine last said; default until the first page.
-    pub metrics: ArcSwap<EngineMetrics>,
-    /// When `metrics` was last refreshed; 0: never.
-    pub(super) refreshed: AtomicU64,
-    /// Requests in flight through this picker.
-    pub(super) requests: AtomicI64,
-    /// Uncached prompt tokens of requests in flight.
-    pub(super) tokens: AtomicI64,
-    /// Uncached prompt tokens of requests that have no first token yet (P of `policy.md`).
-    pub(super) prefill_tokens: AtomicI64,
-    /// The same, request by request in order of arrival, for engines whose counters tell only how many got a first token.
-    pub(super) prefills: Mutex<VecDeque<PendingPrefill>>,
-}
-
-/// One request's prefill that has been reserved and not yet released.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PendingPrefill {
-    pub(super) sequence: u64,
-    pub(super) tokens: u32,
+    pub metrics: MetricsCell,
+    pub(super) state: Arc<State>,
 }
 
 impl Endpoint {
+    pub(super) fn new(identity: EndpointIdentity, slot: u32) -> Self {
+        Self::with_state(identity, slot, Arc::default())
+    }
+
+    /// The same server under new labels or a new metrics address: load and metrics go on.
+    pub(super) fn relabelled(&self, identity: EndpointIdentity) -> Self {
+        Self::with_state(identity, self.slot, Arc::clone(&self.state))
+    }
+
+    fn with_state(identity: EndpointIdentity, slot: u32, state: Arc<State>) -> Self {
+        let authority = SocketAddr::new(identity.address, identity.port)
+            .to_string()
+            .into();
+        let metrics = MetricsCell {
+            state: Arc::clone(&state),
+        };
+        Self {
+            identity,
+            authority,
+            slot,
+            metrics,
+            state,
+        }
+    }
+
+    /// What a scraper takes just before it sends the request for a page: the page can only speak of what was reserved before.
+    pub fn scrape_mark(&self) -> ScrapeMark {
+        self.state.prefills.lock().mark()
+    }
+
+    /// A new page whose request was sent now: everything reserved so far may be in it.
+    pub fn refresh(&self, metrics: EngineMetrics, now: Nanos) {
+        self.refresh_since(metrics, self.scrape_mark(), now);
+    }
+
+    /// A new page, asked for at `mark` and read at `now`.
+    ///
+    /// The growth of `first_tokens` since the previous page releases that many of the oldest pending prefills (source 2 of
+    /// `policy.md`, "Where the first-token and end signals come from"). A counter that fell (the engine restarted) and the first page give no growth.
+    /// Requests of other routers grow the counter too, so the release can run ahead of the truth; it stops at what was reserved here before `mark`.
+    pub fn refresh_since(&self, metrics: EngineMetrics, mark: ScrapeMark, now: Nanos) {
+        if let Some(first_tokens) = metrics.first_tokens {
+            let mut prefills = self.state.prefills.lock();
+            let released = prefills.first_tokens_counted(first_tokens, mark);
+            self.state
+                .numbers
+                .prefill_tokens
+                .fetch_sub(released, Ordering::Relaxed);
+        }
+        if **self.metrics.load() != metrics {
+            self.metrics.store(Arc::new(metrics));
+        }
+        self.state
+            .numbers
+            .refreshed
+            .store(now.0.max(1), Ordering::Relaxed);
+    }
+
+    /// `delta` requests got their first token, as counted by the engine: releases that many of the oldest pending prefills.
+    pub fn first_tokens_seen(&self, delta: u64) {
+        let mut prefills = self.state.prefills.lock();
+        let mark = prefills.mark();
+        let released = prefills.release_oldest(delta, mark);
+        self.state
+            .numbers
+            .prefill_tokens
+            .fetch_sub(released, Ordering::Relaxed);
+    }
+
+    /// A request with so many prompt tokens was sent here, of which so many were expected in the cache.
+    pub fn picked(&self, prompt_tokens: u32, matched_tokens: u64) {
+        self.state.picks.requests.fetch_add(1, Ordering::Relaxed);
+        self.state
+            .picks
+            .prompt_tokens
+            .fetch_add(u64::from(prompt_tokens), Ordering::Relaxed);
+        self.state.picks.matched_tokens.fetch_add(
+            matched_tokens.min(u64::from(prompt_tokens)),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Totals over all requests sent here.
+    pub fn picks(&self) -> Picks {
+        Picks {
+            requests: self.state.picks.requests.load(Ordering::Relaxed),
+            prompt_tokens: self.state.picks.prompt_tokens.load(Ordering::Relaxed),
+            matched_tokens: self.state.picks.matched_tokens.load(Ordering::Relaxed),
+        }
+    }
+
     /// When the metrics were last refreshed, if ever.
     pub fn refreshed(&self) -> Option<Nanos> {
-        match self.refreshed.load(std::sync::atomic::Ordering::Relaxed) {
+        match self.state.numbers.refreshed.load(Ordering::Relaxed) {
             0 => None,
             nanos => Some(Nanos(nanos)),
         }
@@ -91,17 +259,22 @@ impl Endpoint {
 
     /// Requests in flight through this picker.
     pub fn inflight_requests(&self) -> u64 {
-        self.requests.load(std::sync::atomic::Ordering::Relaxed).max(0) as u64
+        self.state.numbers.requests.load(Ordering::Relaxed)
     }
 
-    /// Uncached prompt tokens of requests in flight.
+    /// Uncached prompt tokens in flight through this picker.
     pub fn inflight_tokens(&self) -> u64 {
-        self.tokens.load(std::sync::atomic::Ordering::Relaxed).max(0) as u64
+        self.state.numbers.tokens.load(Ordering::Relaxed)
     }
 
-    /// Uncached prompt tokens reserved and not yet prefilled.
+    /// Uncached prompt tokens reserved and not yet prefilled (P of `policy.md`).
     pub fn prefill_tokens(&self) -> u64 {
-        self.prefill_tokens.load(std::sync::atomic::Ordering::Relaxed).max(0) as u64
+        self.state.numbers.prefill_tokens.load(Ordering::Relaxed)
+    }
+
+    /// Requests whose prefill is reserved and not yet released.
+    pub fn pending_prefills(&self) -> usize {
+        self.state.prefills.lock().len()
     }
 }
 

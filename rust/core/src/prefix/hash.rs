@@ -3,13 +3,14 @@
 //! Formulas as the reference's approximate index: `h0 = xxh64(model ‖ cache salt)`, `id = xxh64(block bytes)`,
 //! `h_i = xxh64(LE64(id_i) ‖ LE64(h_{i-1}))`, a final partial block included. Four bytes of text count as one token.
 
+use std::fmt;
+
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 /// Bytes of canonical prompt that count as one token: token ids are packed as little-endian u32, text as it is.
 pub const BYTES_PER_TOKEN: usize = 4;
 
 /// Splits a stream of bytes into blocks and hashes each as it fills; holds no more than one block.
-#[derive(Debug)]
 pub struct BlockHasher {
     block_bytes: usize,
     state: Xxh64,
@@ -17,6 +18,16 @@ pub struct BlockHasher {
     total_bytes: u64,
     blocks: Vec<u64>,
     max_blocks: usize,
+}
+
+impl fmt::Debug for BlockHasher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("BlockHasher")
+            .field("blocks", &self.blocks.len())
+            .field("total_bytes", &self.total_bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BlockHasher {

@@ -4,4 +4,4 @@ mod approximate;
 mod hash;
 
 pub use approximate::{ApproximateIndex, IndexUsage};
-pub use hash::{BlockHasher, chain, seed};
+pub use hash::{BYTES_PER_TOKEN, BlockHasher, chain, seed};

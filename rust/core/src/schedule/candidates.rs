@@ -16,6 +16,8 @@ pub struct RequestFacts {
     pub block_tokens: u32,
     /// The client's limit on output tokens.
     pub max_tokens: Option<u32>,
+    /// Request headers, lower-case names.
+    pub headers: Vec<crate::exchange::Header>,
     /// Priority of the objective; 0 when none is named.
     pub priority: i32,
 }

@@ -3,10 +3,22 @@
 //! One plugin a file. A plugin sees the candidates as a structure of arrays, one row an endpoint.
 
 mod candidates;
+mod explanation;
 pub mod filters;
+mod parameters;
 pub mod pickers;
 mod profile;
+mod registry;
 pub mod scorers;
+mod spec;
+#[cfg(test)]
+mod testing;
 
 pub use candidates::{Candidates, Context, RequestFacts};
-pub use profile::{Choice, Explanation, Filter, Picker, Profile, ProfileSpec, ProfileError, Scorer};
+pub use explanation::{
+    CandidateExplanation, Explanation, FilterExplanation, ScoreExplanation, ScorerExplanation,
+};
+pub use parameters::{ParameterError, Parameters};
+pub use profile::{Choice, Filter, NoEndpoint, Picker, Profile, Scorer, Scratch};
+pub use registry::{ParameterKind, Plugin, PluginKind, REGISTRY, Role};
+pub use spec::{PluginSpec, ProfileError, ProfileSpec};

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use warmroute_core::exchange::{Exchange, Progress, Reply};
+use warmroute_core::exchange::{Exchange, Phase, Progress, Reply};
 use warmroute_core::{Engine, Nanos};
 
 use super::{Session, SessionFactory};
-use crate::clock::now;
+use crate::clock;
 use crate::codec::{DecodeError, decode, encode, encoded_len};
 
 /// Opens an [`ExchangeSession`] on one engine for each stream.
@@ -42,14 +43,21 @@ pub struct ExchangeSession {
     exchange: Exchange,
     /// Kept between messages for its capacity.
     replies: Vec<Reply>,
+    engine: Arc<Engine>,
+    /// Time spent here on messages of the request and of the response.
+    requesting: Duration,
+    responding: Duration,
 }
 
 impl ExchangeSession {
     /// An exchange that starts at `now`.
     pub fn new(engine: Arc<Engine>, now: Nanos) -> Self {
         Self {
-            exchange: Exchange::new(engine, now),
+            exchange: Exchange::new(Arc::clone(&engine), now),
             replies: Vec::new(),
+            engine,
+            requesting: Duration::ZERO,
+            responding: Duration::ZERO,
         }
     }
 }
@@ -64,8 +72,13 @@ impl fmt::Debug for ExchangeSession {
 
 impl Drop for ExchangeSession {
     fn drop(&mut self) {
-        // The exchange would release what it holds without this, but not know how long it took.
-        self.exchange.close(now());
+        let stats = self.engine.stats();
+        if !self.requesting.is_zero() {
+            stats.request_processing(self.requesting);
+        }
+        if !self.responding.is_zero() {
+            stats.response_processing(self.responding);
+        }
     }
 }
 
@@ -77,8 +90,18 @@ impl Session for ExchangeSession {
         out: &mut Vec<Bytes>,
     ) -> Result<Progress, DecodeError> {
         let message = decode(&frame)?;
+        let of_request = matches!(
+            message.phase,
+            Phase::RequestHeaders(_) | Phase::RequestBody(_) | Phase::RequestTrailers
+        );
         let progress = self.exchange.receive(message, now, &mut self.replies);
         encode_all(self.replies.drain(..), out);
+        let spent = clock::now() - now;
+        if of_request {
+            self.requesting += spent;
+        } else {
+            self.responding += spent;
+        }
         Ok(progress)
     }
 }

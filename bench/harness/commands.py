@@ -1,0 +1,62 @@
+"""Every command line that the benches start, in one place."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
+METRICS_PAGE = REPOSITORY / "bench" / "data" / "vllm-0.32-metrics.txt"
+# Names another build of the load generator.
+LOADGEN_VARIABLE = "WARMROUTE_LOADGEN"
+
+HOSTS = ("native", "grpcio")
+
+
+def loadgen() -> str:
+    """The load generator's binary; `cargo build --release -p warmroute-loadgen` makes it."""
+    return os.environ.get(LOADGEN_VARIABLE) or str(TARGET / "release" / "warmroute-loadgen")
+
+
+def picker(host: str, port: int, health_port: int, metrics_port: int, endpoints: Iterable[str], *flags: str) -> list[str]:
+    """The product: an endpoint picker in front of `endpoints` (`ip:port`)."""
+    return [
+        sys.executable,
+        "-m",
+        "warmroute",
+        "epp",
+        "--secure-serving=false",
+        "--bind-address=127.0.0.1",
+        f"--host={host}",
+        f"--grpc-port={port}",
+        f"--grpc-health-port={health_port}",
+        f"--metrics-port={metrics_port}",
+        *(f"--endpoint=http://{endpoint}" for endpoint in endpoints),
+        *flags,
+    ]
+
+
+def echo(host: str, port: int) -> list[str]:
+    """The floor: the same host, which answers without deciding anything."""
+    return [sys.executable, "-m", "warmroute", "bench", "echo", "--host", host, "--address", f"127.0.0.1:{port}"]
+
+
+def upstream(servers: int, *flags: str) -> list[str]:
+    """Stand-ins for model servers on free ports; prints their addresses."""
+    return [loadgen(), "upstream", "--servers", str(servers), "--page", str(METRICS_PAGE), *flags]
+
+
+def extproc_load(target: str, seconds: float, *flags: str) -> list[str]:
+    """Load on an ext_proc server; prints its report."""
+    return [loadgen(), "extproc", "--target", target, "--duration", str(seconds), *flags]
+
+
+def http_load(target: str, seconds: float, *flags: str) -> list[str]:
+    """Load on a gateway; prints its report."""
+    return [loadgen(), "http", "--target", target, "--duration", str(seconds), *flags]
+
+
+def pick_bench() -> list[str]:
+    """The engine's own benches of one pick; leave their results under target/."""
+    return ["cargo", "bench", "--quiet", "-p", "warmroute-core", "--bench", "schedule"]

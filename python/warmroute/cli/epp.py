@@ -1,0 +1,120 @@
+"""`warmroute epp`: the endpoint picker as a process."""
+
+import asyncio
+import ctypes
+import dataclasses
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from warmroute.config.defaults import Plan, default_plan, resolve
+from warmroute.config.document import parse_document, read_document
+from warmroute.config.errors import ConfigError, UsageError
+from warmroute.config.flags import SHORTEST_REFRESH_SECONDS, Flags, parse_flags
+from warmroute.config.load import load_config
+from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION
+from warmroute.host.address import ListenError
+from warmroute.logging import configure, fields
+
+logger = logging.getLogger(__name__)
+
+_USAGE, _FAILURE = 2, 1
+_PR_SET_PDEATHSIG = 1
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run until a signal; the process's exit status: 0 after a drain, 2 for flags or a configuration that cannot be used, 1 for failures."""
+    try:
+        flags = parse_flags(arguments, dict(os.environ))
+        configure(flags.v, flags.zap_log_level, flags.zap_encoder)
+        if flags.die_with_parent:
+            die_with_parent()
+        return _serve(flags)
+    except UsageError as error:
+        sys.stderr.write(f"warmroute epp: {error}\n")
+        return _USAGE
+    except ConfigError as error:
+        sys.stderr.write(f"warmroute epp: the configuration cannot be used:\n{error}\n")
+        return _USAGE
+
+
+def _serve(flags: Flags) -> int:
+    # After the flags: `--help` and a mistyped flag need neither the event loop nor gRPC.
+    import uvloop  # noqa: PLC0415
+
+    flags = clamp_refresh_interval(flags)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_picker(flags))
+    except ListenError as error:
+        sys.stderr.write(f"warmroute epp: {error}\n")
+        return _FAILURE
+
+
+async def _picker(flags: Flags) -> int:
+    from warmroute.host.picker import Picker  # noqa: PLC0415 - as above
+
+    plan = _plan(flags)
+    try:
+        picker = Picker(flags, plan)
+    except ValueError as error:
+        message = f"the engine refuses the configuration: {error}"
+        raise UsageError(message) from error
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        # The first signal drains, the second stops at once.
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await picker.start()
+        await stop.wait()
+        await picker.drain(hurry)
+    finally:
+        await picker.stop()
+    return 0
+
+
+def _plan(flags: Flags) -> Plan:
+    if flags.config_file is not None:
+        document = read_document(flags.config_file)
+    elif flags.config_text:
+        document = parse_document(flags.config_text, "--config-text")
+    else:
+        return default_plan(flags.policy or "marginal-latency")
+    loaded = load_config(document)
+    if loaded.config.api_version == DEPRECATED_API_VERSION:
+        logger.warning("deprecated apiVersion", extra=fields(given=DEPRECATED_API_VERSION, use=API_VERSION))
+    return resolve(loaded, flags.refresh_metrics_interval)
+
+
+def clamp_refresh_interval(flags: Flags) -> Flags:
+    """Flags with the scrape interval raised to the shortest one allowed, with a warning."""
+    if flags.refresh_metrics_interval >= SHORTEST_REFRESH_SECONDS:
+        return flags
+    details = fields(given_seconds=flags.refresh_metrics_interval, used_seconds=SHORTEST_REFRESH_SECONDS)
+    logger.warning("--refresh-metrics-interval is too short; raised", extra=details)
+    return dataclasses.replace(flags, refresh_metrics_interval=SHORTEST_REFRESH_SECONDS)
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent ends. Raises UsageError elsewhere, or when the parent is already gone."""
+    if sys.platform != "linux":
+        message = "--die-with-parent needs Linux"
+        raise UsageError(message)
+    parent = os.getppid()
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        message = f"--die-with-parent: {os.strerror(ctypes.get_errno())}"
+        raise UsageError(message)
+    # It may have ended between the two calls; the signal would never come.
+    if os.getppid() != parent:
+        message = "--die-with-parent: the parent has ended"
+        raise UsageError(message)

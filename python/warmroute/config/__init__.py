@@ -1,0 +1,1 @@
+"""Configuration of the picker: flags, the EndpointPickerConfig file, and what the engine is told."""

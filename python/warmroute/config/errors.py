@@ -1,0 +1,42 @@
+"""What can be wrong with a configuration: values that know their line, rendered once at the edge."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where (line from 1, dotted path of the field) and what."""
+
+    line: int | None
+    field: str
+    message: str
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, with everything that is wrong with it."""
+
+    def __init__(self, source: str, problems: Iterable[Problem]) -> None:
+        """`source`: the file's name, or the flag that carried the text."""
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__(source, self.problems)
+
+    def __str__(self) -> str:
+        """One line a problem: `source:line: field: message`."""
+        return "\n".join(self._render(problem) for problem in self.problems)
+
+    def _render(self, problem: Problem) -> str:
+        place = self.source if problem.line is None else f"{self.source}:{problem.line}"
+        return f"{place}: {problem.field}: {problem.message}" if problem.field else f"{place}: {problem.message}"
+
+
+class UsageError(Exception):
+    """Flags that cannot be used; the message tells the user what to change."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean "x"?)` for the known name closest to `name`, or the empty string."""
+    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f' (did you mean "{matches[0]}"?)' if matches else ""

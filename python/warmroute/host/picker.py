@@ -1,0 +1,242 @@
+"""The picker's life cycle: listeners up, endpoints in, ready; drained and stopped on SIGTERM."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from warmroute._core import Engine, Exchange, Scraper, __version__
+from warmroute.config.defaults import Plan
+from warmroute.config.errors import UsageError
+from warmroute.config.flags import Flags
+from warmroute.config.settings import DECISIONS_KEPT, engine_settings, scraper_settings
+from warmroute.discovery.endpoints import EndpointSink
+from warmroute.discovery.file import FileDiscovery
+from warmroute.discovery.static import static_endpoints
+from warmroute.host.address import UNIX, listen_address
+from warmroute.host.base import CertificatePair, ExtProcHost
+from warmroute.host.decision_log import DecisionLog
+from warmroute.host.grpcio_host import GrpcioHost
+from warmroute.host.health import HealthServer
+from warmroute.host.native import NativeHost
+from warmroute.logging import DEBUG, fields
+from warmroute.metrics.collector import MetricsPage
+from warmroute.metrics.families import Family
+from warmroute.metrics.pages import routes
+from warmroute.metrics.pool import pool_families
+from warmroute.metrics.server import MetricsServer
+from warmroute.scrape.monitor import ScrapeMonitor
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_POOL = "epp"
+# While draining: how often open streams are counted, and how long none must be open before the picker stops early. Gateways keep sending
+# until they notice; a moment without a stream is not yet the end.
+_DRAIN_LOOK_SECONDS, _DRAIN_QUIET_SECONDS = 0.05, 1.0
+# Once quiet, a stream that starts in the same instant still gets this long.
+_LAST_STREAM_SECONDS = 1.0
+_MAINTAIN_SECONDS = 1.0
+_RESTART_SECONDS = 1.0
+_FIRST_GAUGES_SECONDS = 0.5
+
+
+class Picker:
+    """One endpoint picker: an engine and everything around it."""
+
+    def __init__(self, flags: Flags, plan: Plan) -> None:
+        """Builds the engine; nothing listens yet. Raises ValueError when the engine refuses the settings."""
+        self._flags = flags
+        self._plan = plan
+        self.engine = Engine(engine_settings(plan, flags))
+        self._sink = EndpointSink(self.engine, plan.source.port if plan.source is not None else None)
+        self._health = HealthServer()
+        self._host: ExtProcHost | None = None
+        self._metrics: MetricsServer | None = None
+        self._scraper: Scraper | None = None
+        self._monitor = ScrapeMonitor(self._scraper_states)
+        self._pool_gauges: list[Family] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Discovery has delivered, and the picker is not draining."""
+        return self.engine.is_synced() and not self._draining
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where it listens: grpc, health and metrics."""
+        return {
+            "grpc": self._host.address if self._host is not None else "",
+            "health": self._health.address,
+            "metrics": self._metrics.address if self._metrics is not None else "",
+        }
+
+    async def start(self) -> None:
+        """Bring everything up. Raises UsageError, ConfigError, ListenError, CertificateError; what was started is stopped by `stop`."""
+        flags = self._flags
+        await self._health.start(listen_address(flags.bind_address, flags.grpc_health_port))
+        discovery = self._discover()
+        settings = scraper_settings(self._plan, flags)
+        if settings is not None:
+            self._scraper = Scraper(self.engine, settings)
+            self._follow("scrape monitor", self._monitor.run)
+        self._compute_pool_gauges()
+        self._metrics = self._serve_metrics()
+        self._follow("pool gauges", self._refresh_pool_gauges)
+        self._follow("maintenance", self._maintain)
+        await self._serve_ext_proc()
+        if discovery is not None:
+            self._follow("discovery", discovery.watch)
+        if flags.explain and logger.isEnabledFor(logging.DEBUG):
+            self._follow("decision log", DecisionLog(self.engine, DECISIONS_KEPT).run)
+        elif flags.v >= DEBUG:
+            logger.info("one line a request is logged at this verbosity only with --explain")
+        await self._health.set_ready(ready=self.ready)
+        logger.info("serving", extra=fields(**self.addresses, endpoints=len(self._sink.current)))
+        if flags.print_ready:
+            sys.stdout.write(json.dumps({"event": "serving", **self.addresses}) + "\n")
+            sys.stdout.flush()
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Not ready, still serving: until no stream has been open for a second, for the drain time-out, or until `hurry` is set."""
+        self._draining = True
+        await self._health.set_ready(ready=False)
+        if self._host is None:
+            return
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        deadline = started + self._flags.drain_timeout
+        quiet_since = started
+        logger.info("draining", extra=fields(streams=self._host.streams(), timeout_seconds=self._flags.drain_timeout))
+        while clock() < deadline and not hurry.is_set():
+            if self._host.streams():
+                quiet_since = clock()
+            elif clock() - quiet_since >= _DRAIN_QUIET_SECONDS:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), min(_DRAIN_LOOK_SECONDS, deadline - clock()))
+        drained = not self._host.streams()
+        clean = await self._host.stop(_LAST_STREAM_SECONDS if drained and not hurry.is_set() else 0.0)
+        logger.info("drained" if drained and clean else "stopped with open streams", extra=fields(seconds=round(clock() - started, 3)))
+
+    async def stop(self) -> None:
+        """Stop all that is left; safe after a failed `start`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._host is not None and not self._draining:
+            await self._host.stop(0.0)
+        await self._health.stop()
+        if self._scraper is not None:
+            await asyncio.to_thread(self._scraper.stop)
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.stop)
+
+    def _discover(self) -> FileDiscovery | None:
+        """The first set of endpoints into the engine; what to watch afterwards, if anything."""
+        flags = self._flags
+        configured = self._plan.discovery
+        if configured is not None and (flags.endpoint or flags.endpoints is not None):
+            message = "endpoints come from dataLayer.discovery in the configuration; leave --endpoint and --endpoints out"
+            raise UsageError(message)
+        if flags.endpoint:
+            self._sink.replace(static_endpoints(flags.endpoint, flags.default_namespace))
+            return None
+        path = flags.endpoints
+        watch = True
+        if configured is not None:
+            path, watch = Path(configured.path), configured.watch_file
+        if path is None:
+            message = (
+                "no endpoints: give --endpoint URL (repeatable), --endpoints FILE, or dataLayer.discovery in the configuration; "
+                "discovery from Kubernetes by --pool-name is not supported by this version"
+            )
+            raise UsageError(message)
+        discovery = FileDiscovery(path, self._sink)
+        discovery.load()
+        return discovery if watch else None
+
+    def _serve_metrics(self) -> MetricsServer:
+        flags = self._flags
+        page = MetricsPage(self.engine, (lambda: self._pool_gauges, self._monitor.families), __version__, deprecated=flags.deprecated_metrics)
+        pages = routes(self.engine, page, self._plan.plugin_types, self._scraper_states, lambda: self.ready)
+        return MetricsServer(listen_address(flags.bind_address, flags.metrics_port), pages)
+
+    async def _serve_ext_proc(self) -> None:
+        flags = self._flags
+        # Imported here: a picker behind plain text need not load the cryptography library.
+        from warmroute.host.tls import CertificateWatcher, initial_pair  # noqa: PLC0415
+
+        watcher = CertificateWatcher(flags.cert_path) if flags.enable_cert_reload and flags.cert_path is not None else None
+        pair = initial_pair(flags.cert_path) if flags.secure_serving else None
+        address = listen_address(flags.grpc_address or flags.bind_address, flags.grpc_port)
+        flag = "--grpc-address" if address.startswith(UNIX) else "--grpc-port"
+        host = self._make_host(address, pair, flag)
+        await host.start()
+        self._host = host
+        if watcher is not None and pair is not None:
+            self._follow("certificate", lambda: watcher.follow(pair, host.replace_tls))
+
+    def _make_host(self, address: str, pair: CertificatePair | None, flag: str) -> ExtProcHost:
+        flags = self._flags
+        if flags.host == "native":
+            # TLS 1.0 and 1.1 are spoken by neither host: their names ask for less than there is.
+            minimum = flags.tls_min_version if flags.tls_min_version == "VersionTLS13" else ""
+            return NativeHost(
+                self.engine,
+                address,
+                tls=pair,
+                threads=flags.threads,
+                max_message_bytes=flags.grpc_max_recv_msg_size or 0,
+                tls_min_version=minimum,
+                flag=flag,
+            )
+        return GrpcioHost(
+            lambda: Exchange(self.engine),
+            address,
+            tls=pair,
+            max_receive_bytes=flags.grpc_max_recv_msg_size,
+            max_send_bytes=flags.grpc_max_send_msg_size,
+            max_body_bytes=flags.max_body,
+            health=flags.health_checking,
+            flag=flag,
+        )
+
+    async def _refresh_pool_gauges(self) -> None:
+        interval = self._flags.refresh_prometheus_metrics_interval
+        # The first time sooner: the first pages have come by then, and an empty pool is a bad first answer.
+        await asyncio.sleep(min(interval, _FIRST_GAUGES_SECONDS))
+        while True:
+            self._compute_pool_gauges()
+            await asyncio.sleep(interval)
+
+    def _compute_pool_gauges(self) -> None:
+        pool = self._flags.pool_name or DEFAULT_POOL
+        self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
+
+    async def _maintain(self) -> None:
+        """The engine follows block sizes and counts that the model servers tell; off the loop, since it may compact the index."""
+        while True:
+            await asyncio.sleep(_MAINTAIN_SECONDS)
+            await asyncio.to_thread(self.engine.maintain)
+
+    def _scraper_states(self) -> list[dict[str, Any]]:
+        return [] if self._scraper is None else self._scraper.states()
+
+    def _follow(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.append(asyncio.create_task(_keep_running(name, work), name=name))
+
+
+async def _keep_running(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run background work until cancelled. A fault in it is told with its trace and the work starts again: requests must not pay for it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("background work failed; starting it again", extra=fields(work=name))
+        await asyncio.sleep(_RESTART_SECONDS)

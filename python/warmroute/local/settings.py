@@ -1,0 +1,78 @@
+"""What the user asked of `warmroute up`, checked and without defaults left to guess."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from warmroute.local.errors import UsageError
+
+#: Length of the list of endpoints that the picker hands to Envoy: one to send to, one for each retry.
+FALLBACKS = 3
+
+_SIZE = re.compile(r"(\d+)\s*(|[kKMG]i?)[bB]?")
+_FACTORS = {"": 1, "k": 10**3, "K": 10**3, "ki": 2**10, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30}
+
+
+@dataclass(frozen=True, slots=True)
+class SimSettings:
+    """The pool of simulated model servers, when there is one."""
+
+    replicas: int
+    #: First of `replicas` consecutive ports; 0 finds free ones.
+    port: int = 0
+    models: tuple[str, ...] = ()
+    preset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PickerSettings:
+    """Flags handed on to `warmroute epp`; an empty text leaves its default."""
+
+    host: str = ""
+    policy: str = ""
+    config_file: Path | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """One run of `warmroute up`. Exactly one of `sim`, `endpoints` and `endpoints_file` is set."""
+
+    sim: SimSettings | None = None
+    endpoints: tuple[str, ...] = ()
+    endpoints_file: Path | None = None
+    #: IP address on which the gateway takes requests; admin and metrics stay on loopback.
+    listen: str = "127.0.0.1"
+    #: TCP ports; 0 picks a free one.
+    port: int = 8080
+    admin_port: int = 9901
+    metrics_port: int = 9090
+    #: Longest request body in bytes; longer ones get 413.
+    max_body: int = 64 * 2**20
+    #: Worker threads of Envoy.
+    concurrency: int = 1
+    #: Path of the active health check; empty: no active health checks.
+    health_path: str = "/health"
+    access_log: Path | None = None
+    log_directory: Path | None = None
+    #: Seconds to wait at start until a request passes.
+    ready_timeout: float = 30.0
+    picker: PickerSettings = field(default_factory=PickerSettings)
+    demo: bool = False
+    print_json: bool = False
+
+
+def parse_size(text: str, flag: str) -> int:
+    """Read a size in bytes such as `67108864`, `64Mi`, `64MiB` or `10MB`.
+
+    Raises:
+        UsageError: the text is no size, or it is zero.
+
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = int(match[1]) * _FACTORS[match[2]] if match else 0
+    # Envoy keeps its buffer limits in 32 bits.
+    if not 0 < size < 2**32:
+        message = f"{flag} {text}: expected a size between 1 byte and 4 GiB, such as 64Mi, 10MB or 1048576."
+        raise UsageError(message)
+    return size

@@ -1,0 +1,1 @@
+"""The picker's metrics page and debug pages, over the engine's own counters."""

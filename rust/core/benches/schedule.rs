@@ -1,0 +1,124 @@
+//! One pick: match the prompt's blocks, score the endpoints, choose.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use warmroute_core::Nanos;
+use warmroute_core::pool::{EndpointIdentity, EngineMetrics, Pool};
+use warmroute_core::prefix::{ApproximateIndex, chain, seed};
+use warmroute_core::schedule::{Candidates, Context, Profile, ProfileSpec, RequestFacts, Scratch};
+
+/// 8 KiB of prompt in blocks of 64 tokens of 4 bytes.
+const BLOCKS: u32 = 32;
+
+fn picks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pick");
+    let ids: Vec<u64> = (0..u64::from(BLOCKS))
+        .map(|id| id.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .collect();
+    let prompt = chain(seed("model", None), &ids);
+    for count in [8_u8, 100] {
+        let pool = Pool::new();
+        let index = ApproximateIndex::new(256 << 20);
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut candidates = Candidates::default();
+        for number in 0..count {
+            let endpoint = pool.upsert(EndpointIdentity {
+                namespace: "default".into(),
+                name: format!("endpoint-{number:03}").into(),
+                address: [10, 0, 0, number].into(),
+                port: 8000,
+                metrics_host: None,
+                labels: [].into(),
+            });
+            endpoint.metrics.store(Arc::new(EngineMetrics {
+                waiting: Some(1.0),
+                running: Some(8.0),
+                kv_usage: Some(0.5),
+                ..EngineMetrics::default()
+            }));
+            index.add_endpoint(endpoint.slot, 27_000);
+            for _ in 0..50 {
+                let other: Vec<u64> = (0..100).map(|_| random.u64(..)).collect();
+                index.record(endpoint.slot, &other);
+            }
+            index.record(endpoint.slot, &prompt[..random.usize(1..=prompt.len())]);
+            candidates.position.push(u32::from(number));
+            candidates.waiting.push(f64::from(random.u8(0..10)));
+            candidates.running.push(f64::from(random.u8(0..50)));
+            candidates.kv_usage.push(random.f64());
+            candidates
+                .inflight_requests
+                .push(f64::from(random.u8(0..50)));
+            candidates.inflight_tokens.push(f64::from(random.u16(..)));
+            candidates
+                .prefill_tokens
+                .push(f64::from(random.u16(0..8000)));
+            candidates.matched_blocks.push(0);
+        }
+        let snapshot = pool.snapshot();
+        let request = RequestFacts {
+            target_model: "model".into(),
+            prompt_tokens: BLOCKS * 64,
+            total_blocks: BLOCKS,
+            block_tokens: 64,
+            ..RequestFacts::default()
+        };
+        for (name, spec) in [
+            ("default", ProfileSpec::default_policy()),
+            ("reference", ProfileSpec::reference_policy()),
+        ] {
+            let Ok(profile) = Profile::from_spec(&spec, 1) else {
+                continue;
+            };
+            let (mut scratch, mut ranked, mut matched) =
+                (Scratch::default(), Vec::new(), Vec::new());
+            group.bench_function(format!("{name} policy, {count} endpoints"), |bencher| {
+                bencher.iter(|| {
+                    index.longest_match(black_box(&prompt), &mut matched);
+                    candidates.matched_blocks.copy_from_slice(&matched);
+                    let context = Context {
+                        request: &request,
+                        snapshot: &snapshot,
+                        candidates: &candidates,
+                        now: Nanos(0),
+                    };
+                    profile
+                        .run(&context, &mut random, &mut scratch, &mut ranked, None)
+                        .map(|choice| choice.row)
+                });
+            });
+            group.bench_function(
+                format!("{name} policy, {count} endpoints, score and choose only"),
+                |bencher| {
+                    let context = Context {
+                        request: &request,
+                        snapshot: &snapshot,
+                        candidates: &candidates,
+                        now: Nanos(0),
+                    };
+                    bencher.iter(|| {
+                        profile
+                            .run(
+                                black_box(&context),
+                                &mut random,
+                                &mut scratch,
+                                &mut ranked,
+                                None,
+                            )
+                            .map(|choice| choice.row)
+                    });
+                },
+            );
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(40).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
+    targets = picks
+}
+criterion_main!(benches);

@@ -1,0 +1,118 @@
+//! What an engine is told once, at its start.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::schedule::{Profile, ProfileError, ProfileSpec};
+
+/// Settings of an engine; the JSON form is what `warmroute.config` writes. Sizes in bytes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Filters, scorers and picker; `None`: the default policy.
+    pub profile: Option<ProfileSpec>,
+    /// Largest request body; beyond it 413.
+    pub max_body_bytes: usize,
+    /// How many endpoints the destination lists.
+    pub max_endpoints: usize,
+    /// Heed the gateway's subset hint.
+    pub subset_filter: bool,
+    /// Publish the candidates' scores as dynamic metadata.
+    pub emit_endpoint_scores: bool,
+    /// Allow clients to ask for the decision, and keep the last ones.
+    pub explain: bool,
+    /// Process response bodies for token usage and exact first-token times, where the gateway can be asked to send them.
+    pub response_usage: bool,
+    /// Budget of the prefix index.
+    pub index_bytes: usize,
+    /// Blocks remembered of an endpoint whose engine does not tell its number of blocks.
+    pub lru_capacity_per_endpoint: usize,
+    /// Tokens in a block where the engine does not tell; raised to 64.
+    pub block_tokens: u32,
+    /// Longest prefix that is matched, in tokens.
+    pub max_prefix_tokens: u32,
+    /// How many decisions are kept when explaining.
+    pub decisions_kept: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            profile: None,
+            max_body_bytes: 64 << 20,
+            max_endpoints: 1,
+            subset_filter: true,
+            emit_endpoint_scores: false,
+            explain: false,
+            response_usage: false,
+            index_bytes: 256 << 20,
+            lru_capacity_per_endpoint: 31_250,
+            block_tokens: 16,
+            max_prefix_tokens: 131_072,
+            decisions_kept: 256,
+        }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug)]
+pub enum SettingsError {
+    /// Not the JSON expected.
+    Json(serde_json::Error),
+    /// The profile names what does not exist or misconfigures it.
+    Profile(ProfileError),
+    /// A value out of its range.
+    Range {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(error) => write!(formatter, "engine settings: {error}"),
+            Self::Profile(error) => write!(formatter, "engine settings: profile: {error}"),
+            Self::Range { field, expected } => write!(formatter, "engine settings: {field} must be {expected}"),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl Settings {
+    /// Reads and checks the JSON form.
+    ///
+    /// # Errors
+    /// Unknown or ill-typed fields, values out of range.
+    pub fn from_json(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self = serde_json::from_str(text).map_err(SettingsError::Json)?;
+        let range = |holds: bool, field, expected| if holds { Ok(()) } else { Err(SettingsError::Range { field, expected }) };
+        range(settings.max_body_bytes > 0, "max_body_bytes", "positive")?;
+        range((1..=64).contains(&settings.max_endpoints), "max_endpoints", "from 1 to 64")?;
+        range(settings.max_prefix_tokens > 0, "max_prefix_tokens", "positive")?;
+        range(settings.decisions_kept <= 10_000, "decisions_kept", "at most 10000")?;
+        Ok(settings)
+    }
+
+    pub(super) fn profile(&self) -> Result<Profile, SettingsError> {
+        let default = ProfileSpec::default_policy();
+        Profile::from_spec(self.profile.as_ref().unwrap_or(&default), self.max_endpoints).map_err(SettingsError::Profile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_and_bad_ranges_are_named() {
+        let error = Settings::from_json(r#"{"max_bodybytes": 1}"#).expect_err("unknown field").to_string();
+        assert!(error.contains("max_bodybytes"), "{error}");
+        let error = Settings::from_json(r#"{"max_endpoints": 0}"#).expect_err("range").to_string();
+        assert_eq!(error, "engine settings: max_endpoints must be from 1 to 64");
+    }
+}

@@ -1,0 +1,114 @@
+//! One HTTP exchange as a state machine over ext_proc messages: messages in, replies out, time passed in.
+//!
+//! The way of a request: `request` collects headers and body and asks the engine for a decision, `reply` words it for the mode that
+//! Envoy runs in, `response` follows the answer so that the load reserved on the endpoint is released exactly once.
+//!
+//! Which replies Envoy expects in which mode is told in `ext_proc`'s documentation of `ProcessingMode`; what a choice made in each
+//! of them is worth was measured (a header reply in STREAMED is the last chance to choose, BUFFERED chooses in the body reply).
+
+mod headers;
+mod message;
+mod refusal;
+mod reply;
+mod request;
+mod response;
+
+use std::sync::Arc;
+
+pub use headers::{RequestHeaders, names};
+pub use message::{
+    BodyMode, BodyMutation, CommonReply, Header, HeaderMutation, HttpBody, HttpHeaders, ImmediateReply, LbMetadata, Message, Phase, ProtocolConfig,
+    Reply, ReplyPhase,
+};
+pub use refusal::Refusal;
+
+use crate::pool::Reservation;
+use crate::stats::RunningRequest;
+use crate::{Engine, Nanos};
+
+use request::RequestSide;
+use response::ResponseSide;
+
+/// What the host does after it has sent the replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Wait for the next message.
+    Continue,
+    /// End the stream with status OK.
+    Close,
+}
+
+/// One HTTP exchange. Dropping it releases whatever it reserved, exactly once, wherever the stream ended.
+#[derive(Debug)]
+pub struct Exchange {
+    engine: Arc<Engine>,
+    protocol: ProtocolConfig,
+    request: RequestSide,
+    response: ResponseSide,
+    flight: Option<Flight>,
+}
+
+/// What lives from the decision to the end of the response.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) reservation: Reservation,
+    /// Chained hashes of the prompt, kept to credit another endpoint when a retry was served there.
+    pub(crate) chains: Vec<Vec<u64>>,
+    /// Counts as running as long as it lives; leads to the request's series.
+    pub(crate) running: RunningRequest,
+    pub(crate) received: Nanos,
+    /// The client asked for a stream.
+    pub(crate) streaming: bool,
+    /// Model as the client wrote it and as the engine knows it, when they differ.
+    pub(crate) renamed: Option<(Box<str>, Box<str>)>,
+    /// JSON to answer with when the client asked why.
+    pub(crate) explanation: Option<Box<str>>,
+}
+
+impl Exchange {
+    /// An exchange of which nothing is known yet.
+    pub fn new(engine: Arc<Engine>, _now: Nanos) -> Self {
+        Self {
+            engine,
+            // An Envoy that does not say (before 1.33) and the reference's own tests mean full duplex both ways.
+            protocol: ProtocolConfig {
+                request_body_mode: BodyMode::FullDuplexStreamed,
+                response_body_mode: BodyMode::FullDuplexStreamed,
+                send_body_without_waiting_for_header_response: false,
+            },
+            request: RequestSide::default(),
+            response: ResponseSide::default(),
+            flight: None,
+        }
+    }
+
+    /// Takes one message and appends the replies to send, in order.
+    pub fn receive(&mut self, message: Message, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        if let Some(protocol) = message.protocol_config {
+            self.protocol = protocol;
+        }
+        if let Some(hint) = message.subset_hint {
+            self.request.subset_hint = Some(hint);
+        }
+        match message.phase {
+            Phase::RequestHeaders(headers) => self.on_request_headers(headers, now, replies),
+            Phase::RequestBody(body) => self.on_request_body(body, now, replies),
+            Phase::RequestTrailers => self.on_request_trailers(now, replies),
+            Phase::ResponseHeaders(headers) => {
+                let served = message.served_endpoint.or(message.upstream_address);
+                self.on_response_headers(&headers, served.as_deref(), now, replies)
+            }
+            Phase::ResponseBody(body) => self.on_response_body(body, now, replies),
+            Phase::ResponseTrailers => self.on_response_trailers(now, replies),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.flight.is_some() {
+            let now = self.engine.now();
+            self.finish_flight(now);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The request's side: collect what the mode lets us see, decide, word the reply.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::headers::RequestHeaders;
+use super::message::{BodyMode, CommonReply, Header, HttpBody, HttpHeaders, Reply, ReplyPhase};
+use super::refusal::Refusal;
+use super::reply::{self, Wording};
+use super::{Exchange, Flight, Progress};
+use crate::body::{self, BodyScanner, Dialect, ScanError, ScanLimits, ScannedBody};
+use crate::engine::{Decision, Inquiry};
+use crate::schedule::RequestFacts;
+use crate::{Engine, Nanos};
+
+/// Flow of requests that name none.
+const DEFAULT_FLOW: &str = "default-flow";
+
+/// Where the request's side stands.
+#[derive(Debug, Default)]
+pub(super) struct RequestSide {
+    pub(super) subset_hint: Option<Vec<Box<str>>>,
+    state: State,
+    /// The request stands in the counters, under its model.
+    counted: bool,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// No headers yet.
+    #[default]
+    Start,
+    /// Headers seen, body wanted.
+    Collecting(Box<Collecting>),
+    /// Decided or refused; what still comes of the request passes.
+    Done,
+}
+
+/// A request whose body is arriving.
+#[derive(Debug)]
+struct Collecting {
+    headers: RequestHeaders,
+    dialect: Dialect,
+    /// `None` for payloads that are not looked into.
+    scanner: Option<BodyScanner>,
+    /// The body as it came, each a slice of the message that carried it.
+    chunks: Vec<Bytes>,
+    size: usize,
+    /// Body messages so far.
+    messages: usize,
+    received: Nanos,
+}
+
+/// A request of which all is known that the mode lets us see.
+struct Complete {
+    headers: RequestHeaders,
+    body: ScannedBody,
+    carries_model: bool,
+    chunks: Vec<Bytes>,
+    size: usize,
+    messages: usize,
+    received: Nanos,
+}
+
+impl Collecting {
+    fn new(engine: &Engine, headers: HttpHeaders, now: Nanos) -> Self {
+        let headers = RequestHeaders::read(headers.headers);
+        let dialect = Dialect::for_path(headers.path.as_deref().unwrap_or("/v1/completions"));
+        let scanner = (dialect != Dialect::Passthrough && dialect != Dialect::AnthropicCountTokens).then(|| {
+            BodyScanner::new(dialect, ScanLimits { block_tokens: engine.block_tokens(), max_blocks: engine.max_blocks(), ..ScanLimits::default() })
+        });
+        Self { headers, dialect, scanner, chunks: Vec::new(), size: 0, messages: 0, received: now }
+    }
+
+    /// Takes the next bytes; refuses as soon as it is clear that the body is too large or no JSON.
+    fn feed(&mut self, chunk: Bytes, limit: usize) -> Result<(), Refusal> {
+        self.size += chunk.len();
+        if self.size > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        let fed = self
+            .scanner
+            .as_mut()
+            .map_or(Ok(()), |scanner| scanner.feed(&chunk));
+        self.messages += 1;
+        if !chunk.is_empty() {
+            self.chunks.push(chunk);
+        }
+        fed.map_err(|error| self.refusal(&error))
+    }
+
+    /// The body has ended (`whole`) or no more of it will be shown.
+    fn complete(mut self, whole: bool) -> Result<Complete, Refusal> {
+        let body = match self.scanner.take() {
+            None => ScannedBody::default(),
+            Some(scanner) if whole => scanner.finish().map_err(|error| self.refusal(&error))?,
+            Some(scanner) => scanner.finish_prefix(),
+        };
+        Ok(Complete {
+            carries_model: whole && self.dialect.carries_model(),
+            headers: self.headers,
+            body,
+            chunks: self.chunks,
+            size: self.size,
+            messages: self.messages,
+            received: self.received,
+        })
+    }
+
+    fn refusal(&self, error: &ScanError) -> Refusal {
+        Refusal::BadRequest(match error {
+            ScanError::Invalid => format!("error unmarshaling request bodyMap: {}", body::go_error(self.chunks.iter().map(|chunk| &chunk[..]))),
+            ScanError::MissingField(text) => (*text).to_owned(),
+        })
+    }
+}
+
+impl Exchange {
+    pub(super) fn on_request_headers(&mut self, headers: HttpHeaders, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        if !matches!(self.request.state, State::Start) {
+            return Progress::Continue;
+        }
+        let end_of_stream = headers.end_of_stream;
+        let collecting = Collecting::new(&self.engine, headers, now);
+        let blind = matches!(self.protocol.request_body_mode, BodyMode::None)
+            || (matches!(self.protocol.request_body_mode, BodyMode::Streamed) && !self.protocol.send_body_without_waiting_for_header_response);
+        if end_of_stream || blind {
+            // Nothing more will be shown before the upstream is chosen: decide from the headers.
+            self.request.state = State::Done;
+            return self.decide(collecting, false, Wording::Headers, now, replies);
+        }
+        if declared_length(&collecting.headers.all).is_some_and(|length| length > self.engine.settings().max_body_bytes) {
+            return self.refuse(&Refusal::TooLarge { limit: self.engine.settings().max_body_bytes }, replies);
+        }
+        self.request.state = State::Collecting(Box::new(collecting));
+        if matches!(self.protocol.request_body_mode, BodyMode::Buffered | BodyMode::BufferedPartial) {
+            // Envoy sends the body only after this; the choice is made in the body's reply.
+            replies.push(Reply {
+                phase: ReplyPhase::RequestHeaders(CommonReply::default()),
+                metadata: None,
+                mode_override: reply::response_body_override(self.protocol, self.engine.settings().response_usage),
+            });
+        }
+        Progress::Continue
+    }
+
+    pub(super) fn on_request_body(&mut self, body: HttpBody, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        let mode = self.protocol.request_body_mode;
+        let limit = self.engine.settings().max_body_bytes;
+        let State::Collecting(collecting) = &mut self.request.state else {
+            // Chosen from the headers (STREAMED): let the body pass. After a refusal or the end (envoy#46237) nothing is expected.
+            if matches!(mode, BodyMode::Streamed) && self.flight.is_some() {
+                replies.push(Reply { phase: ReplyPhase::RequestBody(CommonReply::default()), metadata: None, mode_override: None });
+            }
+            return Progress::Continue;
+        };
+        if let Err(refusal) = collecting.feed(body.body, limit) {
+            return self.refuse(&refusal, replies);
+        }
+        let buffered = matches!(mode, BodyMode::Buffered | BodyMode::BufferedPartial);
+        if !body.end_of_stream && !buffered {
+            return Progress::Continue;
+        }
+        let State::Collecting(collecting) = std::mem::take(&mut self.request.state) else {
+            return Progress::Continue;
+        };
+        self.request.state = State::Done;
+        // A BUFFERED body is whole even when trailers follow it and its message says no end of stream.
+        let whole = body.end_of_stream || matches!(mode, BodyMode::Buffered);
+        let wording = match mode {
+            BodyMode::Buffered => Wording::Body { whole: true },
+            BodyMode::BufferedPartial => Wording::Body { whole },
+            BodyMode::Streamed => Wording::Withheld,
+            BodyMode::FullDuplexStreamed | BodyMode::None => Wording::FullDuplex { end_of_stream: true },
+        };
+        self.decide(*collecting, whole, wording, now, replies)
+    }
+
+    pub(super) fn on_request_trailers(&mut self, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        let mut progress = Progress::Continue;
+        if let State::Collecting(collecting) = std::mem::take(&mut self.request.state) {
+            // Trailers end a body whose last message did not say so.
+            let wording =
+                if self.protocol.request_body_mode == BodyMode::FullDuplexStreamed { Wording::FullDuplex { end_of_stream: false } } else { Wording::Withheld };
+            self.request.state = State::Done;
+            progress = self.decide(*collecting, true, wording, now, replies);
+            if self.flight.is_none() {
+                return progress;
+            }
+        } else {
+            self.request.state = State::Done;
+        }
+        replies.push(Reply { phase: ReplyPhase::RequestTrailers, metadata: None, mode_override: None });
+        progress
+    }
+
+    fn refuse(&mut self, refusal: &Refusal, replies: &mut Vec<Reply>) -> Progress {
+        self.request.state = State::Done;
+                replies.push(Reply { phase: ReplyPhase::Immediate(refusal.reply()), metadata: None, mode_override: None });
+        Progress::Close
+    }
+
+    fn decide(&mut self, collecting: Collecting, whole: bool, wording: Wording, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        let close_after = collecting.dialect == Dialect::AnthropicCountTokens && matches!(wording, Wording::FullDuplex { .. });
+        let complete = match collecting.complete(whole) {
+            Ok(complete) => complete,
+            Err(refusal) => return self.refuse(&refusal, replies),
+        };
+        match self.choose(complete, now) {
+            Err(refusal) => self.refuse(&refusal, replies),
+            Ok((decided, flight)) => {
+                self.flight = Some(flight);
+                decided.word(wording, self.protocol, self.engine.settings().response_usage, replies);
+                if close_after { Progress::Close } else { Progress::Continue }
+            }
+        }
+    }
+
+    fn choose(&mut self, complete: Complete, now: Nanos) -> Result<(reply::Decided, Flight), Refusal> {
+        let Complete { headers, body, carries_model, mut chunks, mut size, messages, received } = complete;
+        let incoming = body.model.unwrap_or_default();
+        let target = headers.model_rewrite.clone().unwrap_or_else(|| incoming.clone());
+        if carries_model && target.is_empty() {
+            return Err(Refusal::BadRequest("model not found in request body".to_owned()));
+        }
+        let renamed = carries_model && target != incoming;
+        if renamed {
+            size = body::edit_model(&mut chunks, body.model_span, &target);
+        }
+        let request_id: Cow<'_, Bytes> = headers.request_id.as_ref().map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
+
+        let engine = &self.engine;
+        let fairness_id = headers.fairness_id.as_deref().unwrap_or(DEFAULT_FLOW);
+        let series = engine.stats().series(&incoming, &target, fairness_id, 0);
+        let running = series.started(size as u64);
+        self.request.counted = true;
+        let inquiry = Inquiry {
+            facts: RequestFacts {
+                target_model: target.clone(),
+                prompt_tokens: body.prompt_tokens,
+                total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
+                block_tokens: engine.block_tokens(),
+                max_tokens: body.max_tokens,
+                priority: 0,
+                headers: headers.all,
+            },
+            sequences: &body.sequences,
+            cache_salt: body.cache_salt.as_deref(),
+            subset_hint: self.request.subset_hint.as_deref(),
+            request_id: &request_id,
+            explain: headers.explain,
+            now,
+        };
+        let Decision { destination, reservation, chains, scores, explanation } = engine.decide(inquiry).inspect_err(|refusal| {
+            series.error(refusal.code());
+        })?;
+        let flight = Flight {
+            reservation,
+            chains,
+            running,
+            received,
+            streaming: body.stream,
+            renamed: renamed.then(|| (target, incoming)),
+            explanation,
+        };
+        let decided = reply::Decided {
+            destination,
+            scores,
+            remove: headers.remove,
+            new_request_id: headers.request_id.is_none().then(|| request_id.into_owned()),
+            chunks,
+            size,
+            messages,
+            edited: renamed,
+        };
+        Ok((decided, flight))
+    }
+}
+
+fn declared_length(headers: &[Header]) -> Option<usize> {
+    let header = headers.iter().find(|header| header.key == "content-length")?;
+    std::str::from_utf8(&header.value).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,174 @@
+//! The response's side: learn where and how the answer ended, at no more cost than the mode forces on us.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::headers::names;
+use super::message::{BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBody, HttpHeaders, Reply, ReplyPhase};
+use super::reply::{can_override, content_length, stream};
+use super::{Exchange, Flight, Progress};
+use crate::Nanos;
+use crate::body::{ResponseKind, UsageScanner, restore_model};
+
+/// What is known of the answer.
+#[derive(Debug, Default)]
+pub(super) struct ResponseSide {
+    /// Server-sent events: forwarded chunk by chunk.
+    streaming: bool,
+    usage: Option<UsageScanner>,
+    first_byte: Option<Nanos>,
+    last_byte: Option<Nanos>,
+    bytes: u64,
+    /// A plain answer in full duplex, held until its end so that it leaves in one piece.
+    held: Vec<Bytes>,
+    held_bytes: usize,
+}
+
+impl Exchange {
+    pub(super) fn on_response_headers(&mut self, headers: &HttpHeaders, served: Option<&str>, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        let full_duplex = self.protocol.response_body_mode == BodyMode::FullDuplexStreamed;
+        let mut common = CommonReply::default();
+        let mut mode_override = None;
+        if full_duplex {
+            // The reference's mark that the response went through the picker.
+            common.headers.set.push((Bytes::from_static(b"x-went-into-resp-headers"), Bytes::from_static(b"true")));
+        }
+        let event_stream =
+            header(headers, b"content-type").is_some_and(|value| memchr::memmem::find(value, b"text/event-stream").is_some());
+        if let Some(flight) = &mut self.flight {
+            if let Some(served) = served {
+                self.engine.served_by(&mut flight.reservation, &flight.chains, served);
+            }
+            let failed = header(headers, b":status").or_else(|| header(headers, b"status")).is_some_and(|status| status.first() != Some(&b'2'));
+            if failed {
+                flight.running.error("ModelServerError");
+            }
+            self.response.streaming = !failed && (flight.streaming || event_stream);
+            if !self.response.streaming {
+                // A plain answer's headers come when the engine is done with it.
+                flight.reservation.release_prefill();
+            }
+            if let Some(explanation) = &flight.explanation {
+                common.headers.set.push((Bytes::from_static(names::DECISION.as_bytes()), Bytes::from(explanation.to_string())));
+            }
+            let body_follows = self.protocol.response_body_mode != BodyMode::None;
+            let wanted = self.engine.settings().response_usage && !body_follows && can_override(self.protocol) && !headers.end_of_stream;
+            if wanted {
+                mode_override = Some((self.protocol.request_body_mode, BodyMode::Streamed));
+            }
+            if (body_follows || wanted) && !failed {
+                self.response.usage = Some(UsageScanner::new(if event_stream { ResponseKind::EventStream } else { ResponseKind::Json }));
+            }
+        }
+        replies.push(Reply { phase: ReplyPhase::ResponseHeaders(common), metadata: None, mode_override });
+        if headers.end_of_stream {
+            self.finish_flight(now);
+        }
+        Progress::Continue
+    }
+
+    pub(super) fn on_response_body(&mut self, body: HttpBody, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        let HttpBody { body: chunk, end_of_stream } = body;
+        self.observe(&chunk, now);
+        let restored = match self.flight.as_ref().and_then(|flight| flight.renamed.as_ref()) {
+            Some((target, incoming)) if !chunk.is_empty() => restore_model(chunk.clone(), target, incoming),
+            _ => chunk.clone(),
+        };
+        match self.protocol.response_body_mode {
+            BodyMode::FullDuplexStreamed if self.response.streaming => {
+                stream(vec![restored], end_of_stream, response_reply, replies);
+            }
+            BodyMode::FullDuplexStreamed => {
+                self.response.held_bytes += restored.len();
+                self.response.held.push(restored);
+                // An answer beyond the limit is not held back any longer: memory is bounded, order is kept.
+                if end_of_stream || self.response.held_bytes > self.engine.settings().max_body_bytes {
+                    self.response.held_bytes = 0;
+                    stream(std::mem::take(&mut self.response.held), end_of_stream, response_reply, replies);
+                }
+            }
+            mode => {
+                let mut common = CommonReply::default();
+                if restored.len() != chunk.len() || restored.as_ptr() != chunk.as_ptr() {
+                    if mode == BodyMode::Buffered {
+                        common.headers = HeaderMutation { set: vec![content_length(restored.len())], ..HeaderMutation::default() };
+                    }
+                    common.body = BodyMutation::Replace(std::iter::once(restored).collect());
+                }
+                replies.push(Reply { phase: ReplyPhase::ResponseBody(common), metadata: None, mode_override: None });
+            }
+        }
+        if end_of_stream {
+            self.finish_flight(now);
+        }
+        Progress::Continue
+    }
+
+    pub(super) fn on_response_trailers(&mut self, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        if !self.response.held.is_empty() {
+            stream(std::mem::take(&mut self.response.held), false, response_reply, replies);
+        }
+        replies.push(Reply { phase: ReplyPhase::ResponseTrailers, metadata: None, mode_override: None });
+        self.finish_flight(now);
+        Progress::Continue
+    }
+
+    fn observe(&mut self, chunk: &Bytes, now: Nanos) {
+        if chunk.is_empty() {
+            return;
+        }
+        let response = &mut self.response;
+        response.bytes += chunk.len() as u64;
+        if let Some(usage) = &mut response.usage {
+            usage.feed(chunk);
+        }
+        let Some(flight) = &mut self.flight else { return };
+        if let Some(last) = response.last_byte {
+            if response.streaming {
+                flight.running.itl(now - last);
+            }
+        } else {
+            response.first_byte = Some(now);
+            flight.reservation.release_prefill();
+        }
+        response.last_byte = Some(now);
+    }
+
+    /// Ends the flight: releases its load and writes down how it went. Once.
+    pub(super) fn finish_flight(&mut self, now: Nanos) {
+        let Some(flight) = self.flight.take() else { return };
+        let Flight { reservation, running: series, received, .. } = flight;
+        drop(reservation);
+        let duration = now - received;
+        series.duration(duration);
+        let response = &mut self.response;
+        if response.bytes > 0 {
+            series.response_size(response.bytes);
+        }
+        if let Some(first) = response.first_byte {
+            let first = if response.streaming { first - received } else { duration };
+            series.ttft(first, response.streaming);
+        }
+        if let Some(usage) = response.usage.take().and_then(UsageScanner::finish) {
+            series.input_tokens(usage.input_tokens);
+            series.output_tokens(usage.output_tokens);
+            series.cached_tokens(usage.cached_tokens.unwrap_or(0));
+            if usage.output_tokens > 0 {
+                series.ntpot(duration.div_f64(usage.output_tokens as f64));
+            }
+            if let (true, Some(first), 2..) = (response.streaming, response.first_byte, usage.output_tokens) {
+                let decoding: Duration = now - first;
+                series.tpot(decoding.div_f64((usage.output_tokens - 1) as f64));
+            }
+        }
+    }
+}
+
+fn header<'a>(headers: &'a HttpHeaders, key: &[u8]) -> Option<&'a [u8]> {
+    headers.headers.iter().find(|header| header.key == key).map(|header| &header.value[..])
+}
+
+fn response_reply(body: BodyMutation) -> Reply {
+    Reply { phase: ReplyPhase::ResponseBody(CommonReply { body, ..CommonReply::default() }), metadata: None, mode_override: None }
+}

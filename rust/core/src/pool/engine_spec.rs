@@ -1,0 +1,432 @@
+//! Which series of an engine's metrics page say what: the built-in engines and configured ones.
+//!
+//! Series names and the grammar `name` or `name{label=value,…}` as the reference's `core-metrics-extractor` has them.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use smallvec::SmallVec;
+
+use super::engines;
+
+/// An engine as a configuration writes it; an empty text means that the engine has no such series.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EngineDefinition {
+    /// Name, the value of an endpoint's engine label.
+    pub name: String,
+    /// Gauge of waiting requests.
+    pub queued_requests_spec: String,
+    /// Gauge of running requests.
+    pub running_requests_spec: String,
+    /// Gauge of KV cache usage, 0 to 1.
+    pub kv_usage_spec: String,
+    /// Info series with the labels `running_lora_adapters`, `waiting_lora_adapters` and `max_lora`; its value is a timestamp.
+    pub lora_spec: String,
+    /// Info series whose labels tell the cache's shape.
+    pub cache_info_spec: String,
+    /// Label of `cacheInfoSpec` with the tokens in a block.
+    pub cache_block_size_label_name: String,
+    /// Label of `cacheInfoSpec` with the number of blocks.
+    pub cache_num_blocks_label_name: String,
+    /// Gauge of tokens in a block, for engines without `cacheInfoSpec`.
+    pub cache_block_size_spec: String,
+    /// Gauge of the number of blocks, for engines without `cacheInfoSpec`.
+    pub cache_num_blocks_spec: String,
+    /// Counter of first tokens produced (the `_count` of a time-to-first-token histogram).
+    pub first_tokens_spec: String,
+}
+
+/// A definition that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecError {
+    /// Name of the engine.
+    pub engine: String,
+    /// Field of the definition.
+    pub field: &'static str,
+    /// What the field holds.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "engine {:?}: {} {:?}: {}",
+            self.engine, self.field, self.text, self.reason
+        )
+    }
+}
+
+impl std::error::Error for SpecError {}
+
+/// A label and the value it must have.
+pub(super) type LabelFilter = (Box<str>, Box<str>);
+
+/// `name` or `name{label=value,…}`: series of that name whose labels have those values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesSpec {
+    /// Name of the samples.
+    pub name: Box<str>,
+    /// Labels that must match.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+}
+
+impl SeriesSpec {
+    /// Reads the grammar; values may be quoted.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim();
+        let (name, labels) = match text.split_once('{') {
+            None => (text, None),
+            Some((name, rest)) => (
+                name.trim_end(),
+                Some(
+                    rest.strip_suffix('}')
+                        .ok_or("the labels have no closing brace")?,
+                ),
+            ),
+        };
+        if !is_name(name, true) {
+            return Err("not a metric name");
+        }
+        let mut filters = Vec::new();
+        for pair in labels
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty())
+        {
+            let (label, value) = pair.split_once('=').ok_or("a label has no `=value`")?;
+            let (label, value) = (label.trim(), value.trim());
+            if !is_name(label, false) {
+                return Err("not a label name");
+            }
+            let value = value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .unwrap_or(value);
+            filters.push((label.into(), value.into()));
+        }
+        Ok(Self {
+            name: name.into(),
+            labels: filters,
+        })
+    }
+}
+
+fn is_name(text: &str, colons: bool) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || (colons && byte == b':');
+    text.bytes().all(legal)
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|first| !first.is_ascii_digit())
+}
+
+/// What a wanted series tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Waiting,
+    Running,
+    KvUsage,
+    Adapters,
+    CacheInfo,
+    BlockSize,
+    NumBlocks,
+    FirstTokens,
+}
+
+/// One wanted sample name, with what its series tell.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) name: Box<str>,
+    pub(super) roles: SmallVec<[(Role, Vec<LabelFilter>); 2]>,
+}
+
+/// Eight bytes of a line that a wanted name has at `EngineSpec::probe_offset`: most lines are rejected by them alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) mask: u64,
+    pub(super) key: u64,
+}
+
+/// An engine's series, ready to be looked for in a page.
+#[derive(Clone, Debug)]
+pub struct EngineSpec {
+    name: Box<str>,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) probes: Vec<Probe>,
+    pub(super) probe_offset: usize,
+    pub(super) block_size_label: Box<str>,
+    pub(super) num_blocks_label: Box<str>,
+}
+
+impl EngineSpec {
+    /// Prepares a definition.
+    ///
+    /// # Errors
+    /// `SpecError` for a field that does not follow the grammar, a definition without a name, or one without any series.
+    pub fn new(definition: &EngineDefinition) -> Result<Self, SpecError> {
+        let error = |field, text: &str, reason| SpecError {
+            engine: definition.name.clone(),
+            field,
+            text: text.to_owned(),
+            reason,
+        };
+        if definition.name.is_empty() {
+            return Err(error("name", "", "an engine needs a name"));
+        }
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for (role, field, text) in [
+            (
+                Role::Waiting,
+                "queuedRequestsSpec",
+                &definition.queued_requests_spec,
+            ),
+            (
+                Role::Running,
+                "runningRequestsSpec",
+                &definition.running_requests_spec,
+            ),
+            (Role::KvUsage, "kvUsageSpec", &definition.kv_usage_spec),
+            (Role::Adapters, "loraSpec", &definition.lora_spec),
+            (
+                Role::CacheInfo,
+                "cacheInfoSpec",
+                &definition.cache_info_spec,
+            ),
+            (
+                Role::BlockSize,
+                "cacheBlockSizeSpec",
+                &definition.cache_block_size_spec,
+            ),
+            (
+                Role::NumBlocks,
+                "cacheNumBlocksSpec",
+                &definition.cache_num_blocks_spec,
+            ),
+            (
+                Role::FirstTokens,
+                "firstTokensSpec",
+                &definition.first_tokens_spec,
+            ),
+        ] {
+            if text.is_empty() {
+                continue;
+            }
+            let series = SeriesSpec::parse(text).map_err(|reason| error(field, text, reason))?;
+            match wanted.iter_mut().find(|known| known.name == series.name) {
+                Some(known) => known.roles.push((role, series.labels)),
+                None => wanted.push(Wanted {
+                    name: series.name,
+                    roles: SmallVec::from_iter([(role, series.labels)]),
+                }),
+            }
+        }
+        if wanted.is_empty() {
+            return Err(error(
+                "name",
+                &definition.name,
+                "the engine has no series at all",
+            ));
+        }
+        let (probe_offset, probes) = probes(&wanted);
+        Ok(Self {
+            name: definition.name.as_str().into(),
+            wanted,
+            probes,
+            probe_offset,
+            block_size_label: definition.cache_block_size_label_name.as_str().into(),
+            num_blocks_label: definition.cache_num_blocks_label_name.as_str().into(),
+        })
+    }
+
+    /// The engines known without configuration: vllm, sglang, trtllm-serve, triton-tensorrt-llm, triton.
+    pub fn built_in() -> &'static [Self] {
+        static BUILT_IN: LazyLock<Vec<EngineSpec>> = LazyLock::new(|| {
+            engines::definitions()
+                .iter()
+                .filter_map(|definition| EngineSpec::new(definition).ok())
+                .collect()
+        });
+        &BUILT_IN
+    }
+
+    /// A built-in engine by name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::built_in().iter().find(|engine| engine.name() == name)
+    }
+
+    /// Name of the engine.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What to ask for with `name[]`: the family of each wanted series, and its sample name where that differs
+    /// (`…_seconds` and `…_seconds_count`): vLLM's server filters by family, the Python client library by sample name.
+    pub fn families(&self) -> Vec<&str> {
+        let mut names = Vec::with_capacity(self.wanted.len() + 1);
+        for wanted in &self.wanted {
+            let family = family(&wanted.name);
+            if !names.contains(&family) {
+                names.push(family);
+            }
+            if family.len() < wanted.name.len() {
+                names.push(&wanted.name);
+            }
+        }
+        names
+    }
+
+    /// Whether `name` (of a family or a sample) belongs to what `families` asks for.
+    pub(super) fn asks_for(&self, name: &[u8]) -> bool {
+        self.wanted
+            .iter()
+            .any(|wanted| name.starts_with(family(&wanted.name).as_bytes()))
+    }
+}
+
+impl<'de> Deserialize<'de> for EngineSpec {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&EngineDefinition::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+fn family(name: &str) -> &str {
+    ["_count", "_sum", "_bucket", "_total"]
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .unwrap_or(name)
+}
+
+/// Where to probe, and for what. The offset skips what all names share (`vllm:`), and leaves each name eight bytes where it can.
+fn probes(wanted: &[Wanted]) -> (usize, Vec<Probe>) {
+    let Some(first) = wanted.first() else {
+        return (0, Vec::new());
+    };
+    let shared = |name: &str| {
+        first
+            .name
+            .bytes()
+            .zip(name.bytes())
+            .take_while(|(left, right)| left == right)
+            .count()
+    };
+    let shortest = wanted
+        .iter()
+        .map(|wanted| wanted.name.len())
+        .min()
+        .unwrap_or(0);
+    let offset = wanted
+        .iter()
+        .map(|wanted| shared(&wanted.name))
+        .min()
+        .unwrap_or(0)
+        .min(shortest.saturating_sub(8));
+    let mut probes = Vec::new();
+    for wanted in wanted {
+        let tail = &wanted.name.as_bytes()[offset..];
+        let length = tail.len().min(8);
+        let (mut key, mut mask) = ([0; 8], [0; 8]);
+        key[..length].copy_from_slice(&tail[..length]);
+        mask[..length].fill(0xff);
+        let probe = Probe {
+            mask: u64::from_le_bytes(mask),
+            key: u64::from_le_bytes(key),
+        };
+        if !probes.contains(&probe) {
+            probes.push(probe);
+        }
+    }
+    (offset, probes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_definition_is_valid() {
+        let names: Vec<&str> = EngineSpec::built_in()
+            .iter()
+            .map(EngineSpec::name)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "vllm",
+                "sglang",
+                "trtllm-serve",
+                "triton-tensorrt-llm",
+                "triton"
+            ]
+        );
+        assert_eq!(
+            EngineSpec::named("vllm").map(|engine| engine.probe_offset),
+            Some("vllm:".len())
+        );
+    }
+
+    #[test]
+    fn families_name_a_histogram_and_its_count() {
+        let families = EngineSpec::named("vllm").expect("built in").families();
+        assert!(families.contains(&"vllm:num_requests_waiting"));
+        assert!(families.contains(&"vllm:time_to_first_token_seconds"));
+        assert!(families.contains(&"vllm:time_to_first_token_seconds_count"));
+    }
+
+    #[test]
+    fn a_series_may_filter_by_labels() {
+        let series =
+            SeriesSpec::parse(" depth { queue = \"a b\" , rank=0 } ").expect("a valid spec");
+        assert_eq!(series.name.as_ref(), "depth");
+        assert_eq!(
+            series.labels,
+            [("queue".into(), "a b".into()), ("rank".into(), "0".into())]
+        );
+    }
+
+    #[test]
+    fn bad_definitions_name_the_field() {
+        for (text, reason) in [
+            ("9x", "not a metric name"),
+            ("a{b=c", "the labels have no closing brace"),
+            ("a{b}", "a label has no `=value`"),
+        ] {
+            let definition = EngineDefinition {
+                name: "mine".into(),
+                kv_usage_spec: text.into(),
+                ..EngineDefinition::default()
+            };
+            let error = EngineSpec::new(&definition).expect_err("a bad definition");
+            assert_eq!((error.field, error.reason), ("kvUsageSpec", reason));
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("engine \"mine\": kvUsageSpec")
+            );
+        }
+        assert!(
+            EngineSpec::new(&EngineDefinition {
+                name: "mine".into(),
+                ..EngineDefinition::default()
+            })
+            .is_err()
+        );
+        assert!(
+            serde_json::from_str::<EngineSpec>(
+                r#"{"name":"mine","kvUsageSpec":"kv","customMetrics":[]}"#
+            )
+            .is_err()
+        );
+        assert!(
+            serde_json::from_str::<EngineSpec>(r#"{"name":"mine","kvUsageSpec":"kv"}"#).is_ok()
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! The load of one request on the endpoint that serves it, released exactly once however the request ends.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::endpoint::Endpoint;
+
+/// A request in flight: one request and its uncached tokens, counted on an endpoint from the decision until this is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    endpoint: Arc<Endpoint>,
+    uncached_tokens: u32,
+    /// Name of the pending prefill in the endpoint's queue; `None` once this request has released it.
+    prefill: Option<u64>,
+}
+
+impl Reservation {
+    /// Counts a request with `uncached_tokens` of prompt to prefill on `endpoint`.
+    pub fn reserve(endpoint: &Arc<Endpoint>, uncached_tokens: u32) -> Self {
+        let prefill = add(endpoint, uncached_tokens, true);
+        Self {
+            endpoint: Arc::clone(endpoint),
+            uncached_tokens,
+            prefill,
+        }
+    }
+
+    /// Where the load is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Uncached prompt tokens reserved.
+    pub fn uncached_tokens(&self) -> u32 {
+        self.uncached_tokens
+    }
+
+    /// The first token was seen: the prefill is done. Idempotent, also when the engine's counter released it before.
+    pub fn release_prefill(&mut self) {
+        let Some(sequence) = self.prefill.take() else {
+            return;
+        };
+        let state = &self.endpoint.state;
+        let mut prefills = state.prefills.lock();
+        if let Some(tokens) = prefills.remove(sequence, true) {
+            state
+                .numbers
+                .prefill_tokens
+                .fetch_sub(u64::from(tokens), Ordering::Relaxed);
+        }
+    }
+
+    /// The request was served by `endpoint` (a retry): the whole load goes there. A prefill already released stays released
+    /// only when this request itself saw its first token; what the first endpoint's counter released begins anew.
+    pub fn move_to(&mut self, endpoint: &Arc<Endpoint>) {
+        if Arc::ptr_eq(&self.endpoint.state, &endpoint.state) {
+            self.endpoint = Arc::clone(endpoint);
+            return;
+        }
+        let pending = self.prefill.is_some();
+        let prefill = add(endpoint, self.uncached_tokens, pending);
+        self.take_off(false);
+        self.endpoint = Arc::clone(endpoint);
+        self.prefill = prefill;
+    }
+
+    fn take_off(&mut self, counted: bool) {
+        let state = &self.endpoint.state;
+        let mut prefills = state.prefills.lock();
+        if let Some(tokens) = self
+            .prefill
+            .take()
+            .and_then(|sequence| prefills.remove(sequence, counted))
+        {
+            state
+                .numbers
+                .prefill_tokens
+                .fetch_sub(u64::from(tokens), Ordering::Relaxed);
+        }
+        state
+            .numbers
+            .tokens
+            .fetch_sub(u64::from(self.uncached_tokens), Ordering::Relaxed);
+        state.numbers.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.take_off(true);
+    }
+}
+
+fn add(endpoint: &Endpoint, uncached_tokens: u32, prefill: bool) -> Option<u64> {
+    let state = &endpoint.state;
+    let mut prefills = state.prefills.lock();
+    state.numbers.requests.fetch_add(1, Ordering::Relaxed);
+    state
+        .numbers
+        .tokens
+        .fetch_add(u64::from(uncached_tokens), Ordering::Relaxed);
+    prefill.then(|| {
+        state
+            .numbers
+            .prefill_tokens
+            .fetch_add(u64::from(uncached_tokens), Ordering::Relaxed);
+        prefills.push(uncached_tokens)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Nanos;
+    use crate::pool::{EndpointIdentity, EngineMetrics, Pool, ScrapeMark};
+
+    fn endpoints(count: u8) -> Vec<Arc<Endpoint>> {
+        let pool = Pool::new();
+        (0..count)
+            .map(|number| {
+                pool.upsert(EndpointIdentity {
+                    namespace: "default".into(),
+                    name: format!("e{number}").into(),
+                    address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)),
+                    port: 8000,
+                    metrics_host: None,
+                    labels: BTreeMap::new(),
+                })
+            })
+            .collect()
+    }
+
+    fn counted(first_tokens: f64) -> EngineMetrics {
+        EngineMetrics {
+            first_tokens: Some(first_tokens),
+            ..EngineMetrics::default()
+        }
+    }
+
+    fn load(endpoint: &Endpoint) -> (u64, u64, u64, usize) {
+        (
+            endpoint.inflight_requests(),
+            endpoint.inflight_tokens(),
+            endpoint.prefill_tokens(),
+            endpoint.pending_prefills(),
+        )
+    }
+
+    #[test]
+    fn a_reservation_counts_until_it_is_dropped() {
+        let endpoint = &endpoints(1)[0];
+        let mut reservation = Reservation::reserve(endpoint, 700);
+        assert_eq!(load(endpoint), (1, 700, 700, 1));
+        reservation.release_prefill();
+        reservation.release_prefill();
+        assert_eq!(load(endpoint), (1, 700, 0, 0));
+        drop(reservation);
+        assert_eq!(load(endpoint), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_retry_takes_the_load_along() {
+        let endpoints = endpoints(2);
+        let mut reservation = Reservation::reserve(&endpoints[0], 9);
+        reservation.move_to(&endpoints[1]);
+        assert_eq!(load(&endpoints[0]), (0, 0, 0, 0));
+        assert_eq!(load(&endpoints[1]), (1, 9, 9, 1));
+        reservation.release_prefill();
+        reservation.move_to(&endpoints[0]);
+        assert_eq!(load(&endpoints[0]), (1, 9, 0, 0));
+    }
+
+    #[test]
+    fn the_engines_counter_releases_the_oldest_prefill() {
+        let endpoint = &endpoints(1)[0];
+        endpoint.refresh(counted(40.0), Nanos(1));
+        let first = Reservation::reserve(endpoint, 5);
+        let second = Reservation::reserve(endpoint, 7);
+        endpoint.refresh(counted(41.0), Nanos(2));
+        assert_eq!(load(endpoint), (2, 12, 7, 1));
+        drop((first, second));
+        assert_eq!(load(endpoint), (0, 0, 0, 0));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Reserve(usize, u32),
+        ReleasePrefill(usize),
+        Move(usize, usize),
+        Mark(usize),
+        Refresh(usize, u16),
+        Drop(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..3usize, any::<u32>()).prop_map(|(endpoint, tokens)| Step::Reserve(endpoint, tokens)),
+            1 => any::<usize>().prop_map(Step::ReleasePrefill),
+            1 => (any::<usize>(), 0..3usize).prop_map(|(which, endpoint)| Step::Move(which, endpoint)),
+            1 => (0..3usize).prop_map(Step::Mark),
+            1 => (0..3usize, 0..20u16).prop_map(|(endpoint, counter)| Step::Refresh(endpoint, counter)),
+            2 => any::<usize>().prop_map(Step::Drop),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_interleaving_ends_at_zero(steps in proptest::collection::vec(step(), 0..80)) {
+            let endpoints = endpoints(3);
+            let mut marks: Vec<ScrapeMark> = endpoints.iter().map(|endpoint| endpoint.scrape_mark()).collect();
+            let mut live: Vec<Reservation> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Reserve(endpoint, tokens) => live.push(Reservation::reserve(&endpoints[endpoint], tokens)),
+                    Step::Mark(endpoint) => marks[endpoint] = endpoints[endpoint].scrape_mark(),
+                    Step::Refresh(endpoint, counter) => {
+                        endpoints[endpoint].refresh_since(counted(f64::from(counter)), marks[endpoint], Nanos(1));
+                    }
+                    Step::ReleasePrefill(_) | Step::Move(..) | Step::Drop(_) if live.is_empty() => {}
+                    Step::ReleasePrefill(which) => { let which = which % live.len(); live[which].release_prefill(); }
+                    Step::Move(which, endpoint) => { let which = which % live.len(); live[which].move_to(&endpoints[endpoint]); }
+                    Step::Drop(which) => { let which = which % live.len(); live.swap_remove(which); }
+                }
+                for endpoint in &endpoints {
+                    let here = live.iter().filter(|reservation| Arc::ptr_eq(reservation.endpoint(), endpoint));
+                    let (count, tokens) = here.fold((0, 0), |(count, tokens), reservation| (count + 1, tokens + u64::from(reservation.uncached_tokens())));
+                    let (requests, inflight, prefill, pending) = load(endpoint);
+                    prop_assert_eq!((requests, inflight), (count, tokens));
+                    prop_assert!(prefill <= tokens && pending as u64 <= count);
+                }
+            }
+            live.clear();
+            for endpoint in &endpoints {
+                prop_assert_eq!(load(endpoint), (0, 0, 0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn threads_that_reserve_move_and_refresh_end_at_zero() {
+        let endpoints = endpoints(4);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let endpoints = &endpoints;
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(thread);
+                    let mut live = std::collections::VecDeque::new();
+                    for turn in 0..5_000 {
+                        live.push_back(Reservation::reserve(
+                            &endpoints[random.usize(..4)],
+                            random.u32(..),
+                        ));
+                        let which = random.usize(..live.len());
+                        match random.u8(..4) {
+                            0 => live[which].release_prefill(),
+                            1 => live[which].move_to(&endpoints[random.usize(..4)]),
+                            2 => endpoints[random.usize(..4)]
+                                .refresh(counted(f64::from(turn)), Nanos(1)),
+                            _ => endpoints[random.usize(..4)].first_tokens_seen(1),
+                        }
+                        for endpoint in endpoints {
+                            // A wrapped (negative) count would be astronomically large.
+                            assert!(
+                                endpoint.prefill_tokens() < 1 << 50
+                                    && endpoint.inflight_requests() < 1 << 20
+                            );
+                        }
+                        if live.len() > 50 {
+                            live.pop_front();
+                        }
+                    }
+                });
+            }
+        });
+        for endpoint in &endpoints {
+            assert_eq!(load(endpoint), (0, 0, 0, 0));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Why a decision went as it did. Filled only when somebody asks.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::Context;
+use super::profile::clamped;
+
+/// A decision, step by step; serialises to JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Type of the picker that ranked; empty when the filters left nothing.
+    pub picker: Box<str>,
+    /// Filters in the order in which they ran.
+    pub filters: Vec<FilterExplanation>,
+    /// Scorers in the order in which they ran.
+    pub scorers: Vec<ScorerExplanation>,
+    /// Candidates: the picked ones first in their order, then the others by falling total, then those that a filter dropped.
+    pub candidates: Vec<CandidateExplanation>,
+}
+
+/// One filter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FilterExplanation {
+    /// Name in the configuration.
+    pub name: Box<str>,
+    /// Type in the configuration.
+    #[serde(rename = "type")]
+    pub type_name: &'static str,
+    /// Candidates left after it.
+    pub kept: u32,
+}
+
+/// One scorer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScorerExplanation {
+    /// Name in the configuration.
+    pub name: Box<str>,
+    /// Type in the configuration.
+    #[serde(rename = "type")]
+    pub type_name: &'static str,
+    /// What its scores are multiplied by.
+    pub weight: f64,
+}
+
+/// One candidate.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CandidateExplanation {
+    /// `address:port`; empty when the row's endpoint is not in the snapshot.
+    pub endpoint: Box<str>,
+    /// Row in the decision's candidates.
+    #[serde(skip)]
+    pub row: u32,
+    /// Name of the filter that dropped it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped_by: Option<Box<str>>,
+    /// One for each scorer, in their order; empty for a dropped candidate.
+    pub scores: Vec<ScoreExplanation>,
+    /// Sum of weight × clamped score.
+    pub total: f64,
+    /// Place among the picked, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
+    /// What the scorers saw: prompt tokens not in its cache.
+    pub uncached_tokens: f64,
+    /// Uncached tokens reserved and not yet prefilled.
+    pub prefill_tokens: f64,
+    /// Requests in flight through this picker.
+    pub inflight_requests: f64,
+    /// Requests waiting in the engine.
+    pub waiting: f64,
+    /// Requests running in the engine.
+    pub running: f64,
+    /// KV cache usage, 0 to 1.
+    pub kv_usage: f64,
+}
+
+/// What one scorer gave one candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ScoreExplanation {
+    /// As the scorer wrote it; JSON null when it is no number.
+    pub raw: f64,
+    /// Weight × clamped score: its part of the total.
+    pub weighted: f64,
+}
+
+impl Explanation {
+    pub(super) fn begin(&mut self, context: &Context<'_>) {
+        let candidates = context.candidates;
+        *self = Self::default();
+        self.candidates = (0..candidates.len())
+            .map(|row| {
+                let endpoint = context
+                    .snapshot
+                    .endpoints
+                    .get(candidates.position[row] as usize);
+                CandidateExplanation {
+                    endpoint: endpoint
+                        .map(|endpoint| {
+                            SocketAddr::new(endpoint.identity.address, endpoint.identity.port)
+                                .to_string()
+                        })
+                        .unwrap_or_default()
+                        .into(),
+                    row: row as u32,
+                    dropped_by: None,
+                    scores: Vec::new(),
+                    total: 0.0,
+                    rank: None,
+                    uncached_tokens: context.uncached_tokens(row),
+                    prefill_tokens: candidates.prefill_tokens[row],
+                    inflight_requests: candidates.inflight_requests[row],
+                    waiting: candidates.waiting[row],
+                    running: candidates.running[row],
+                    kv_usage: candidates.kv_usage[row],
+                }
+            })
+            .collect();
+    }
+
+    pub(super) fn filtered(&mut self, name: &str, type_name: &'static str, keep: &[bool]) {
+        for (candidate, keep) in self.candidates.iter_mut().zip(keep) {
+            if !keep && candidate.dropped_by.is_none() {
+                candidate.dropped_by = Some(name.into());
+            }
+        }
+        let kept = keep.iter().filter(|keep| **keep).count() as u32;
+        self.filters.push(FilterExplanation {
+            name: name.into(),
+            type_name,
+            kept,
+        });
+    }
+
+    /// `rows`: original row of each score; empty when they are the same.
+    pub(super) fn scored(
+        &mut self,
+        name: &str,
+        type_name: &'static str,
+        weight: f64,
+        rows: &[u32],
+        scores: &[f64],
+    ) {
+        self.scorers.push(ScorerExplanation {
+            name: name.into(),
+            type_name,
+            weight,
+        });
+        for (packed, &raw) in scores.iter().enumerate() {
+            let row = rows.get(packed).map_or(packed, |row| *row as usize);
+            self.candidates[row].scores.push(ScoreExplanation {
+                raw,
+                weighted: weight * clamped(raw),
+            });
+        }
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        picker: &str,
+        totals: impl Iterator<Item = (u32, f64)>,
+        ranked: &[u32],
+    ) {
+        self.picker = picker.into();
+        for (row, total) in totals {
+            self.candidates[row as usize].total = total;
+        }
+        for (rank, row) in (1..).zip(ranked) {
+            self.candidates[*row as usize].rank = Some(rank);
+        }
+        self.candidates.sort_by(|left, right| {
+            let key = |candidate: &CandidateExplanation| {
+                (
+                    candidate.rank.unwrap_or(u32::MAX),
+                    candidate.dropped_by.is_some(),
+                )
+            };
+            key(left)
+                .cmp(&key(right))
+                .then(right.total.total_cmp(&left.total))
+        });
+    }
+}

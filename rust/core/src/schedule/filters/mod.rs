@@ -1,0 +1,7 @@
+//! Plugins that remove candidates. One file each.
+
+pub mod header_based_testing;
+pub mod label_selector;
+
+pub use header_based_testing::HeaderBasedTestingFilter;
+pub use label_selector::LabelSelectorFilter;

@@ -1,0 +1,112 @@
+//! `prefix-cache-scorer`: the more of the prompt is in the endpoint's cache, the better.
+
+use crate::schedule::{Context, ParameterKind, Plugin, PluginKind, Role, Scorer};
+
+pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+    type_name: "prefix-cache-scorer",
+    role: Role::Scorer,
+    summary: "Matched share of the prompt's blocks, mixed by matchLengthWeight with the square of the matched length.",
+    parameters: &[
+        ParameterKind {
+            name: "matchLengthWeight",
+            default: "0",
+            summary: "Share of the score that comes from the matched length instead of the matched ratio, 0 to 1.",
+        },
+        ParameterKind {
+            name: "matchLengthScaleTokens",
+            default: "8192",
+            summary: "Matched tokens at which the length part is 1; at least 1.",
+        },
+    ],
+    build: |parameters| {
+        Ok(Plugin::Scorer(Box::new(PrefixCacheScorer {
+            length_weight: parameters.number("matchLengthWeight", 0.0, 0.0, 1.0)?,
+            length_scale_tokens: parameters.number(
+                "matchLengthScaleTokens",
+                8192.0,
+                1.0,
+                f64::INFINITY,
+            )?,
+        })))
+    },
+};
+
+/// `w · min(1, matched tokens / scale)² + (1 − w) · matched blocks / total blocks`; 0 for a prompt without blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct PrefixCacheScorer {
+    /// `w`, 0 to 1.
+    pub length_weight: f64,
+    /// Tokens, positive.
+    pub length_scale_tokens: f64,
+}
+
+impl Scorer for PrefixCacheScorer {
+    fn type_name(&self) -> &'static str {
+        KIND.type_name
+    }
+
+    fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
+        let total = f64::from(context.request.total_blocks);
+        if total == 0.0 {
+            scores.fill(0.0);
+            return;
+        }
+        let block_tokens = f64::from(context.request.block_tokens);
+        for (score, matched) in scores.iter_mut().zip(&context.candidates.matched_blocks) {
+            let matched = f64::from(*matched);
+            let length = (matched * block_tokens / self.length_scale_tokens).min(1.0);
+            *score = self.length_weight * length * length
+                + (1.0 - self.length_weight) * (matched / total);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::testing::Scene;
+
+    const RATIO: PrefixCacheScorer = PrefixCacheScorer {
+        length_weight: 0.0,
+        length_scale_tokens: 8192.0,
+    };
+
+    #[test]
+    fn the_matched_share_is_the_score() {
+        let mut scene = Scene::new(3);
+        scene.candidates.matched_blocks = vec![0, 4, 16];
+        assert_eq!(scene.scores(&RATIO), [0.0, 0.25, 1.0]);
+    }
+
+    #[test]
+    fn the_matched_length_counts_by_its_weight() {
+        let mut scene = Scene::new(3);
+        scene.candidates.matched_blocks = vec![8, 16, 0];
+        // 512 and 1,024 of 1,024 tokens: squares 0.25 and 1; ratios 0.5 and 1.
+        let scorer = PrefixCacheScorer {
+            length_weight: 0.5,
+            length_scale_tokens: 1024.0,
+        };
+        assert_eq!(scene.scores(&scorer), [0.375, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn a_match_beyond_the_scale_counts_as_the_scale() {
+        let mut scene = Scene::new(1);
+        scene.candidates.matched_blocks = vec![16];
+        assert_eq!(
+            scene.scores(&PrefixCacheScorer {
+                length_weight: 1.0,
+                length_scale_tokens: 10.0
+            }),
+            [1.0]
+        );
+    }
+
+    #[test]
+    fn a_prompt_without_blocks_scores_nothing() {
+        let mut scene = Scene::new(2);
+        scene.request.total_blocks = 0;
+        assert_eq!(scene.scores(&RATIO), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,82 @@
+//! `token-load-scorer`: the fewer prompt tokens are on their way to the endpoint, the better.
+
+use crate::schedule::{Context, ParameterKind, Plugin, PluginKind, Role, Scorer};
+
+pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+    type_name: "token-load-scorer",
+    role: Role::Scorer,
+    summary: "1 − load / threshold, where load is the uncached tokens in flight and those of this request.",
+    parameters: &[ParameterKind {
+        name: "queueThresholdTokens",
+        default: "4194304",
+        summary: "Load in tokens at which the score is 0; at least 1.",
+    }],
+    build: |parameters| {
+        let threshold_tokens =
+            parameters.number("queueThresholdTokens", 4_194_304.0, 1.0, f64::INFINITY)?;
+        Ok(Plugin::Scorer(Box::new(TokenLoadScorer {
+            threshold_tokens,
+        })))
+    },
+};
+
+/// `1 − min(load, threshold) / threshold` with load = uncached tokens in flight through this picker + this request's; 1 without load.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenLoadScorer {
+    /// Tokens, positive.
+    pub threshold_tokens: f64,
+}
+
+impl Scorer for TokenLoadScorer {
+    fn type_name(&self) -> &'static str {
+        KIND.type_name
+    }
+
+    fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
+        for (row, (score, inflight)) in scores
+            .iter_mut()
+            .zip(&context.candidates.inflight_tokens)
+            .enumerate()
+        {
+            let load = inflight + context.uncached_tokens(row);
+            *score = if load <= 0.0 {
+                1.0
+            } else if load.is_nan() {
+                // `f64::min` would take it for a full queue, which it may be, but that is for the profile to say.
+                f64::NAN
+            } else {
+                1.0 - load.min(self.threshold_tokens) / self.threshold_tokens
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::testing::Scene;
+
+    #[test]
+    fn load_counts_what_is_in_flight_and_what_this_request_adds() {
+        let mut scene = Scene::new(4);
+        scene.candidates.inflight_tokens = vec![0.0, 1000.0, 0.0, 9000.0];
+        scene.candidates.matched_blocks = vec![0, 0, 10, 0];
+        // Loads 1,000, 2,000, 360 and 10,000 of 4,000.
+        assert_eq!(
+            scene.scores(&TokenLoadScorer {
+                threshold_tokens: 4000.0
+            }),
+            [0.75, 0.5, 0.91, 0.0]
+        );
+    }
+
+    #[test]
+    fn no_load_scores_one_and_no_number_scores_none() {
+        let mut scene = Scene::new(2);
+        scene.candidates.inflight_tokens = vec![-1000.0, f64::NAN];
+        let scores = scene.scores(&TokenLoadScorer {
+            threshold_tokens: 4000.0,
+        });
+        assert!(scores[0] >= 1.0 && scores[1].is_nan());
+    }
+}

@@ -1,0 +1,16 @@
+//! What the engine counts: the reference's metric families, fed by atomics and exported as plain values.
+//!
+//! A request looks its label set up once (`Stats::series`) and then only adds to atomics. Names, labels and buckets are the reference's
+//! (`endpoint-picker.md` 8.1, 8.2, 8.4); the prefix `llm_d_epp_` and the text form belong to whoever serves the page.
+
+mod buckets;
+mod export;
+mod family;
+mod labels;
+mod number;
+mod registry;
+mod request;
+
+pub use family::{Family, Kind, Sample, SampleValue};
+pub use registry::Stats;
+pub use request::{RequestSeries, RunningRequest};

@@ -1,0 +1,401 @@
+//! The scanner of metrics pages: a recorded page, the formats it must bear with, and a naive parser as its oracle.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use warmroute_core::pool::{EngineDefinition, EngineMetrics, EngineSpec, MetricsPage, PageError};
+
+/// Recorded from a real vLLM 0.32 server while one `LoRA` request ran (source: the project's recordings, `vllm-0.32/metrics-loaded.txt`).
+const RECORDED: &[u8] = include_bytes!("data/vllm-0.32-metrics-loaded.txt");
+
+fn vllm() -> &'static EngineSpec {
+    EngineSpec::named("vllm").expect("built in")
+}
+
+fn scan(page: &str) -> EngineMetrics {
+    MetricsPage::scan(page.as_bytes(), vllm()).expect("a metrics page")
+}
+
+#[test]
+fn the_recorded_page_says_what_the_server_said() {
+    let metrics = MetricsPage::scan(RECORDED, vllm()).expect("a metrics page");
+    let expected = EngineMetrics {
+        waiting: Some(0.0),
+        running: Some(1.0),
+        kv_usage: Some(9.155_413_138_017_82e-5),
+        block_size: Some(32),
+        num_blocks: Some(65536),
+        running_adapters: vec!["a1".into()],
+        waiting_adapters: vec![],
+        max_adapters: Some(2),
+        first_tokens: Some(4.0),
+    };
+    assert_eq!(metrics, expected);
+    assert!(!MetricsPage::is_filtered(RECORDED, vllm()));
+}
+
+#[test]
+fn data_parallel_ranks_are_summed_and_their_cache_usage_averaged() {
+    let metrics = scan(
+        "vllm:num_requests_waiting{engine=\"0\"} 3\nvllm:num_requests_waiting{engine=\"1\"} 4\n\
+         vllm:kv_cache_usage_perc{engine=\"0\"} 0.2\nvllm:kv_cache_usage_perc{engine=\"1\"} 0.6\n\
+         vllm:cache_config_info{engine=\"0\",block_size=\"16\",num_gpu_blocks=\"100\"} 1\n\
+         vllm:cache_config_info{engine=\"1\",block_size=\"16\",num_gpu_blocks=\"100\"} 1\n",
+    );
+    assert_eq!(
+        (
+            metrics.waiting,
+            metrics.kv_usage,
+            metrics.block_size,
+            metrics.num_blocks
+        ),
+        (Some(7.0), Some(0.4), Some(16), Some(200))
+    );
+}
+
+#[test]
+fn the_newest_adapter_series_counts() {
+    let metrics = scan(
+        "vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"b, c\",waiting_lora_adapters=\"c,d\"} 1.7e9\n\
+         vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"a\",waiting_lora_adapters=\"\"} 1.6e9\n",
+    );
+    assert_eq!(metrics.running_adapters, ["b".into(), "c".into()]);
+    assert_eq!(metrics.waiting_adapters, ["d".into()]);
+}
+
+#[test]
+fn formats_in_the_wild_are_borne_with() {
+    for (line, running) in [
+        ("vllm:num_requests_running 2", Some(2.0)),
+        ("vllm:num_requests_running\t2\r", Some(2.0)),
+        (
+            "  vllm:num_requests_running { engine = \"0\" , } 2e0 1700000000000",
+            Some(2.0),
+        ),
+        (
+            "vllm:num_requests_running{model=\"a\\\"}, \\\\\"} 2 # {trace=\"x\"} 1",
+            Some(2.0),
+        ),
+        ("vllm:num_requests_running NaN", None),
+        ("vllm:num_requests_running +Inf", None),
+        ("vllm:num_requests_running -1", Some(0.0)),
+        ("vllm:num_requests_running two", None),
+        ("vllm:num_requests_running{engine=\"0\" 2", None),
+        ("vllm:num_requests_running{engine=\"0", None),
+        ("vllm:num_requests_running{engine=\"0\\", None),
+        ("vllm:num_requests_running", None),
+        ("vllm:num_requests_running_total 2", None),
+    ] {
+        let page = format!("# HELP x y\n{line}\n# EOF\n");
+        assert_eq!(scan(&page).running, running, "{line:?}");
+        assert_eq!(
+            scan(&format!("# x\n{line}")).running,
+            running,
+            "without a last newline: {line:?}"
+        );
+    }
+}
+
+#[test]
+fn label_filters_tell_series_of_one_name_apart() {
+    let spec = EngineSpec::named("triton-tensorrt-llm").expect("built in");
+    let page = b"nv_trt_llm_request_metrics{model=\"m\",request_type=\"waiting\"} 3\n\
+        nv_trt_llm_request_metrics{model=\"m\",request_type=\"scheduled\"} 5\n\
+        nv_trt_llm_request_metrics{model=\"m\",request_type=\"max\"} 512\n\
+        nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"fraction\"} 0.25\n\
+        nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"tokens_per\"} 64\n\
+        nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"max\"} 6239\n";
+    let metrics = MetricsPage::scan(page, spec).expect("a metrics page");
+    assert_eq!(
+        (metrics.waiting, metrics.running, metrics.kv_usage),
+        (Some(3.0), Some(5.0), Some(0.25))
+    );
+    assert_eq!(
+        (metrics.block_size, metrics.num_blocks),
+        (Some(64), Some(6239))
+    );
+}
+
+#[test]
+fn other_engines_are_read_by_their_own_names() {
+    let sglang = b"sglang:num_queue_reqs{model_name=\"m\"} 1.0\nsglang:num_running_reqs{} 2.0\nsglang:token_usage 0.28\n\
+        sglang:cache_config_info{page_size=\"64\",num_pages=\"5000\"} 1.0\nsglang:time_to_first_token_seconds_count{} 11\n";
+    let metrics = MetricsPage::scan(sglang, EngineSpec::named("sglang").expect("built in"))
+        .expect("a metrics page");
+    assert_eq!(
+        (metrics.waiting, metrics.running, metrics.kv_usage),
+        (Some(1.0), Some(2.0), Some(0.28))
+    );
+    assert_eq!(
+        (metrics.block_size, metrics.num_blocks, metrics.first_tokens),
+        (Some(64), Some(5000), Some(11.0))
+    );
+    let trtllm = b"trtllm_num_requests_waiting 1\ntrtllm_num_requests_running 2\ntrtllm_kv_cache_utilization 0.5\n\
+        trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_max_blocks 900\n";
+    let metrics = MetricsPage::scan(trtllm, EngineSpec::named("trtllm-serve").expect("built in"))
+        .expect("a metrics page");
+    assert_eq!(
+        (
+            metrics.waiting,
+            metrics.running,
+            metrics.block_size,
+            metrics.num_blocks
+        ),
+        (Some(1.0), Some(2.0), Some(32), Some(900))
+    );
+    let triton = b"nv_inference_pending_request_count{model=\"m\"} 6\nnv_inference_exec_count{model=\"m\"} 7\n";
+    let metrics = MetricsPage::scan(triton, EngineSpec::named("triton").expect("built in"))
+        .expect("a metrics page");
+    assert_eq!((metrics.waiting, metrics.running), (Some(6.0), Some(7.0)));
+}
+
+#[test]
+fn what_is_no_metrics_page_is_an_error() {
+    for page in [
+        "<!DOCTYPE html><html>",
+        "{\"detail\":\"Not Found\"}",
+        "Not Found",
+        "404 page not found\n",
+        "[]",
+        "up",
+        "\u{0}\u{1}",
+    ] {
+        assert_eq!(
+            MetricsPage::scan(page.as_bytes(), vllm()),
+            Err(PageError::NotMetrics),
+            "{page:?}"
+        );
+    }
+    for page in ["", "\n", " \r\n\n"] {
+        assert_eq!(
+            MetricsPage::scan(page.as_bytes(), vllm()),
+            Err(PageError::Empty),
+            "{page:?}"
+        );
+    }
+    assert_eq!(scan("up 1\n"), EngineMetrics::default());
+}
+
+#[test]
+fn a_filtered_page_is_told_from_a_whole_one() {
+    let wanted = "# HELP vllm:num_requests_running x\n# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{engine=\"0\"} 1\n";
+    assert!(MetricsPage::is_filtered(wanted.as_bytes(), vllm()));
+    assert!(MetricsPage::is_filtered(b"# TYPE vllm:time_to_first_token_seconds histogram\nvllm:time_to_first_token_seconds_count 1\n# EOF\n", vllm()));
+    assert!(!MetricsPage::is_filtered(
+        format!("{wanted}python_info 1\n").as_bytes(),
+        vllm()
+    ));
+}
+
+/// A line-by-line reading with none of the scanner's short cuts; for well-formed lines only.
+fn naive(page: &str) -> EngineMetrics {
+    let mut metrics = EngineMetrics::default();
+    let mut usage = Vec::new();
+    let mut newest = f64::NEG_INFINITY;
+    for line in page
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+    {
+        let mut name = String::new();
+        let mut labels = BTreeMap::new();
+        let mut characters = line.chars().peekable();
+        while let Some(character) = characters.next_if(|character| !"{ \t".contains(*character)) {
+            name.push(character);
+        }
+        if characters.peek() == Some(&'{') {
+            characters.next();
+            while characters.peek().is_some_and(|character| *character != '}') {
+                let label: String =
+                    std::iter::from_fn(|| characters.next_if(|character| *character != '='))
+                        .collect();
+                assert_eq!(
+                    (characters.next(), characters.next()),
+                    (Some('='), Some('"'))
+                );
+                let mut value = String::new();
+                loop {
+                    match characters.next().expect("a closing quote") {
+                        '"' => break,
+                        '\\' => {
+                            value.push(match characters.next().expect("an escaped character") {
+                                'n' => '\n',
+                                other => other,
+                            });
+                        }
+                        other => value.push(other),
+                    }
+                }
+                labels.insert(label, value);
+                characters.next_if(|character| *character == ',');
+            }
+            characters.next();
+        }
+        let rest: String = characters.collect();
+        let Some(value) = rest
+            .split_whitespace()
+            .next()
+            .and_then(|value| value.parse::<f64>().ok())
+            .filter(|value| value.is_finite())
+        else {
+            continue;
+        };
+        let value = value.max(0.0);
+        let number = |label: &str| {
+            labels
+                .get(label)
+                .and_then(|text| text.parse::<u32>().ok())
+                .filter(|number| *number > 0)
+        };
+        let list = |label: &str| -> Vec<Box<str>> {
+            let text = labels.get(label).map_or("", String::as_str);
+            text.split(',')
+                .map(str::trim)
+                .filter(|adapter| !adapter.is_empty())
+                .map(Into::into)
+                .collect()
+        };
+        match name.as_str() {
+            "vllm:num_requests_waiting" => {
+                metrics.waiting = Some((metrics.waiting.unwrap_or(0.0) + value).min(f64::MAX));
+            }
+            "vllm:num_requests_running" => {
+                metrics.running = Some((metrics.running.unwrap_or(0.0) + value).min(f64::MAX));
+            }
+            "vllm:time_to_first_token_seconds_count" => {
+                metrics.first_tokens =
+                    Some((metrics.first_tokens.unwrap_or(0.0) + value).min(f64::MAX));
+            }
+            "vllm:kv_cache_usage_perc" => usage.push(value.min(1.0)),
+            "vllm:cache_config_info" => {
+                metrics.block_size = metrics.block_size.or(number("block_size"));
+                if let Some(blocks) = number("num_gpu_blocks") {
+                    metrics.num_blocks =
+                        Some(metrics.num_blocks.unwrap_or(0).saturating_add(blocks));
+                }
+            }
+            "vllm:lora_requests_info" if value >= newest => {
+                newest = value;
+                metrics.running_adapters = list("running_lora_adapters");
+                metrics.waiting_adapters = list("waiting_lora_adapters");
+                metrics.max_adapters = labels.get("max_lora").and_then(|text| text.parse().ok());
+            }
+            _ => {}
+        }
+    }
+    metrics
+        .waiting_adapters
+        .retain(|adapter| !metrics.running_adapters.contains(adapter));
+    metrics.kv_usage = (!usage.is_empty()).then(|| usage.iter().sum::<f64>() / usage.len() as f64);
+    metrics
+}
+
+#[test]
+fn the_naive_parser_agrees_on_the_recorded_page() {
+    let page = str::from_utf8(RECORDED).expect("UTF-8");
+    assert_eq!(naive(page), scan(page));
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        Just("vllm:num_requests_waiting".to_owned()),
+        Just("vllm:num_requests_running".to_owned()),
+        Just("vllm:num_requests_waiting_by_reason".to_owned()),
+        Just("vllm:kv_cache_usage_perc".to_owned()),
+        Just("vllm:lora_requests_info".to_owned()),
+        Just("vllm:cache_config_info".to_owned()),
+        Just("vllm:time_to_first_token_seconds_count".to_owned()),
+        Just("vllm:time_to_first_token_seconds_sum".to_owned()),
+        "[a-z_:]{1,12}",
+    ];
+    let label = prop_oneof![
+        Just("engine"),
+        Just("block_size"),
+        Just("num_gpu_blocks"),
+        Just("max_lora"),
+        Just("running_lora_adapters"),
+        Just("waiting_lora_adapters")
+    ];
+    let value = prop_oneof![
+        "[0-9]{1,7}",
+        "[a-c, ]{0,6}",
+        r#"([a-z{}=,# é]|\\n|\\"|\\\\){0,10}"#
+    ];
+    let labels = proptest::collection::btree_map(label, value, 0..5);
+    let number = prop_oneof![
+        Just("NaN".to_owned()),
+        Just("+Inf".to_owned()),
+        Just("-Inf".to_owned()),
+        any::<u32>().prop_map(|number| number.to_string()),
+        (0.0..2.0f64).prop_map(|number| format!("{number:e}")),
+        any::<f64>().prop_map(|number| format!("{number:?}")),
+    ];
+    let sample = (name, labels, number, any::<bool>(), any::<bool>()).prop_map(
+        |(name, labels, number, comma, timestamp)| {
+            let mut text: Vec<String> = labels
+                .into_iter()
+                .map(|(label, value)| format!("{label}=\"{value}\""))
+                .collect();
+            if comma && !text.is_empty() {
+                text.push(String::new());
+            }
+            let labels = if text.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", text.join(","))
+            };
+            format!(
+                "{name}{labels} {number}{}",
+                if timestamp { " 1700000000000" } else { "" }
+            )
+        },
+    );
+    prop_oneof![8 => sample, 1 => "# [A-Z]{4} vllm:num_requests_waiting [a-z]{0,9}", 1 => Just(String::new())]
+}
+
+proptest! {
+    #[test]
+    fn the_scanner_agrees_with_the_naive_parser(lines in proptest::collection::vec(line(), 0..30), crlf in any::<bool>()) {
+        let page = format!("# HELP a b\n{}", lines.join(if crlf { "\r\n" } else { "\n" }));
+        prop_assert_eq!(scan(&page), naive(&page));
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        for spec in EngineSpec::built_in() {
+            let _ = MetricsPage::scan(&bytes, spec);
+            let _ = MetricsPage::is_filtered(&bytes, spec);
+        }
+    }
+
+    #[test]
+    fn a_damaged_page_is_read_without_a_panic(cut in 0..RECORDED.len(), at in 0..RECORDED.len(), byte in any::<u8>()) {
+        let mut page = RECORDED[..cut].to_vec();
+        if let Some(place) = page.get_mut(at) {
+            *place = byte;
+        }
+        let _ = MetricsPage::scan(&page, vllm());
+    }
+}
+
+#[test]
+fn a_configured_engine_may_have_one_short_name() {
+    let definition = EngineDefinition {
+        name: "mine".into(),
+        queued_requests_spec: "q".into(),
+        ..EngineDefinition::default()
+    };
+    let spec = EngineSpec::new(&definition).expect("a valid definition");
+    assert_eq!(
+        MetricsPage::scan(b"q 4", &spec)
+            .expect("a metrics page")
+            .waiting,
+        Some(4.0)
+    );
+    assert_eq!(
+        MetricsPage::scan(b"qq 4\nq 5\n", &spec)
+            .expect("a metrics page")
+            .waiting,
+        Some(5.0)
+    );
+}

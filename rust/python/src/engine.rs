@@ -1,0 +1,130 @@
+//! `_core.Engine`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use warmroute_core::engine::Settings;
+use warmroute_core::pool::EndpointIdentity;
+
+use crate::convert;
+
+/// What decides, shared by every stream of a picker.
+#[pyclass(frozen, module = "warmroute._core")]
+pub(crate) struct Engine {
+    pub(crate) inner: Arc<warmroute_core::Engine>,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(settings: &str) -> PyResult<Self> {
+        let value_error = |error: warmroute_core::engine::SettingsError| PyValueError::new_err(error.to_string());
+        let settings = Settings::from_json(settings).map_err(value_error)?;
+        let engine = warmroute_core::Engine::new(settings, warmroute_extproc::now).map_err(value_error)?;
+        Ok(Self {
+            inner: Arc::new(engine),
+        })
+    }
+
+    #[pyo3(signature = (namespace, name, address, port, labels, metrics_host=None))]
+    fn upsert_endpoint(
+        &self,
+        namespace: &str,
+        name: &str,
+        address: &str,
+        port: u16,
+        labels: BTreeMap<String, String>,
+        metrics_host: Option<&str>,
+    ) -> PyResult<()> {
+        let address: IpAddr = address.parse().map_err(|_| {
+            PyValueError::new_err(format!(
+                "endpoint {namespace}/{name}: address {address:?} is not an IP address; resolve host names first"
+            ))
+        })?;
+        let identity = EndpointIdentity {
+            namespace: namespace.into(),
+            name: name.into(),
+            address,
+            port,
+            metrics_host: metrics_host.map(Into::into),
+            labels: labels
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+        };
+        self.inner
+            .upsert_endpoint(identity)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    fn remove_endpoint(&self, namespace: &str, name: &str) -> bool {
+        self.inner.remove_endpoint(namespace, name)
+    }
+
+    fn endpoints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let now = warmroute_extproc::now();
+        let snapshot = self.inner.pool().snapshot();
+        let rows = PyList::empty(py);
+        for endpoint in &snapshot.endpoints {
+            let row = convert::endpoint(py, endpoint, now)?;
+            row.set_item("indexed_blocks", self.inner.index().blocks_of(endpoint.slot))?;
+            rows.append(row)?;
+        }
+        Ok(rows)
+    }
+
+    #[pyo3(signature = (namespace, name, page, engine="vllm"))]
+    fn feed_metrics(&self, namespace: &str, name: &str, page: &[u8], engine: &str) -> PyResult<()> {
+        let endpoint = self.inner.pool().find(namespace, name).ok_or_else(|| {
+            PyValueError::new_err(format!("endpoint {namespace}/{name} is not in the pool"))
+        })?;
+        endpoint.refresh(crate::scan::scan_page(page, engine)?, warmroute_extproc::now());
+        Ok(())
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        convert::families(py, self.inner.stats().export())
+    }
+
+    #[pyo3(signature = (limit=20))]
+    fn decisions<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        let now = warmroute_extproc::now();
+        let rows = PyList::empty(py);
+        let loads = py.import("json")?.getattr("loads")?;
+        for decision in self.inner.decisions(limit) {
+            let json = serde_json::to_string(&decision)
+                .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            let row = loads.call1((json,))?;
+            row.set_item("time_ms", (now - decision.at).as_secs_f64() * 1e3)?;
+            rows.append(row)?;
+        }
+        Ok(rows.into_any())
+    }
+
+    fn index_usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let usage = self.inner.index().usage();
+        let row = PyDict::new(py);
+        row.set_item("blocks", usage.blocks)?;
+        row.set_item("pairs", usage.pairs)?;
+        row.set_item("bytes", usage.bytes)?;
+        row.set_item("evictions", usage.evictions)?;
+        Ok(row)
+    }
+
+    fn maintain(&self, py: Python<'_>) {
+        py.detach(|| self.inner.maintain());
+    }
+
+    #[pyo3(signature = (*, synced))]
+    fn set_synced(&self, synced: bool) {
+        self.inner.pool().set_synced(synced);
+    }
+
+    fn is_synced(&self) -> bool {
+        self.inner.pool().is_synced()
+    }
+}

@@ -1,0 +1,202 @@
+//! Fetches a page over one kept-open HTTP/1.1 connection.
+//!
+//! The connection is driven inside the fetch (no task of its own), so between two pages it costs nothing.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST};
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use warmroute_core::pool::PageError;
+
+/// Longest page that is read.
+pub(crate) const PAGE_LIMIT: usize = 8 << 20;
+/// Largest read at once. A whole page of vLLM fits; hyper keeps such a buffer for each connection.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why there is no page.
+#[derive(Debug)]
+pub enum ScrapeError {
+    /// No connection.
+    Connect(io::Error),
+    /// The connection or the answer broke.
+    Http(hyper::Error),
+    /// Nothing complete within the time given.
+    Timeout,
+    /// An answer other than 200.
+    Status(StatusCode),
+    /// The page is longer than 8 MiB.
+    TooLarge,
+    /// The page is compressed although that was not asked for.
+    Encoded,
+    /// The answer is no metrics page.
+    Page(PageError),
+}
+
+impl fmt::Display for ScrapeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => write!(formatter, "no connection: {error}"),
+            Self::Http(error) => {
+                write!(formatter, "the exchange broke: {error}")?;
+                match std::error::Error::source(error) {
+                    Some(source) => write!(formatter, " ({source})"),
+                    None => Ok(()),
+                }
+            }
+            Self::Timeout => formatter.write_str("no complete page in time"),
+            Self::Status(status) => write!(formatter, "the server answered {status}"),
+            Self::TooLarge => write!(
+                formatter,
+                "the page is longer than {} MiB",
+                PAGE_LIMIT >> 20
+            ),
+            Self::Encoded => {
+                formatter.write_str("the page is compressed although that was not asked for")
+            }
+            Self::Page(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for ScrapeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connect(error) => Some(error),
+            Self::Http(error) => Some(error),
+            Self::Page(error) => Some(error),
+            Self::Timeout | Self::Status(_) | Self::TooLarge | Self::Encoded => None,
+        }
+    }
+}
+
+type Driver = Connection<TokioIo<TcpStream>, Empty<Bytes>>;
+
+struct Open {
+    sender: SendRequest<Empty<Bytes>>,
+    driver: Pin<Box<Driver>>,
+}
+
+/// A client for one server.
+pub(crate) struct Client {
+    address: Box<str>,
+    host: Option<HeaderValue>,
+    open: Option<Open>,
+}
+
+impl Client {
+    /// For the server at `address` (`host:port`).
+    pub(crate) fn new(address: &str) -> Self {
+        Self {
+            address: address.into(),
+            host: HeaderValue::from_str(address).ok(),
+            open: None,
+        }
+    }
+
+    /// Fetches `uri` (path and query) into `page`, which is cleared before. A connection that the server closed since the last page
+    /// (they do after some seconds) is replaced once, without counting as a failure.
+    pub(crate) async fn fetch(&mut self, uri: &Uri, page: &mut Vec<u8>) -> Result<(), ScrapeError> {
+        // Taken out while in use: an exchange that is cancelled by a timeout must not be followed by another on the same connection.
+        if let Some(reused) = self.open.take() {
+            match self.exchange(reused, uri, page).await {
+                Err(ScrapeError::Http(_)) => {}
+                result => return result,
+            }
+        }
+        let open = self.connect().await?;
+        self.exchange(open, uri, page).await
+    }
+
+    async fn connect(&self) -> Result<Open, ScrapeError> {
+        let stream = TcpStream::connect(self.address.as_ref())
+            .await
+            .map_err(ScrapeError::Connect)?;
+        stream.set_nodelay(true).map_err(ScrapeError::Connect)?;
+        let (sender, driver) = Builder::new()
+            .read_buf_exact_size(Some(READ_BYTES))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(ScrapeError::Http)?;
+        Ok(Open {
+            sender,
+            driver: Box::pin(driver),
+        })
+    }
+
+    async fn exchange(
+        &mut self,
+        open: Open,
+        uri: &Uri,
+        page: &mut Vec<u8>,
+    ) -> Result<(), ScrapeError> {
+        page.clear();
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri.clone();
+        let headers = request.headers_mut();
+        if let Some(host) = &self.host {
+            headers.insert(HOST, host.clone());
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static("text/plain"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let Open { mut sender, driver } = open;
+        let mut driver = Some(driver);
+        let result = {
+            let mut receive = std::pin::pin!(receive(&mut sender, request, page));
+            loop {
+                let Some(running) = driver.as_mut() else {
+                    break receive.await;
+                };
+                tokio::select! {
+                    biased;
+                    // However the connection ended: what was read of the page by then may be all of it, and if not `receive` says so.
+                    // It only hears of the end when the driver is dropped.
+                    _ = running => driver = None,
+                    result = &mut receive => break result,
+                }
+            }
+        };
+        if let (Some(driver), true) = (driver, result.is_ok()) {
+            self.open = Some(Open { sender, driver });
+        }
+        result
+    }
+}
+
+async fn receive(
+    sender: &mut SendRequest<Empty<Bytes>>,
+    request: Request<Empty<Bytes>>,
+    page: &mut Vec<u8>,
+) -> Result<(), ScrapeError> {
+    sender.ready().await.map_err(ScrapeError::Http)?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(ScrapeError::Http)?;
+    let status = response.status();
+    let identity = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    let encoded = response
+        .headers()
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| !identity(encoding));
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(ScrapeError::Http)?.into_data() {
+            if page.len() + data.len() > PAGE_LIMIT {
+                return Err(ScrapeError::TooLarge);
+            }
+            page.extend_from_slice(&data);
+        }
+    }
+    match status {
+        StatusCode::OK if encoded => Err(ScrapeError::Encoded),
+        StatusCode::OK => Ok(()),
+        status => Err(ScrapeError::Status(status)),
+    }
+}

@@ -1,0 +1,140 @@
+"""A picker in this process, each host over real gRPC, with the pods and the metrics that a case asks for."""
+
+import asyncio
+import importlib
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import grpc
+import pytest
+from grpc_tools import protoc
+
+from warmroute import _core
+from warmroute.host.grpcio_host import GrpcioHost
+
+PROTOS = Path(__file__).parents[2] / "protos"
+METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+# The suite's own configuration: four scorers of weight 1.
+PROFILE = {"plugins": [{"type": name} for name in ("queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer", "lora-affinity-scorer")]}
+
+
+@pytest.fixture(scope="session")
+def pb(tmp_path_factory) -> ModuleType:
+    """Generated code of protos/ext_proc.proto: independent of the engine's own codec."""
+    out = tmp_path_factory.mktemp("protos")
+    status = protoc.main(["protoc", f"-I{PROTOS}", f"-I{Path(protoc.__file__).parent / '_proto'}", f"--python_out={out}", str(PROTOS / "ext_proc.proto")])
+    assert status == 0
+    sys.path.insert(0, str(out))
+    return importlib.import_module("ext_proc_pb2")
+
+
+class Native:
+    """The native host."""
+
+    def __init__(self, engine: _core.Engine) -> None:
+        self._server = _core.NativeServer(engine, "127.0.0.1:0", threads=1)
+        self.address = self._server.address
+
+    def stop(self) -> None:
+        self._server.stop(0)
+
+
+class Grpcio:
+    """The grpcio host on a loop in a thread."""
+
+    def __init__(self, engine: _core.Engine) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._host = self._run(self._start(engine))
+        self.address = self._host.address
+
+    @staticmethod
+    async def _start(engine: _core.Engine) -> GrpcioHost:
+        host = GrpcioHost(lambda: _core.Exchange(engine), "127.0.0.1:0")
+        await host.start()
+        return host
+
+    def _run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    def stop(self) -> None:
+        self._run(self._host.stop(0))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+
+# "Large enough not to matter" (§11.1) means that no case turns on it, but it does: with room for more adapters than are active, case 3 is a tie.
+# Two is the capacity at which all cases come out as told.
+MAX_ADAPTERS = 2
+
+
+def metrics_page(waiting: float, kv_usage: float, adapters: tuple[str, ...]) -> bytes:
+    return (
+        f'vllm:num_requests_waiting{{engine="0"}} {waiting}\n'
+        f'vllm:kv_cache_usage_perc{{engine="0"}} {kv_usage}\n'
+        f'vllm:lora_requests_info{{max_lora="{MAX_ADAPTERS}",running_lora_adapters="{",".join(adapters)}",waiting_lora_adapters=""}} 1.0\n'
+    ).encode()
+
+
+class Picker:
+    """A running picker and its generated client."""
+
+    def __init__(self, host: type, pb: ModuleType, settings: dict[str, Any]) -> None:
+        self.pb = pb
+        self.engine = _core.Engine(json.dumps({"profile": PROFILE} | settings))
+        self.host = host(self.engine)
+        self.channel = grpc.insecure_channel(self.host.address)
+        self.process = self.channel.stream_stream(
+            METHOD,
+            request_serializer=pb.ProcessingRequest.SerializeToString,
+            response_deserializer=pb.ProcessingResponse.FromString,
+        )
+
+    def pod(self, index: int, waiting: float = 0, kv_usage: float = 0, *adapters: str) -> None:
+        """P(index, queue, kv usage, active adapters) of the reference's suite: IP 192.168.1.(index + 1), port 8000."""
+        self.engine.upsert_endpoint("default", f"pod-{index}", f"192.168.1.{index + 1}", 8000, {})
+        self.engine.feed_metrics("default", f"pod-{index}", metrics_page(waiting, kv_usage, adapters))
+
+    def exchange(self, *messages: Any) -> list[Any]:
+        """Sends the messages, half-closes, returns all replies."""
+        return list(self.process(iter(messages), timeout=10))
+
+    def families(self) -> dict[str, dict[str, Any]]:
+        return {family["name"]: family for family in self.engine.stats()}
+
+    def counter(self, name: str, **labels: str) -> float:
+        family = self.families()[name]
+        wanted = [labels.get(label) for label in family["label_names"]]
+        total = 0.0
+        for values, value, *_ in family["samples"]:
+            if all(want in (None, value_) for want, value_ in zip(wanted, values, strict=True)):
+                total += value
+        return total
+
+    def close(self) -> None:
+        self.channel.close()
+        self.host.stop()
+
+
+@pytest.fixture(params=[Native, Grpcio], ids=["native", "grpcio"])
+def start(request, pb) -> Iterator[Callable[..., Picker]]:
+    pickers: list[Picker] = []
+
+    def start_picker(**settings: Any) -> Picker:
+        pickers.append(Picker(request.param, pb, settings))
+        return pickers[-1]
+
+    yield start_picker
+    for picker in pickers:
+        picker.close()
+
+
+@pytest.fixture
+def picker(start) -> Picker:
+    return start()
