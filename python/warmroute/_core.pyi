@@ -11,7 +11,7 @@ class Engine:
 
     `settings` is a JSON object (see `warmroute.config.engine_settings`, which builds it):
     `profile` {`plugins`: [{`type`, `name`, `weight`, `parameters`}]}, `max_body_bytes`, `max_endpoints` (length of the fallback list),
-    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `index_bytes`, `lru_capacity_per_endpoint`, `block_tokens`,
+    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `stream_metrics` bool, `index_bytes`, `lru_capacity_per_endpoint`, `block_tokens`,
     `max_prefix_tokens`, `decisions_kept`.
     Raises ValueError with a message that names the field when the settings are wrong.
     """
@@ -47,6 +47,11 @@ class Engine:
         """
     def decisions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The last decisions, newest first: time_ms (age in milliseconds), request_id, model, prompt_tokens, destination, and per candidate the parts of its score. Empty unless `explain`."""
+    def take_refusals(self) -> tuple[list[dict[str, Any]], int]:
+        """The requests refused since the last call, oldest first, and how many more there were than the 256 that are kept.
+
+        Keys: age_ms, request_id ("" when the request had none), status (HTTP), code, dropped_reason (None unless dropped), message.
+        """
     def index_usage(self) -> dict[str, int]:
         """What the prefix index holds: blocks (distinct), pairs (block and endpoint), bytes, evictions (since the start, by the byte budget)."""
     def maintain(self) -> None:
@@ -62,8 +67,8 @@ class Exchange:
     def __new__(cls, engine: Engine) -> Exchange: ...
     def receive(self, message: bytes) -> tuple[list[bytes], bool]:
         """Replies to send in order, and whether to end the stream (status OK) after them. ValueError: bytes that are no ProcessingRequest; end the stream with INVALID_ARGUMENT."""
-    def close(self) -> None:
-        """The stream ended, however it did; releases what was reserved. Idempotent; dropping the object does the same."""
+    def close(self, code: int | None = None) -> None:
+        """The stream ended, with this gRPC status code or (None) because the peer is gone; releases what was reserved. Idempotent; dropping the object does the same."""
 
 @final
 class EchoExchange:
@@ -71,7 +76,7 @@ class EchoExchange:
 
     def __new__(cls) -> EchoExchange: ...
     def receive(self, message: bytes) -> tuple[list[bytes], bool]: ...
-    def close(self) -> None: ...
+    def close(self, code: int | None = None) -> None: ...
 
 @final
 class NativeServer:

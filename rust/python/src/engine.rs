@@ -105,6 +105,23 @@ impl Engine {
         Ok(rows.into_any())
     }
 
+    fn take_refusals<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, u64)> {
+        let (refusals, dropped) = self.inner.take_refusals();
+        let now = warmroute_extproc::now();
+        let rows = PyList::empty(py);
+        for refusal in refusals {
+            let row = PyDict::new(py);
+            row.set_item("age_ms", (now - refusal.at).as_secs_f64() * 1e3)?;
+            row.set_item("request_id", refusal.request_id)?;
+            row.set_item("status", refusal.status)?;
+            row.set_item("code", refusal.code)?;
+            row.set_item("dropped_reason", refusal.dropped_reason)?;
+            row.set_item("message", refusal.message)?;
+            rows.append(row)?;
+        }
+        Ok((rows, dropped))
+    }
+
     fn index_usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let usage = self.inner.index().usage();
         let row = PyDict::new(py);

@@ -45,8 +45,12 @@ impl Exchange {
         receive(py, &self.session, message)
     }
 
-    fn close(&self) {
-        self.session.lock().take();
+    #[pyo3(signature = (code=None))]
+    fn close(&self, code: Option<u8>) {
+        let session = self.session.lock().take();
+        if let (Some(mut session), Some(code)) = (session, code) {
+            session.end(code);
+        }
     }
 }
 
@@ -69,7 +73,9 @@ impl EchoExchange {
         receive(py, &self.session, message)
     }
 
-    fn close(&self) {
+    #[pyo3(signature = (code=None))]
+    fn close(&self, code: Option<u8>) {
+        let _ = code;
         self.session.lock().take();
     }
 }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub explain: bool,
     /// Process response bodies for token usage and exact first-token times, where the gateway can be asked to send them.
     pub response_usage: bool,
+    /// Count the `Process` streams themselves.
+    pub stream_metrics: bool,
     /// Budget of the prefix index.
     pub index_bytes: usize,
     /// Blocks remembered of an endpoint whose engine does not tell its number of blocks.
@@ -46,6 +48,7 @@ impl Default for Settings {
             emit_endpoint_scores: false,
             explain: false,
             response_usage: false,
+            stream_metrics: false,
             index_bytes: 256 << 20,
             lru_capacity_per_endpoint: 31_250,
             block_tokens: 16,

@@ -51,6 +51,8 @@ pub struct RequestHeaders {
     pub model_rewrite: Option<Box<str>>,
     /// `x-warmroute-explain` is there and not `0`.
     pub explain: bool,
+    /// CONNECT, or an upgrade to another protocol: no body follows but a connection's bytes, which may never end.
+    pub tunnel: bool,
     /// Control headers that are on the request and have to go.
     pub remove: SmallVec<[&'static str; 8]>,
     /// All headers, for plugins.
@@ -62,11 +64,15 @@ impl RequestHeaders {
     pub fn read(all: Vec<Header>) -> Self {
         let mut read = Self::default();
         let mut fallback_path = [None, None];
+        let (mut upgrade, mut connection_upgrades) = (false, false);
         for header in &all {
             let key: &[u8] = &header.key;
             // Most headers are none of ours: two bytes tell.
             match key {
                 b":path" => read.path = text(&header.value),
+                b":method" => read.tunnel = header.value == "CONNECT",
+                b"upgrade" => upgrade = !header.value.is_empty(),
+                b"connection" => connection_upgrades = header.value.to_ascii_lowercase().split(|byte| *byte == b',').any(|word| word.trim_ascii() == b"upgrade"),
                 [b'x', b'-', ..] => {
                     if let Some(control) = CONTROL.iter().find(|name| name.as_bytes() == key) {
                         if !read.remove.contains(control) {
@@ -94,6 +100,7 @@ impl RequestHeaders {
             let [original, forwarded] = fallback_path;
             read.path = original.or(forwarded);
         }
+        read.tunnel |= upgrade && connection_upgrades;
         read.all = all;
         read
     }
@@ -123,6 +130,26 @@ mod tests {
             assert_eq!(read.objective.as_deref(), Some("new"));
             assert_eq!(read.remove.len(), 2);
         }
+    }
+
+    #[test]
+    fn a_tunnel_is_a_connect_or_an_upgrade_that_the_connection_header_confirms() {
+        for (all, tunnel) in [
+            (vec![header(":method", "CONNECT")], true),
+            (vec![header(":method", "GET"), header("upgrade", "websocket"), header("connection", "keep-alive, Upgrade")], true),
+            (vec![header(":method", "POST"), header("upgrade", "h2c")], false),
+            (vec![header(":method", "POST"), header("connection", "upgrade")], false),
+        ] {
+            assert_eq!(RequestHeaders::read(all).tunnel, tunnel);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_names_nothing() {
+        let bytes = Header { key: Bytes::from_static(b"x-llm-d-model-name-rewrite"), value: Bytes::from_static(&[0xff, 0xfe]) };
+        let read = RequestHeaders::read(vec![bytes]);
+        assert_eq!(read.model_rewrite, None);
+        assert_eq!(read.remove.len(), 1);
     }
 
     #[test]

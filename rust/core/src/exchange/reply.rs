@@ -12,8 +12,10 @@ pub(super) const CHUNK_BYTES: usize = 62_000;
 /// Which message carries the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wording {
-    /// The reply to the request headers; the body, if any, is not changed.
-    Headers,
+    /// The reply to the request headers. `tunnel`: what follows is no body but the bytes of an upgraded connection.
+    Headers { tunnel: bool },
+    /// BUFFERED with trailers and no body: the reply to the trailers, whose metadata is all that can still choose.
+    Trailers,
     /// The reply to a buffered body. Not `whole`: Envoy showed only its beginning.
     Body { whole: bool },
     /// STREAMED without waiting: the header reply was withheld; one body reply for each message follows it.
@@ -50,10 +52,16 @@ impl Decided {
             numbers: self.scores.map(|scores| (names::SCORES, scores)).into_iter().collect(),
         });
         match wording {
-            Wording::Headers => {
-                let mode_override = response_body_override(protocol, response_usage);
+            Wording::Headers { tunnel } => {
+                let mode_override = if tunnel {
+                    // A buffered tunnel would never end.
+                    can_override(protocol).then_some((BodyMode::None, BodyMode::None))
+                } else {
+                    response_body_override(protocol, response_usage)
+                };
                 replies.push(Reply { phase: ReplyPhase::RequestHeaders(common), metadata, mode_override });
             }
+            Wording::Trailers => replies.push(Reply { phase: ReplyPhase::RequestTrailers, metadata, mode_override: None }),
             Wording::Body { whole } => {
                 if self.edited {
                     if whole {
@@ -132,7 +140,7 @@ pub(super) fn content_length(size: usize) -> (Bytes, Bytes) {
     (Bytes::from_static(b"Content-Length"), Bytes::from(size.to_string()))
 }
 
-fn body_reply(body: BodyMutation) -> Reply {
+pub(super) fn body_reply(body: BodyMutation) -> Reply {
     Reply { phase: ReplyPhase::RequestBody(CommonReply { body, ..CommonReply::default() }), metadata: None, mode_override: None }
 }
 

@@ -36,15 +36,17 @@ impl Exchange {
         }
         let event_stream =
             header(headers, b"content-type").is_some_and(|value| memchr::memmem::find(value, b"text/event-stream").is_some());
+        // Also where request headers are not sent to us: events must not be held back.
+        self.response.streaming = event_stream;
         if let Some(flight) = &mut self.flight {
             if let Some(served) = served {
                 self.engine.served_by(&mut flight.reservation, &flight.chains, served);
             }
-            let failed = header(headers, b":status").or_else(|| header(headers, b"status")).is_some_and(|status| status.first() != Some(&b'2'));
+            let failed = header(headers, b":status").or_else(|| header(headers, b"status")).is_some_and(|status| !matches!(status.first(), Some(b'1' | b'2')));
             if failed {
                 flight.running.error("ModelServerError");
             }
-            self.response.streaming = !failed && (flight.streaming || event_stream);
+            self.response.streaming = event_stream || (!failed && flight.streaming);
             if !self.response.streaming {
                 // A plain answer's headers come when the engine is done with it.
                 flight.reservation.release_prefill();
@@ -53,9 +55,17 @@ impl Exchange {
                 common.headers.set.push((Bytes::from_static(names::DECISION.as_bytes()), Bytes::from(explanation.to_string())));
             }
             let body_follows = self.protocol.response_body_mode != BodyMode::None;
-            let wanted = self.engine.settings().response_usage && !body_follows && can_override(self.protocol) && !headers.end_of_stream;
-            if wanted {
+            let overridable = can_override(self.protocol) && !headers.end_of_stream;
+            let wanted = self.engine.settings().response_usage && !body_follows && overridable;
+            // Events that Envoy collects to the end are no stream any more.
+            let buffered = matches!(self.protocol.response_body_mode, BodyMode::Buffered | BodyMode::BufferedPartial);
+            let unbuffered = buffered && self.response.streaming && overridable;
+            if wanted || unbuffered {
                 mode_override = Some((self.protocol.request_body_mode, BodyMode::Streamed));
+                if flight.renamed.is_some() {
+                    // Each chunk names the client's model again, so the length changes; Envoy drops it by itself only where it was configured to stream.
+                    common.headers.remove.push("content-length");
+                }
             }
             if (body_follows || wanted) && !failed {
                 self.response.usage = Some(UsageScanner::new(if event_stream { ResponseKind::EventStream } else { ResponseKind::Json }));
