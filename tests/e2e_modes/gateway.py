@@ -53,10 +53,10 @@ MODES = (
 )
 #: Trailers are shown to the picker. Without retries: Envoy 1.40 sends a full-duplex body that ends with trailers twice where a route has a
 #: retry policy (seen with a picker that echoes it once; gone without the policy), so a picker cannot do anything about it.
+#: STREAMED without waiting is left out: Envoy holds the trailers back until the header reply, which waits for the end of the body.
 TRAILER_MODES = (
     Mode("BUFFERED", "NONE", trailers=True, retry=False),
     Mode("STREAMED", "NONE", trailers=True, retry=False),
-    Mode("STREAMED", "NONE", without_waiting=True, trailers=True, retry=False),
     Mode(FDS, "NONE", trailers=True, retry=False),
     Mode(FDS, FDS, trailers=True, retry=False),
 )
