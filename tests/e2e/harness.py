@@ -198,6 +198,7 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(SOON)
+            assert self.process.returncode == 0, self.errors_at_end()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from warmroute.local.supervisor import Supervisor
 
 _LOOPBACK = "127.0.0.1"
 #: The picker has nothing to drain once Envoy is gone.
-_PICKER_DRAIN = "1s"
+_PICKER_DRAIN = "0s"
 
 
 class Gateway:
