@@ -9,8 +9,8 @@ import pytest
 
 from warmroute import _core
 
-from .hosts import Grpcio, Native
 from .gateway import Gateway
+from .hosts import Grpcio, Native
 from .upstream import Upstream
 
 PROFILE = {"plugins": [{"type": "queue-scorer"}]}

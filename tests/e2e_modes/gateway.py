@@ -32,7 +32,13 @@ class Mode:
     retry: bool = True
 
     def __str__(self) -> str:
-        words = [self.request, *(["sbw"] if self.without_waiting else []), self.response, *(["trailers"] if self.trailers else []), *([] if self.retry else ["once"])]
+        words = [
+            self.request,
+            *(["sbw"] if self.without_waiting else []),
+            self.response,
+            *(["trailers"] if self.trailers else []),
+            *([] if self.retry else ["once"]),
+        ]
         return "-".join(words).lower().replace("full_duplex_streamed", "fds")
 
 

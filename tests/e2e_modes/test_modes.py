@@ -169,3 +169,20 @@ def test_a_chunked_body_with_trailers_arrives(setup, mode):
     connection.close()
     assert hashlib.sha256(content).hexdigest().encode() in answer
     idle(setup)
+
+
+@modes
+def test_an_upgraded_connection_carries_bytes_both_ways(setup, mode):
+    connection = setup.gateway.connect(mode)
+    connection.connect()
+    connection.sock.sendall(b"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")
+    reader = connection.sock.makefile("rb")
+    assert reader.readline().startswith(b"HTTP/1.1 101")
+    while reader.readline().strip():
+        pass
+    for line in (b"one\n", b"two\n"):
+        connection.sock.sendall(line)
+        assert reader.readline() == line
+    reader.close()
+    connection.close()
+    idle(setup)

@@ -60,7 +60,9 @@ class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio c
                     await context.write(reply)
                 if ended:
                     break
-            code = grpc.StatusCode.OK.value[0]
+            # A stream that the peer has reset reads like one that it has ended.
+            if not context.cancelled():
+                code = grpc.StatusCode.OK.value[0]
         except asyncio.CancelledError:
             self.cut += self.stopping
             raise

@@ -227,7 +227,9 @@ impl Engine {
             if matches!(index, 4 | 6 | 8 | 10) {
                 text.push(b'-');
             }
-            text.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+            text.extend(
+                [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]),
+            );
         }
         Bytes::from(text)
     }
@@ -287,7 +289,8 @@ impl Engine {
                 self.stats.scheduler_attempt(&facts.target_model, None);
                 return Err(Refusal::Exhausted(error.to_string()));
             }
-            let endpoint_of = |row: u32| &snapshot.endpoints[candidates.position[row as usize] as usize];
+            let endpoint_of =
+                |row: u32| &snapshot.endpoints[candidates.position[row as usize] as usize];
             let endpoints: SmallVec<[&Arc<Endpoint>; 4]> =
                 ranked.iter().map(|row| endpoint_of(*row)).collect();
             let first = ranked[0] as usize;
@@ -300,7 +303,13 @@ impl Engine {
                     .collect()
             });
             let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
-            (endpoints, reservation, candidates.matched_blocks[first], scores, marks)
+            (
+                endpoints,
+                reservation,
+                candidates.matched_blocks[first],
+                scores,
+                marks,
+            )
         };
         self.stats.plugin_durations(&marks);
         // What was just sent counts as held from now on.
@@ -378,7 +387,8 @@ impl Engine {
         let metrics = endpoint.metrics.load();
         match (metrics.num_blocks, metrics.block_size) {
             (Some(blocks), Some(size)) if blocks > 0 && size > 0 => {
-                (u64::from(blocks) * u64::from(size) / u64::from(self.block_tokens())).max(1) as usize
+                (u64::from(blocks) * u64::from(size) / u64::from(self.block_tokens())).max(1)
+                    as usize
             }
             _ => self.settings.lru_capacity_per_endpoint,
         }

@@ -22,9 +22,11 @@ pub(crate) struct Engine {
 impl Engine {
     #[new]
     fn new(settings: &str) -> PyResult<Self> {
-        let value_error = |error: warmroute_core::engine::SettingsError| PyValueError::new_err(error.to_string());
+        let value_error =
+            |error: warmroute_core::engine::SettingsError| PyValueError::new_err(error.to_string());
         let settings = Settings::from_json(settings).map_err(value_error)?;
-        let engine = warmroute_core::Engine::new(settings, warmroute_extproc::now).map_err(value_error)?;
+        let engine =
+            warmroute_core::Engine::new(settings, warmroute_extproc::now).map_err(value_error)?;
         Ok(Self {
             inner: Arc::new(engine),
         })
@@ -71,7 +73,10 @@ impl Engine {
         let rows = PyList::empty(py);
         for endpoint in &snapshot.endpoints {
             let row = convert::endpoint(py, endpoint, now)?;
-            row.set_item("indexed_blocks", self.inner.index().blocks_of(endpoint.slot))?;
+            row.set_item(
+                "indexed_blocks",
+                self.inner.index().blocks_of(endpoint.slot),
+            )?;
             rows.append(row)?;
         }
         Ok(rows)
@@ -82,7 +87,10 @@ impl Engine {
         let endpoint = self.inner.pool().find(namespace, name).ok_or_else(|| {
             PyValueError::new_err(format!("endpoint {namespace}/{name} is not in the pool"))
         })?;
-        endpoint.refresh(crate::scan::scan_page(page, engine)?, warmroute_extproc::now());
+        endpoint.refresh(
+            crate::scan::scan_page(page, engine)?,
+            warmroute_extproc::now(),
+        );
         Ok(())
     }
 

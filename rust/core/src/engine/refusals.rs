@@ -51,7 +51,9 @@ impl Refusals {
         }
         ring.kept.push_back(RefusedRequest {
             at,
-            request_id: request_id.map_or_else(String::new, |id| shortened(&String::from_utf8_lossy(&id[..id.len().min(TEXT_BYTES)]))),
+            request_id: request_id.map_or_else(String::new, |id| {
+                shortened(&String::from_utf8_lossy(&id[..id.len().min(TEXT_BYTES)]))
+            }),
             status: refusal.status(),
             code: refusal.code(),
             dropped_reason: refusal.dropped_reason(),
@@ -79,11 +81,18 @@ mod tests {
     fn what_finds_no_room_is_counted_and_taking_makes_room() {
         let refusals = Refusals::default();
         for _ in 0..KEPT + 3 {
-            refusals.push(&Refusal::NoCandidates, Some(&Bytes::from_static(b"id")), Nanos(1));
+            refusals.push(
+                &Refusal::NoCandidates,
+                Some(&Bytes::from_static(b"id")),
+                Nanos(1),
+            );
         }
         let (taken, dropped) = refusals.take();
         assert_eq!((taken.len(), dropped), (KEPT, 3));
-        assert_eq!((taken[0].status, taken[0].code, taken[0].dropped_reason), (503, "ServiceUnavailable", Some("rejected-no-endpoints")));
+        assert_eq!(
+            (taken[0].status, taken[0].code, taken[0].dropped_reason),
+            (503, "ServiceUnavailable", Some("rejected-no-endpoints"))
+        );
         assert_eq!(refusals.take(), (vec![], 0));
     }
 

@@ -79,7 +79,9 @@ impl fmt::Display for SettingsError {
         match self {
             Self::Json(error) => write!(formatter, "engine settings: {error}"),
             Self::Profile(error) => write!(formatter, "engine settings: profile: {error}"),
-            Self::Range { field, expected } => write!(formatter, "engine settings: {field} must be {expected}"),
+            Self::Range { field, expected } => {
+                write!(formatter, "engine settings: {field} must be {expected}")
+            }
         }
     }
 }
@@ -93,17 +95,39 @@ impl Settings {
     /// Unknown or ill-typed fields, values out of range.
     pub fn from_json(text: &str) -> Result<Self, SettingsError> {
         let settings: Self = serde_json::from_str(text).map_err(SettingsError::Json)?;
-        let range = |holds: bool, field, expected| if holds { Ok(()) } else { Err(SettingsError::Range { field, expected }) };
+        let range = |holds: bool, field, expected| {
+            if holds {
+                Ok(())
+            } else {
+                Err(SettingsError::Range { field, expected })
+            }
+        };
         range(settings.max_body_bytes > 0, "max_body_bytes", "positive")?;
-        range((1..=64).contains(&settings.max_endpoints), "max_endpoints", "from 1 to 64")?;
-        range(settings.max_prefix_tokens > 0, "max_prefix_tokens", "positive")?;
-        range(settings.decisions_kept <= 10_000, "decisions_kept", "at most 10000")?;
+        range(
+            (1..=64).contains(&settings.max_endpoints),
+            "max_endpoints",
+            "from 1 to 64",
+        )?;
+        range(
+            settings.max_prefix_tokens > 0,
+            "max_prefix_tokens",
+            "positive",
+        )?;
+        range(
+            settings.decisions_kept <= 10_000,
+            "decisions_kept",
+            "at most 10000",
+        )?;
         Ok(settings)
     }
 
     pub(super) fn profile(&self) -> Result<Profile, SettingsError> {
         let default = ProfileSpec::default_policy();
-        Profile::from_spec(self.profile.as_ref().unwrap_or(&default), self.max_endpoints).map_err(SettingsError::Profile)
+        Profile::from_spec(
+            self.profile.as_ref().unwrap_or(&default),
+            self.max_endpoints,
+        )
+        .map_err(SettingsError::Profile)
     }
 }
 
@@ -113,9 +137,13 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_bad_ranges_are_named() {
-        let error = Settings::from_json(r#"{"max_bodybytes": 1}"#).expect_err("unknown field").to_string();
+        let error = Settings::from_json(r#"{"max_bodybytes": 1}"#)
+            .expect_err("unknown field")
+            .to_string();
         assert!(error.contains("max_bodybytes"), "{error}");
-        let error = Settings::from_json(r#"{"max_endpoints": 0}"#).expect_err("range").to_string();
+        let error = Settings::from_json(r#"{"max_endpoints": 0}"#)
+            .expect_err("range")
+            .to_string();
         assert_eq!(error, "engine settings: max_endpoints must be from 1 to 64");
     }
 }

@@ -57,8 +57,12 @@ impl Refusal {
     pub fn message(&self) -> Cow<'_, str> {
         match self {
             Self::BadRequest(message) | Self::Exhausted(message) => Cow::Borrowed(message),
-            Self::TooLarge { limit } => Cow::Owned(format!("request body is larger than {limit} bytes")),
-            Self::NoCandidates => Cow::Borrowed("failed to find endpoint candidates for serving the request"),
+            Self::TooLarge { limit } => {
+                Cow::Owned(format!("request body is larger than {limit} bytes"))
+            }
+            Self::NoCandidates => {
+                Cow::Borrowed("failed to find endpoint candidates for serving the request")
+            }
         }
     }
 
@@ -68,10 +72,19 @@ impl Refusal {
             status: self.status(),
             headers: self
                 .dropped_reason()
-                .map(|reason| (Bytes::from_static(names::DROPPED_REASON.as_bytes()), Bytes::from_static(reason.as_bytes())))
+                .map(|reason| {
+                    (
+                        Bytes::from_static(names::DROPPED_REASON.as_bytes()),
+                        Bytes::from_static(reason.as_bytes()),
+                    )
+                })
                 .into_iter()
                 .collect(),
-            body: Bytes::from(format!("inference error: {} - {}", self.code(), self.message())),
+            body: Bytes::from(format!(
+                "inference error: {} - {}",
+                self.code(),
+                self.message()
+            )),
         }
     }
 }

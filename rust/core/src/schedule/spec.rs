@@ -195,8 +195,13 @@ impl Profile {
                 } => picker = Some((chosen, limit, name)),
             }
         }
-        let (picker, limit, picker_name) =
-            picker.unwrap_or_else(|| (Box::new(super::pickers::MaxScorePicker), None, "max-score-picker"));
+        let (picker, limit, picker_name) = picker.unwrap_or_else(|| {
+            (
+                Box::new(super::pickers::MaxScorePicker),
+                None,
+                "max-score-picker",
+            )
+        });
         Ok(Self {
             filters,
             scorers,

@@ -142,7 +142,11 @@ impl Stats {
             self.attempts_family(),
             self.plugins_family(),
         ]);
-        families.extend(self.streams.iter().flat_map(|streams| stream_families(streams)));
+        families.extend(
+            self.streams
+                .iter()
+                .flat_map(|streams| stream_families(streams)),
+        );
         families.extend(self.prefix_families());
         families
     }

@@ -24,7 +24,12 @@ pub(super) struct PluginDurations(Vec<([Arc<str>; 3], Histogram)>);
 impl PluginDurations {
     pub(super) fn new<'a>(plugins: impl Iterator<Item = PluginLabels<'a>>) -> Self {
         let series = plugins.map(|plugin| {
-            let labels = [plugin.extension_point, plugin.plugin_type, plugin.plugin_name].map(Arc::from);
+            let labels = [
+                plugin.extension_point,
+                plugin.plugin_type,
+                plugin.plugin_name,
+            ]
+            .map(Arc::from);
             (labels, Histogram::new(buckets::SMALL))
         });
         Self(series.collect())

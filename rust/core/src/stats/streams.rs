@@ -41,19 +41,32 @@ pub struct StreamStats {
 
 impl StreamStats {
     pub(super) fn new(clock: fn() -> Nanos) -> Self {
-        Self { clock, inflight: AtomicU64::new(0), duration: Histogram::new(buckets::STREAM), ended: [const { AtomicU64::new(0) }; CODES.len()] }
+        Self {
+            clock,
+            inflight: AtomicU64::new(0),
+            duration: Histogram::new(buckets::STREAM),
+            ended: [const { AtomicU64::new(0) }; CODES.len()],
+        }
     }
 
     /// A stream begins; it counts as open until the result is dropped.
     #[must_use = "the stream counts as open only as long as this lives"]
     pub fn open(self: &Arc<Self>) -> OpenStream {
         self.inflight.fetch_add(1, Ordering::Relaxed);
-        OpenStream { started: (self.clock)(), stats: Arc::clone(self), code: CANCELED }
+        OpenStream {
+            started: (self.clock)(),
+            stats: Arc::clone(self),
+            code: CANCELED,
+        }
     }
 
     /// (code, count) of the codes that have occurred.
     pub(super) fn ended(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CODES.iter().zip(&self.ended).map(|(code, count)| (*code, count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
+        CODES
+            .iter()
+            .zip(&self.ended)
+            .map(|(code, count)| (*code, count.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
     }
 }
 
@@ -68,14 +81,20 @@ pub struct OpenStream {
 impl OpenStream {
     /// The stream ends with this gRPC status code (0 is OK); numbers that gRPC does not know count as Unknown.
     pub fn end(&mut self, code: u8) {
-        self.code = if usize::from(code) < CODES.len() { code } else { UNKNOWN };
+        self.code = if usize::from(code) < CODES.len() {
+            code
+        } else {
+            UNKNOWN
+        };
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.stats.inflight.fetch_sub(1, Ordering::Relaxed);
-        self.stats.duration.observe(((self.stats.clock)() - self.started).as_secs_f64());
+        self.stats
+            .duration
+            .observe(((self.stats.clock)() - self.started).as_secs_f64());
         self.stats.ended[usize::from(self.code)].fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -93,6 +112,9 @@ mod tests {
         third.end(200);
         drop((first, second, third));
         assert_eq!(stats.inflight.load(Ordering::Relaxed), 0);
-        assert_eq!(stats.ended().collect::<Vec<_>>(), [("OK", 1), ("Canceled", 1), ("Unknown", 1)]);
+        assert_eq!(
+            stats.ended().collect::<Vec<_>>(),
+            [("OK", 1), ("Canceled", 1), ("Unknown", 1)]
+        );
     }
 }
