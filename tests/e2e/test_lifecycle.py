@@ -95,6 +95,14 @@ def test_second_gateway_on_the_same_port_is_refused() -> None:
         (["--sim", "1", "--max-body", "many"], "--max-body many"),
         (["--sim", "1", "--port", "9999", "--admin-port", "9999"], "Port 9999 is wanted for"),
         (["--sim", "1", "--listen", "192.0.2.1", "--port", "0"], "Cannot listen on 192.0.2.1"),
+        (["--sim", "1", "--listen", "localhost", "--port", "0"], "Cannot listen on 'localhost'"),
+        (["--sim", "1", "--policy", "best"], "--policy best: expected one of marginal-latency, reference"),
+        (["--sim", "1", "--policy", "reference", "--config-file", "some.yaml"], "only one of --policy and --config-file"),
+        (["--sim", "1", "--picker-host", "other"], "--picker-host other: expected one of native, grpcio"),
+        (["--sim", "1", "--sim-preset", "tpu"], "--sim-preset tpu: expected one of h100-8b, h100-70b, instant"),
+        (["--sim", "1", "--health-path", "health"], "begins with /"),
+        (["--sim", "1", "--config-file", "no-such-file.yaml"], "--config-file no-such-file.yaml: No such file"),
+        (["--sim", "1", "--access-log", "no-such-folder/log"], "--access-log no-such-folder/log: No such file"),
     ],
 )
 def test_wrong_usage_is_told_with_status_2(arguments: list[str], said: str) -> None:
@@ -112,6 +120,8 @@ def test_endpoints_that_never_answer_are_named(tmp_path: Path) -> None:
     assert "No request passed within 2 s" in done.stderr
     assert f"127.0.0.1:{port}" in done.stderr
     assert "health check" in done.stderr
+    # The folder that is kept is named.
+    assert f"Logs: {tmp_path}" in done.stderr
 
 
 def test_demonstration_shows_each_request() -> None:

@@ -165,6 +165,19 @@ def test_client_that_leaves_frees_its_load(gateway: Gateway) -> None:
     eventually(lambda: gateway.inflight() == 0, "load of the abandoned request freed", timeout=2.0)
 
 
+def test_decision_is_explained_to_who_asks() -> None:
+    with running("--sim", "40", "--explain") as gateway:
+        answer = gateway.complete("why there?", headers={"x-warmroute-explain": "1"})
+        decision = json.loads(answer.headers["x-warmroute-decision"])
+        assert decision["destination"].split(",")[0] == answer.headers[SERVED]
+        assert decision["explanation"]["candidates"][0]["endpoint"] == answer.headers[SERVED]
+        assert "x-warmroute-decision" not in gateway.complete("do not tell").headers
+
+
+def test_decision_is_not_explained_without_the_flag(gateway: Gateway) -> None:
+    assert "x-warmroute-decision" not in gateway.complete("why there?", headers={"x-warmroute-explain": "1"}).headers
+
+
 def test_client_cannot_choose_the_endpoint(gateway: Gateway) -> None:
     wanted = gateway.endpoints[0]
     served = {gateway.complete(f"{number} distinct prompt", headers={DESTINATION: wanted}).headers[SERVED] for number in range(24)}

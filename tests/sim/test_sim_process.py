@@ -90,6 +90,8 @@ def test_a_taken_port_is_named_with_a_way_out() -> None:
         (("--num-gpu-blocks", "10", "--max-model-len", "1000"), "more than the 144 tokens"),
         (("--kv-events", "nowhere"), "needs a port"),
         (("--speed", "0"), "speed must be"),
+        (("--fault", "1=500"), "replica 1, but the 1 replicas count from 0"),
+        (("--lora", "sim"), "'sim' is given to more than one"),
     ],
 )
 def test_a_wrong_option_is_explained(options: tuple[str, ...], words: str) -> None:

@@ -38,6 +38,10 @@ class SimPool:
             message = f"port must leave room for {replicas} replicas up to {MAX_PORT}, or be 0; not {port}"
             raise SimConfigError(message)
         self.config = config or SimConfig()
+        strangers = [replica for replica in self.config.faults if replica is not None and not 0 <= replica < replicas]
+        if strangers:
+            message = f"a fault is meant for replica {strangers[0]}, but the {replicas} replicas count from 0"
+            raise SimConfigError(message)
         self.host = host
         self.port = port
         self.replicas: list[Replica] = []
