@@ -1,5 +1,6 @@
 """How the gateway starts and ends."""
 
+import json
 import os
 import shutil
 import signal
@@ -122,6 +123,21 @@ def test_endpoints_that_never_answer_are_named(tmp_path: Path) -> None:
     assert "health check" in done.stderr
     # The folder that is kept is named.
     assert f"Logs: {tmp_path}" in done.stderr
+
+
+def test_reader_that_leaves_ends_the_gateway_and_leaves_nothing() -> None:
+    process = launch("--sim", "1", "--port", "0", "--print-json")
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    process.stdout.close()
+    # Something to tell, to nobody.
+    os.kill(ready["pids"]["picker"], signal.SIGKILL)
+    assert process.wait(20) == 1
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert not Path(ready["logs"]).exists()
+    assert all(is_gone(pid) for pid in ready["pids"].values())
 
 
 def test_demonstration_shows_each_request() -> None:

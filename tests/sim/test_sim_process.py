@@ -89,6 +89,7 @@ def test_a_taken_port_is_named_with_a_way_out() -> None:
         (("--output-tokens", "many"), "expected N"),
         (("--num-gpu-blocks", "10", "--max-model-len", "1000"), "more than the 144 tokens"),
         (("--kv-events", "nowhere"), "needs a port"),
+        (("--kv-events", "tcp://127.0.0.1:0"), "tcp://*:0 takes a free port"),
         (("--speed", "0"), "speed must be"),
         (("--fault", "1=500"), "replica 1, but the 1 replicas count from 0"),
         (("--lora", "sim"), "'sim' is given to more than one"),

@@ -266,8 +266,8 @@ async def serve(settings: GatewaySettings) -> None:
     try:
         await Gateway(settings, reporter, directory).run()
     except Exception as error:
-        # The logs of a failure are kept when there are any, and always named.
-        keep = any(file.stat().st_size for file in directory.glob("*.log"))
+        # The logs of a failure are kept when there are any, and always named. That nobody reads what we print (`| head`) is no failure.
+        keep = not isinstance(error, BrokenPipeError) and any(file.stat().st_size for file in directory.glob("*.log"))
         if keep and str(directory) not in str(error):
             reporter.event("logs-kept", f"Logs: {directory}", logs=str(directory))
         raise

@@ -107,7 +107,9 @@ def _natural(row: Row) -> list[tuple[int, str]]:
 
 def busiest(table_rows: Sequence[Row], count: int) -> list[Row]:
     """`count` rows at most, in the same order: those with open requests and picks rather than idle ones."""
-    chosen = sorted(range(len(table_rows)), key=lambda index: (table_rows[index].inflight, table_rows[index].rate), reverse=True)[:count]
+    chosen = sorted(
+        range(len(table_rows)), key=lambda index: (table_rows[index].inflight, table_rows[index].rate, table_rows[index].picks), reverse=True
+    )[:count]
     return [table_rows[index] for index in sorted(chosen)]
 
 
