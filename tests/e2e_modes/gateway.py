@@ -16,7 +16,7 @@ from warmroute.local.bootstrap import Wiring, render, render_endpoints
 from warmroute.local.envoy import arguments, find_binary
 from warmroute.local.ports import find_free
 
-PATIENCE = 30.0
+PATIENCE = 10.0
 MAX_BODY = 64 * 1024 * 1024
 SUBSET = "x-test-subset"
 

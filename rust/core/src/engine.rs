@@ -203,8 +203,8 @@ impl Engine {
     }
 
     /// Records a request that was refused, for [`Engine::take_refusals`].
-    pub(crate) fn refused(&self, refusal: &Refusal, request_id: Option<Bytes>) {
-        self.refusals.push(refusal, request_id.as_ref(), self.now());
+    pub(crate) fn refused(&self, refusal: &Refusal, request_id: Option<&Bytes>) {
+        self.refusals.push(refusal, request_id, self.now());
     }
 
     /// The refusals since the last call, oldest first and at most 256, and how many more there were.

@@ -70,7 +70,10 @@ impl Refusals {
 }
 
 fn shortened(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES)].to_owned()
+    let end = (0..=text.len().min(TEXT_BYTES))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].to_owned()
 }
 
 #[cfg(test)]

@@ -385,7 +385,8 @@ impl Exchange {
                 .error(refusal.code());
         }
         self.request.counted = true;
-        self.engine.refused(refusal, self.request.request_id.take());
+        self.engine
+            .refused(refusal, self.request.request_id.as_ref());
         replies.push(Reply {
             phase: ReplyPhase::Immediate(refusal.reply()),
             metadata: None,

@@ -72,7 +72,9 @@ impl Exchange {
                 ));
             }
             let body_follows = self.protocol.response_body_mode != BodyMode::None;
-            let overridable = can_override(self.protocol) && !headers.end_of_stream;
+            // What follows a 101 is a tunnel and has no usage.
+            let tunnel = header(headers, b":status") == Some(b"101");
+            let overridable = can_override(self.protocol) && !headers.end_of_stream && !tunnel;
             let wanted = self.engine.settings().response_usage && !body_follows && overridable;
             // Events that Envoy collects to the end are no stream any more.
             let buffered = matches!(
