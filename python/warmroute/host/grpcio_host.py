@@ -60,7 +60,7 @@ class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio c
                     await context.write(reply)
                 if ended:
                     break
-            # A stream that the peer has reset reads like one that it has ended.
+            # A stream that the peer has reset reads like one that it has ended, and gRPC may not know better yet: it then counts as OK.
             if not context.cancelled():
                 code = grpc.StatusCode.OK.value[0]
         except asyncio.CancelledError:
