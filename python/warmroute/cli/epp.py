@@ -1,7 +1,6 @@
 """`warmroute epp`: the endpoint picker as a process."""
 
 import asyncio
-import ctypes
 import dataclasses
 import logging
 import os
@@ -17,11 +16,11 @@ from warmroute.config.load import load_config
 from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION
 from warmroute.host.address import ListenError
 from warmroute.logging import configure, fields
+from warmroute.parent import ParentError, die_with_parent
 
 logger = logging.getLogger(__name__)
 
 _USAGE, _FAILURE = 2, 1
-_PR_SET_PDEATHSIG = 1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,10 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         flags = parse_flags(arguments, dict(os.environ))
         configure(flags.v, flags.zap_log_level, flags.zap_encoder)
-        if flags.die_with_parent:
-            die_with_parent()
-        return _serve(flags)
-    except UsageError as error:
+        parent = die_with_parent() if flags.die_with_parent else None
+        return _serve(flags, parent)
+    except (UsageError, ParentError) as error:
         sys.stderr.write(f"warmroute epp: {error}\n")
         return _USAGE
     except ConfigError as error:
@@ -40,20 +38,20 @@ def run(arguments: Sequence[str]) -> int:
         return _USAGE
 
 
-def _serve(flags: Flags) -> int:
+def _serve(flags: Flags, parent: int | None) -> int:
     # After the flags: `--help` and a mistyped flag need neither the event loop nor gRPC.
     import uvloop  # noqa: PLC0415
 
     flags = clamp_refresh_interval(flags)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_picker(flags))
+            return runner.run(_picker(flags, parent))
     except ListenError as error:
         sys.stderr.write(f"warmroute epp: {error}\n")
         return _FAILURE
 
 
-async def _picker(flags: Flags) -> int:
+async def _picker(flags: Flags, parent: int | None) -> int:
     from warmroute.host.picker import Picker  # noqa: PLC0415 - as above
 
     plan = _plan(flags)
@@ -65,8 +63,8 @@ async def _picker(flags: Flags) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
-        # The first signal drains, the second stops at once.
-        if stop.is_set():
+        # The first signal drains, the second stops at once. A parent that is gone has no gateway left to drain for.
+        if stop.is_set() or parent not in {None, os.getppid()}:
             hurry.set()
         stop.set()
 
@@ -102,19 +100,3 @@ def clamp_refresh_interval(flags: Flags) -> Flags:
     details = fields(given_seconds=flags.refresh_metrics_interval, used_seconds=SHORTEST_REFRESH_SECONDS)
     logger.warning("--refresh-metrics-interval is too short; raised", extra=details)
     return dataclasses.replace(flags, refresh_metrics_interval=SHORTEST_REFRESH_SECONDS)
-
-
-def die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent ends. Raises UsageError elsewhere, or when the parent is already gone."""
-    if sys.platform != "linux":
-        message = "--die-with-parent needs Linux"
-        raise UsageError(message)
-    parent = os.getppid()
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
-        message = f"--die-with-parent: {os.strerror(ctypes.get_errno())}"
-        raise UsageError(message)
-    # It may have ended between the two calls; the signal would never come.
-    if os.getppid() != parent:
-        message = "--die-with-parent: the parent has ended"
-        raise UsageError(message)

@@ -45,10 +45,10 @@ def sim(
     Examples: `warmroute sim --replicas 4 --port 0`, `warmroute sim --preset h100-70b --fault 0=500:0.1`.
     """
     # Imported here: `warmroute --help` need not load an HTTP server.
+    from warmroute.parent import die_with_parent as tie_to_parent  # noqa: PLC0415
     from warmroute.sim.config import SimConfig, SimConfigError, parse_faults  # noqa: PLC0415
     from warmroute.sim.engine import EngineLimitError  # noqa: PLC0415
     from warmroute.sim.output import OutputLengthError, parse_output_length  # noqa: PLC0415
-    from warmroute.sim.process import die_with_parent as tie_to_parent  # noqa: PLC0415
     from warmroute.sim.process import run  # noqa: PLC0415
 
     try:

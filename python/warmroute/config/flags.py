@@ -115,7 +115,7 @@ class Flags:
     )
     drain_timeout: float = dataclasses.field(
         default=30.0,
-        metadata=_flag(parse_duration, "how long ext_proc keeps serving after SIGTERM while streams are open; 0 stops at once", metavar="DURATION"),
+        metadata=_flag(parse_duration, "how long ext_proc keeps serving after SIGTERM; 0 stops at once", metavar="DURATION"),
     )
     grpc_max_recv_msg_size: int | None = dataclasses.field(
         default=None,

@@ -35,10 +35,7 @@ from warmroute.scrape.monitor import ScrapeMonitor
 logger = logging.getLogger(__name__)
 
 DEFAULT_POOL = "epp"
-# While draining: how often open streams are counted, and how long none must be open before the picker stops early. Gateways keep sending
-# until they notice; a moment without a stream is not yet the end.
-_DRAIN_LOOK_SECONDS, _DRAIN_QUIET_SECONDS = 0.05, 1.0
-# Once quiet, a stream that starts in the same instant still gets this long.
+# After the drain window, a stream that started in its last instant still gets this long.
 _LAST_STREAM_SECONDS = 1.0
 _MAINTAIN_SECONDS = 1.0
 _RESTART_SECONDS = 1.0
@@ -106,23 +103,19 @@ class Picker:
             sys.stdout.flush()
 
     async def drain(self, hurry: asyncio.Event) -> None:
-        """Not ready, still serving: until no stream has been open for a second, for the drain time-out, or until `hurry` is set."""
+        """Not ready, still serving: for the whole drain time-out, or until `hurry` is set.
+
+        A gateway that asks for health every ten seconds sends new streams until it has asked, so a moment without one is not the end.
+        """
         self._draining = True
         await self._health.set_ready(ready=False)
         if self._host is None:
             return
         clock = asyncio.get_running_loop().time
         started = clock()
-        deadline = started + self._flags.drain_timeout
-        quiet_since = started
         logger.info("draining", extra=fields(streams=self._host.streams(), timeout_seconds=self._flags.drain_timeout))
-        while clock() < deadline and not hurry.is_set():
-            if self._host.streams():
-                quiet_since = clock()
-            elif clock() - quiet_since >= _DRAIN_QUIET_SECONDS:
-                break
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurry.wait(), min(_DRAIN_LOOK_SECONDS, deadline - clock()))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hurry.wait(), self._flags.drain_timeout)
         drained = not self._host.streams()
         clean = await self._host.stop(_LAST_STREAM_SECONDS if drained and not hurry.is_set() else 0.0)
         logger.info("drained" if drained and clean else "stopped with open streams", extra=fields(seconds=round(clock() - started, 3)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
@@ -14,29 +13,6 @@ from .pool import SimPool
 
 if TYPE_CHECKING:
     from .config import SimConfig
-
-PR_SET_PDEATHSIG = 1
-
-
-class ParentGoneError(ProcessLookupError):
-    """The parent ended before this process could tie itself to it."""
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel end this process when its parent ends (Linux only).
-
-    Raises:
-        ParentGoneError: it is gone already.
-        OSError: the kernel refused.
-    """
-    expected = os.getppid() if parent is None else parent
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0):
-        problem = ctypes.get_errno()
-        raise OSError(problem, f"prctl(PR_SET_PDEATHSIG): {os.strerror(problem)}")
-    if os.getppid() != expected:
-        message = "the parent process is gone"
-        raise ParentGoneError(message)
 
 
 async def serve(pool: SimPool, *, print_json: bool) -> None:
