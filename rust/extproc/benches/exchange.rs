@@ -152,6 +152,7 @@ fn text(length: usize, random: &mut fastrand::Rng) -> Vec<u8> {
         .collect()
 }
 
+#[inline(never)]
 fn exchange(factory: &dyn SessionFactory, messages: Vec<Bytes>, out: &mut Vec<Bytes>) {
     let mut session = factory.open(now());
     for message in messages {
@@ -202,13 +203,13 @@ fn exchanges(criterion: &mut Criterion) {
                 continue;
             };
             let factory = ExchangeFactory::new(Arc::clone(&engine));
-            let full = usize::from(endpoints) * BLOCKS_PER_ENDPOINT;
-            while (engine.index().usage().evictions as usize) < full / 8 {
-                for _ in 0..100 {
-                    exchange(&factory, source.request(), &mut out);
-                }
-            }
+            let full = u64::from(endpoints) * BLOCKS_PER_ENDPOINT as u64;
             group.bench_function(format!("exchange, {endpoints} endpoints"), |bencher| {
+                while engine.index().usage().evictions < full / 8 {
+                    for _ in 0..100 {
+                        exchange(&factory, source.request(), &mut out);
+                    }
+                }
                 bencher.iter_batched(
                     || source.request(),
                     |messages| exchange(&factory, messages, &mut out),
