@@ -13,7 +13,7 @@ const SHARED: u32 = 1 << 31;
 /// Sets of holders allocated at a time: 512 bytes.
 const SHARED_CHUNK: usize = 16;
 
-/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes with the table's mark, 21 to 25 with its spare room.
+/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes with the table's mark, 21 to 24 with its spare room.
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
     /// In halves, which need no padding.

@@ -2,7 +2,7 @@
 //!
 //! An index at capacity evicts for each insertion. A table that marks removed entries (as `hashbrown` does) must then be cleaned every so often, which
 //! takes as long as filling it, under the lock, and it doubles although it does not hold more. Here removal moves the entries behind back (Robin
-//! Hood hashing), so nothing accumulates, and capacities are not powers of two: growing by a sixth keeps at least 64 % of the room in use.
+//! Hood hashing), so nothing accumulates, and capacities are not powers of two: growing by a ninth keeps two thirds of the room in use.
 //! Mark and value lie side by side: a look-up that misses the processor's caches does so once.
 
 /// Entries per 4 buckets before the table grows.
@@ -87,7 +87,7 @@ impl<Value: Copy + Default> Table<Value> {
     /// Adds a value that is not in the table. `hash_of` tells the hash of any value in it.
     pub(super) fn insert(&mut self, hash: u64, value: Value, hash_of: impl Fn(&Value) -> u64) {
         if (self.len + 1) * 4 > self.buckets.len() * FULL {
-            self.rebuild((self.buckets.len() * 7 / 6).max(LEAST), &hash_of);
+            self.rebuild((self.buckets.len() * 10 / 9).max(LEAST), &hash_of);
         }
         let mut rest = self.put(hash, value);
         // Somebody was pushed too far from its place: practically impossible with keyed hashes, and room helps.
