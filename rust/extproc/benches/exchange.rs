@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use warmroute_core::engine::Settings;
 use warmroute_core::Engine;
+use warmroute_core::engine::Settings;
 use warmroute_core::pool::EndpointIdentity;
 use warmroute_extproc::{EchoFactory, ExchangeFactory, SessionFactory, now};
 
@@ -115,11 +115,7 @@ fn headers(content_length: usize) -> Vec<u8> {
     ]
     .iter()
     .flat_map(|(key, value)| {
-        let header = [
-            delimited(1, key.as_bytes()),
-            delimited(3, value.as_bytes()),
-        ]
-        .concat();
+        let header = [delimited(1, key.as_bytes()), delimited(3, value.as_bytes())].concat();
         delimited(1, &header)
     })
     .collect();

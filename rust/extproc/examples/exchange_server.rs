@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use warmroute_core::engine::Settings;
 use warmroute_core::Engine;
+use warmroute_core::engine::Settings;
 use warmroute_core::pool::EndpointIdentity;
 use warmroute_extproc::host::{NativeServer, ServerOptions};
 use warmroute_extproc::{ExchangeFactory, now};
