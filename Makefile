@@ -18,7 +18,7 @@ run: $(STAMP)/installed ## Build, install, start the gateway on a simulated pool
 	@$(BIN)/warmroute up --sim $(SIM) --port $(PORT) --demo
 
 .PHONY: test
-test: lint test-rust test-python ## All checks and tests
+test: lint test-rust test-python fuzz ## All checks and tests
 
 .PHONY: test-rust
 test-rust: $(STAMP)/tools
@@ -38,8 +38,8 @@ lint: $(STAMP)/installed $(STAMP)/dev ## Formatting, linters, types, stubs
 	$(BIN)/python -m mypy.stubtest warmroute._core
 
 .PHONY: fuzz
-fuzz: ## Run each fuzz target briefly (needs a nightly toolchain and cargo-fuzz; says so when they are missing)
-	@bench/fuzz.sh
+fuzz: ## Run each fuzz target for ten seconds (needs a nightly toolchain; says so when it is missing)
+	@tests/fuzz.sh
 
 .PHONY: bench
 bench: $(STAMP)/installed $(STAMP)/dev $(STAMP)/loadgen ## Measure everything in bench/README.md again and write the page

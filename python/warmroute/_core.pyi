@@ -1,6 +1,6 @@
 """The engine of warmroute, in Rust (rust/python). Conversions only; each class mirrors one of the engine's rooms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, final
 
 __version__: str
@@ -11,7 +11,7 @@ class Engine:
 
     `settings` is a JSON object (see `warmroute.config.engine_settings`, which builds it):
     `profile` {`plugins`: [{`type`, `name`, `weight`, `parameters`}]}, `max_body_bytes`, `max_endpoints` (length of the fallback list),
-    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `index_bytes`, `lru_capacity_per_endpoint`, `block_tokens`,
+    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `stream_metrics` bool, `index_bytes`, `lru_capacity_per_endpoint`, `block_tokens`,
     `max_prefix_tokens`, `decisions_kept`.
     Raises ValueError with a message that names the field when the settings are wrong.
     """
@@ -30,17 +30,28 @@ class Engine:
     def remove_endpoint(self, namespace: str, name: str) -> bool:
         """Remove an endpoint; False when it was not there. Requests in flight on it keep their reservation until they end."""
     def endpoints(self) -> list[dict[str, Any]]:
-        """Live state, one dict an endpoint: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
+        """Live state, one dict an endpoint.
+
+        Keys: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
         num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
-        prompt_tokens (total), metrics_age (seconds or None), indexed_blocks."""
+        prompt_tokens (total), metrics_age (seconds or None), indexed_blocks.
+        """
     def feed_metrics(self, namespace: str, name: str, page: bytes, engine: str = "vllm") -> None:
         """Give the engine a metrics page that something else than the Scraper fetched. ValueError: no such endpoint, or no metrics page."""
     def stats(self) -> list[dict[str, Any]]:
-        """Every metric family of the engine: name (without prefix `llm_d_epp_`), kind ("counter", "gauge", "histogram"), help, label_names, buckets (upper bounds
+        """Every metric family of the engine.
+
+        Keys: name (without prefix `llm_d_epp_`), kind ("counter", "gauge", "histogram"), help, label_names, buckets (upper bounds
         in the family's unit, without +Inf; histograms only), samples: list of (label_values, value) for counters and gauges,
-        (label_values, cumulative bucket counts including +Inf, sum) for histograms."""
+        (label_values, cumulative bucket counts including +Inf, sum) for histograms.
+        """
     def decisions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The last decisions, newest first: time_ms (age in milliseconds), request_id, model, prompt_tokens, destination, and per candidate the parts of its score. Empty unless `explain`."""
+    def take_refusals(self) -> tuple[list[dict[str, Any]], int]:
+        """The requests refused since the last call, oldest first, and how many more there were than the 256 that are kept.
+
+        Keys: age_ms, request_id ("" when the request had none), status (HTTP), code, dropped_reason (None unless dropped), message.
+        """
     def index_usage(self) -> dict[str, int]:
         """What the prefix index holds: blocks (distinct), pairs (block and endpoint), bytes, evictions (since the start, by the byte budget)."""
     def maintain(self) -> None:
@@ -56,8 +67,8 @@ class Exchange:
     def __new__(cls, engine: Engine) -> Exchange: ...
     def receive(self, message: bytes) -> tuple[list[bytes], bool]:
         """Replies to send in order, and whether to end the stream (status OK) after them. ValueError: bytes that are no ProcessingRequest; end the stream with INVALID_ARGUMENT."""
-    def close(self) -> None:
-        """The stream ended, however it did; releases what was reserved. Idempotent; dropping the object does the same."""
+    def close(self, code: int | None = None) -> None:
+        """The stream ended, with this gRPC status code or (None) because the peer is gone; releases what was reserved. Idempotent; dropping the object does the same."""
 
 @final
 class EchoExchange:
@@ -65,7 +76,7 @@ class EchoExchange:
 
     def __new__(cls) -> EchoExchange: ...
     def receive(self, message: bytes) -> tuple[list[bytes], bool]: ...
-    def close(self) -> None: ...
+    def close(self, code: int | None = None) -> None: ...
 
 @final
 class NativeServer:
@@ -81,8 +92,11 @@ class NativeServer:
         max_message_bytes: int = 0,
         tls_min_version: str = "",
     ) -> NativeServer:
-        """`engine` None: echo mode. `address`: "host:port" (port 0 picks a free one) or "unix:/path". `tls`: (certificate chain PEM, key PEM).
-        `threads` 0: one per core. `max_message_bytes` 0: no limit beyond the body limit. OSError when the address is taken; ValueError for bad PEM."""
+        """Bind and serve.
+
+        `engine` None: echo mode. `address`: "host:port" (port 0 picks a free one) or "unix:/path". `tls`: (certificate chain PEM, key PEM).
+        `threads` 0: one per core. `max_message_bytes` 0: no limit beyond the body limit. OSError when the address is taken; ValueError for bad PEM.
+        """
     @property
     def address(self) -> str:
         """Where it listens, with the real port."""
@@ -98,8 +112,11 @@ class Scraper:
     """Polls the metrics page of every endpoint of the engine from Rust threads."""
 
     def __new__(cls, engine: Engine, settings: str) -> Scraper:
-        """`settings` JSON: interval_seconds, timeout_seconds, path, scheme ("http"), engines: list of engine specs (empty: built-in), engine_label_key, default_engine,
-        filter (bool: ask for the wanted families with name[]), idle_backoff_seconds (longest interval when nothing happens; 0: none)."""
+        """Start polling.
+
+        `settings` JSON: interval_seconds, timeout_seconds, path, scheme ("http"), engines: list of engine specs (empty: built-in), engine_label_key, default_engine,
+        filter (bool: ask for the wanted families with name[]), idle_backoff_seconds (longest interval when nothing happens; 0: none).
+        """
     def states(self) -> list[dict[str, Any]]:
         """Per endpoint: address, ok (bool), error (last one, or ""), filtered (bool), bytes (of the last page), interval_seconds (now), scrapes, failures."""
     def stop(self) -> None: ...
@@ -109,3 +126,5 @@ def scan_metrics_page(page: bytes, engine: str = "vllm") -> dict[str, Any]:
 
 def scan_body(path: str, body: bytes) -> dict[str, Any]:
     """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
+
+__all__ = ["EchoExchange", "Engine", "Exchange", "NativeServer", "Scraper", "__version__", "scan_body", "scan_metrics_page"]

@@ -76,12 +76,15 @@ class Gateway:
         """Start it on free ports and wait until it says that it serves."""
         self.process = launch("--port", "0", "--print-json", *arguments)
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._passed_over: list[dict[str, Any]] = []
         self._errors: list[str] = []
         self._threads = [threading.Thread(target=self._read_events, daemon=True), threading.Thread(target=self._read_errors, daemon=True)]
         for thread in self._threads:
             thread.start()
         try:
             self.ready = self.wait_for("ready", timeout=40.0)
+            #: What it told before it served.
+            self.before_ready = list(self._passed_over)
         except BaseException:
             self.process.kill()
             raise
@@ -115,6 +118,7 @@ class Gateway:
                 raise AssertionError(message)
             if found["event"] == event:
                 return found
+            self._passed_over.append(found)
 
     def openai(self) -> openai.OpenAI:
         """A client without retries of its own, so that those of the gateway are seen."""
@@ -198,6 +202,7 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(SOON)
+            assert self.process.returncode == 0, self.errors_at_end()
 
 
 @contextmanager
@@ -213,8 +218,8 @@ def running(*arguments: str) -> Iterator[Gateway]:
 class ModelServer:
     """A model server inside the test: answers at once, or streams until it is told to end."""
 
-    def __init__(self, model: str) -> None:
-        """Listen on a free port."""
+    def __init__(self, model: str, port: int = 0) -> None:
+        """Listen on this port, or a free one."""
         self.requests = 0
         #: A stream stays open until this is set.
         self.finish = threading.Event()
@@ -228,7 +233,7 @@ class ModelServer:
 
             def do_GET(self) -> None:
                 body = json.dumps({"object": "list", "data": [{"id": model, "object": "model"}]}).encode()
-                self.reply(body if self.path == "/v1/models" else b"{}")
+                self.reply(body if self.path == "/v1/models" else b"{}", 404 if self.path == "/missing" else 200)
 
             def do_POST(self) -> None:
                 server.requests += 1
@@ -238,8 +243,8 @@ class ModelServer:
                 else:
                     self.reply(json.dumps({"object": "text_completion", "choices": [{"text": model}], "model": document["model"]}).encode())
 
-            def reply(self, body: bytes) -> None:
-                self.send_response(200)
+            def reply(self, body: bytes, status: int = 200) -> None:
+                self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -266,7 +271,7 @@ class ModelServer:
                 connections.append(request)
                 super().process_request(request, client_address)
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self.address = f"127.0.0.1:{self.port}"

@@ -73,6 +73,42 @@ def test_all_endpoints_failing_before_the_first_byte_gets_503(faulty: Gateway) -
     assert answer.json()["error"]["type"] == "service_unavailable"
 
 
+def test_endpoint_that_is_down_gets_no_requests_until_it_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "endpoints.json"
+    with ModelServer("one") as up, ModelServer("one") as other:
+        port = other.port
+        path.write_text(json.dumps({"endpoints": [{"name": str(at), "address": "127.0.0.1", "port": str(at)} for at in (up.port, port)]}))
+        with running("--endpoints", str(path)) as gateway:
+            other.close()
+            told = gateway.wait_for("endpoints-down")
+            assert told["endpoints"] == [other.address]
+            assert "goes on without" in told["message"]
+            eventually(lambda: {endpoint["address"] for endpoint in gateway.picker_endpoints()} == {up.address}, "the picker knows")
+            before = gateway.envoy_counter(_RETRIES)
+            assert {gateway.complete(f"{number}").headers[SERVED] for number in range(8)} == {up.address}
+            assert gateway.envoy_counter(_RETRIES) == before
+            with ModelServer("one", port):
+                assert gateway.wait_for("endpoints-up")["endpoints"] == [other.address]
+                eventually(lambda: len(gateway.picker_endpoints()) == 2, "the picker knows")
+
+
+def test_pool_without_the_health_page_is_used_and_the_page_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "endpoints.json"
+    with ModelServer("only") as server:
+        path.write_text(json.dumps({"endpoints": [{"name": "only", "address": "127.0.0.1", "port": str(server.port)}]}))
+        with running("--endpoints", str(path), "--health-path", "/missing") as gateway:
+            assert "--health-path PATH" in gateway.wait_for("endpoints-down")["message"]
+            assert gateway.complete("hello").status_code == 200
+
+
+def test_endpoints_with_different_models_are_told() -> None:
+    with ModelServer("one") as first, ModelServer("two") as second:
+        arguments = ["--endpoint", f"http://{first.address}", "--endpoint", f"http://{second.address}"]
+        with running(*arguments) as gateway:
+            assert set(gateway.models) == {"one", "two"}
+            assert any(event["event"] == "models-differ" for event in gateway.before_ready)
+
+
 def test_no_endpoint_gets_503_with_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "endpoints.yaml"
     path.write_text("endpoints: []\n")

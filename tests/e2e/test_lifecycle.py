@@ -1,5 +1,6 @@
 """How the gateway starts and ends."""
 
+import json
 import os
 import shutil
 import signal
@@ -95,6 +96,14 @@ def test_second_gateway_on_the_same_port_is_refused() -> None:
         (["--sim", "1", "--max-body", "many"], "--max-body many"),
         (["--sim", "1", "--port", "9999", "--admin-port", "9999"], "Port 9999 is wanted for"),
         (["--sim", "1", "--listen", "192.0.2.1", "--port", "0"], "Cannot listen on 192.0.2.1"),
+        (["--sim", "1", "--listen", "localhost", "--port", "0"], "Cannot listen on 'localhost'"),
+        (["--sim", "1", "--policy", "best"], "--policy best: expected one of marginal-latency, reference"),
+        (["--sim", "1", "--policy", "reference", "--config-file", "some.yaml"], "only one of --policy and --config-file"),
+        (["--sim", "1", "--picker-host", "other"], "--picker-host other: expected one of native, grpcio"),
+        (["--sim", "1", "--sim-preset", "tpu"], "--sim-preset tpu: expected one of h100-8b, h100-70b, instant"),
+        (["--sim", "1", "--health-path", "health"], "begins with /"),
+        (["--sim", "1", "--config-file", "no-such-file.yaml"], "--config-file no-such-file.yaml: No such file"),
+        (["--sim", "1", "--access-log", "no-such-folder/log"], "--access-log no-such-folder/log: No such file"),
     ],
 )
 def test_wrong_usage_is_told_with_status_2(arguments: list[str], said: str) -> None:
@@ -104,14 +113,31 @@ def test_wrong_usage_is_told_with_status_2(arguments: list[str], said: str) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_endpoints_that_never_answer_are_named() -> None:
+def test_endpoints_that_never_answer_are_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    done = run_to_the_end("--endpoint", f"http://127.0.0.1:{port}", "--port", "0", "--ready-timeout", "2")
+    done = run_to_the_end("--endpoint", f"http://127.0.0.1:{port}", "--port", "0", "--ready-timeout", "2", "--log-dir", str(tmp_path))
     assert done.returncode == 1
     assert "No request passed within 2 s" in done.stderr
     assert f"127.0.0.1:{port}" in done.stderr
     assert "health check" in done.stderr
+    # The folder that is kept is named.
+    assert f"Logs: {tmp_path}" in done.stderr
+
+
+def test_reader_that_leaves_ends_the_gateway_and_leaves_nothing() -> None:
+    process = launch("--sim", "1", "--port", "0", "--print-json")
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    process.stdout.close()
+    # Something to tell, to nobody.
+    os.kill(ready["pids"]["picker"], signal.SIGKILL)
+    assert process.wait(20) == 1
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert not Path(ready["logs"]).exists()
+    assert all(is_gone(pid) for pid in ready["pids"].values())
 
 
 def test_demonstration_shows_each_request() -> None:

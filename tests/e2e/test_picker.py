@@ -91,6 +91,17 @@ def test_without_a_picker_the_client_still_cannot_choose_the_endpoint(own_gatewa
     assert gateway.envoy_counter(_ALLOWED) > before
 
 
+def test_python_host_serves_the_same_gateway() -> None:
+    with running("--sim", "2", "--picker-host", "grpcio") as gateway:
+        before = gateway.envoy_counter(_ALLOWED)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda number: gateway.complete(f"{number}"), range(24)))
+        assert [answer.status_code for answer in answers] == [200] * len(answers)
+        assert {answer.headers[SERVED] for answer in answers} == set(gateway.endpoints)
+        assert gateway.envoy_counter(_ALLOWED) == before
+        eventually(lambda: gateway.inflight() == 0, "no load left")
+
+
 def test_picker_that_keeps_dying_ends_the_gateway(own_gateway: Gateway) -> None:
     gateway = own_gateway
     pid = gateway.pids["picker"]

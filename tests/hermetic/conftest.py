@@ -27,7 +27,9 @@ PROFILE = {"plugins": [{"type": name} for name in ("queue-scorer", "kv-cache-uti
 def pb(tmp_path_factory) -> ModuleType:
     """Generated code of protos/ext_proc.proto: independent of the engine's own codec."""
     out = tmp_path_factory.mktemp("protos")
-    status = protoc.main(["protoc", f"-I{PROTOS}", f"-I{Path(protoc.__file__).parent / '_proto'}", f"--python_out={out}", str(PROTOS / "ext_proc.proto")])
+    status = protoc.main(
+        ["protoc", f"-I{PROTOS}", f"-I{Path(protoc.__file__).parent / '_proto'}", f"--python_out={out}", str(PROTOS / "ext_proc.proto")]
+    )
     assert status == 0
     sys.path.insert(0, str(out))
     return importlib.import_module("ext_proc_pb2")

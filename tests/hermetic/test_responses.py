@@ -27,7 +27,8 @@ def answered(picker, *messages):
 
 def bodies(replies):
     return [
-        (mutation.body, mutation.end_of_stream) for mutation in (reply.response_body.response.body_mutation.streamed_response for reply in replies[1:])
+        (mutation.body, mutation.end_of_stream)
+        for mutation in (reply.response_body.response.body_mutation.streamed_response for reply in replies[1:])
     ]
 
 

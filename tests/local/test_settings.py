@@ -1,16 +1,24 @@
 """Sizes, ports, the summary and the rows of the view."""
 
+import json
 import shlex
 import socket
 from importlib import import_module
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from warmroute.local import envoy, view
+from warmroute.config.flags import Flags
+from warmroute.discovery.endpoints import EndpointRecord
+from warmroute.local import catalogue, envoy, view
+from warmroute.local.endpoints import from_addresses
 from warmroute.local.errors import GatewayError, PortInUseError, UsageError
 from warmroute.local.ports import PortBook
-from warmroute.local.settings import parse_size
+from warmroute.local.publish import EndpointPublisher
+from warmroute.local.settings import PICKER_HOSTS, POLICIES, SIM_PRESETS, parse_size
 from warmroute.local.summary import Summary
+from warmroute.sim.cost import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,7 @@ def test_restarted_picker_gives_no_negative_rate() -> None:
 
 def test_unknown_values_are_shown_as_such() -> None:
     (row,) = view.rows([endpoint(kv_usage=None, running=None)], [], 0.0)
+    assert row.state == "no metrics"
     assert "KV -" in view.render_line(row)
     assert "prefix hits -" in view.render_line(row)
 
@@ -98,6 +107,69 @@ def test_unknown_values_are_shown_as_such() -> None:
 def test_prefix_hits_are_a_share_of_prompt_tokens() -> None:
     (row,) = view.rows([endpoint(matched_tokens=25, prompt_tokens=100)], [], 1.0)
     assert row.prefix_hits == pytest.approx(0.25)
+
+
+def test_old_metrics_are_told_to_be_old() -> None:
+    fresh, old = view.rows([endpoint(name="a", metrics_age=0.9), endpoint(name="b", metrics_age=26.4)], [], 1.0)
+    assert (fresh.state, old.state) == ("ready", "metrics 26 s old")
+
+
+def test_endpoints_that_fail_their_check_are_shown_also_when_the_picker_lost_them() -> None:
+    down = [EndpointRecord("default", "one", "127.0.0.1", 1), EndpointRecord("default", "two", "127.0.0.1", 2)]
+    one, two = view.rows([endpoint(metrics_age=0.1)], [], 1.0, down)
+    assert one.state == two.state == "fails its check"
+    assert (two.address, two.running) == ("127.0.0.1:2", None)
+
+
+def test_rows_are_in_the_order_of_their_numbers() -> None:
+    names = [row.name for row in view.rows([endpoint(name=f"sim-{number}") for number in (10, 9, 1)], [], 1.0)]
+    assert names == ["sim-1", "sim-9", "sim-10"]
+
+
+def test_small_screen_shows_the_busiest() -> None:
+    table = view.rows([endpoint(name=f"sim-{number}", inflight_requests=number % 3) for number in range(9)], [], 1.0)
+    assert [row.name for row in view.busiest(table, 3)] == ["sim-2", "sim-5", "sim-8"]
+    assert view.busiest(table, 20) == table
+
+
+def test_choices_are_those_of_the_processes() -> None:
+    assert set(SIM_PRESETS) == {"", *PRESETS}
+    assert set(POLICIES) == set(get_args(get_type_hints(Flags)["policy"]))
+    assert set(PICKER_HOSTS) == {"", *get_args(get_type_hints(Flags)["host"])}
+
+
+def test_models_of_endpoints_that_agree_are_no_news() -> None:
+    assert catalogue.describe_difference({"a:1": ("m", "n"), "b:1": ("n", "m")}) == ""
+    assert "b:1: other" in catalogue.describe_difference({"a:1": ("m",), "b:1": ("other",)})
+
+
+@pytest.mark.parametrize("document", [None, [], {"data": 1}, {"data": ["x", {"name": "y"}]}])
+def test_answer_without_models_has_none(document: object) -> None:
+    assert catalogue.names(document) == ()
+
+
+async def test_endpoint_that_is_down_leaves_the_picker_but_never_the_last(tmp_path: Path) -> None:
+    picker: set[str] = set()
+
+    async def known() -> set[str]:
+        return picker
+
+    def written() -> set[str]:
+        entries = json.loads(publisher.picker_file.read_text())["endpoints"]
+        return {f"{entry['address']}:{entry['port']}" for entry in entries}
+
+    publisher = EndpointPublisher(tmp_path, known, known)
+    records = from_addresses([("127.0.0.1", 1), ("127.0.0.1", 2)], "server")
+    publisher.write_initial(records, for_envoy=True)
+    assert await publisher.set_down({"127.0.0.1:2", "127.0.0.1:9"}) == ({"127.0.0.1:2"}, set())
+    assert written() == {"127.0.0.1:1"}
+    assert [endpoint.port for endpoint in publisher.down] == [2]
+    assert await publisher.set_down({"127.0.0.1:1", "127.0.0.1:2"}) == ({"127.0.0.1:1"}, set())
+    assert written() == {"127.0.0.1:1", "127.0.0.1:2"}
+    picker = {"127.0.0.1:1"}
+    await publisher.publish(records[:1])
+    assert await publisher.set_down(()) == (set(), {"127.0.0.1:1"})
+    assert written() == {"127.0.0.1:1"}
 
 
 def test_decision_names_the_choice_and_the_scores() -> None:

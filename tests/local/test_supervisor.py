@@ -82,6 +82,29 @@ async def test_output_without_line_ends_is_kept_in_pieces(tmp_path: Path) -> Non
     await supervisor.stop()
 
 
+async def test_restart_that_cannot_be_told_ends_the_work(tmp_path: Path) -> None:
+    def tell(child: Child, status: str) -> None:
+        raise BrokenPipeError
+
+    supervisor = Supervisor(tmp_path, tell)
+    await supervisor.start(python("print('{}', flush=True)", restart=True))
+    with pytest.raises(BrokenPipeError):
+        await asyncio.wait_for(supervisor.unless_failed(asyncio.Event().wait()), 20)
+    await supervisor.stop()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+async def test_full_disk_does_not_block_the_child(tmp_path: Path) -> None:
+    (tmp_path / "worker.log").symlink_to("/dev/full")
+    supervisor = Supervisor(tmp_path, ignore)
+    # Far more than a pipe holds.
+    child = await supervisor.start(python("print('x\\n' * 1_000_000, flush=True); print('{}', flush=True); import sys; sys.exit('done')"))
+    with pytest.raises(ChildDiedError):
+        await asyncio.wait_for(supervisor.unless_failed(asyncio.Event().wait()), 30)
+    assert child.tail[-1] == "done"
+    await supervisor.stop()
+
+
 def test_log_does_not_grow_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "_MAX_LOG", 1_000)
     log = BoundedLog(tmp_path / "worker.log")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 import pytest_asyncio
+
 from warmroute.sim import SimConfig, SimPool
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+
 from warmroute.sim import SimPool, tokenizer
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def recorded_request(recordings: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["completion-1.json", "completion-lora.json"])
-async def test_a_completion_has_the_recorded_shape(
-    client: aiohttp.ClientSession, recordings: Path, shape_of: Shape, name: str
-) -> None:
+async def test_a_completion_has_the_recorded_shape(client: aiohttp.ClientSession, recordings: Path, shape_of: Shape, name: str) -> None:
     recorded = json.loads((recordings / name).read_text())
     status, answer = await post(client, "/v1/completions", recorded_request(recordings, name))
     assert status == 200
@@ -42,9 +41,7 @@ async def test_a_completion_has_the_recorded_shape(
     assert answer["choices"][0]["finish_reason"] == recorded["choices"][0]["finish_reason"]
 
 
-async def test_a_chat_stream_has_the_recorded_events(
-    client: aiohttp.ClientSession, recordings: Path, shape_of: Shape
-) -> None:
+async def test_a_chat_stream_has_the_recorded_events(client: aiohttp.ClientSession, recordings: Path, shape_of: Shape) -> None:
     recorded = (recordings / "chat-stream.sse").read_text()
     headers = (recordings / "chat-stream.headers").read_text()
     body = recorded_request(recordings, "chat-stream.sse")
@@ -215,9 +212,7 @@ async def test_errors_are_those_of_vllm(client: aiohttp.ClientSession) -> None:
         ("/detokenize", {"tokens": "x"}, "tokens"),
     ],
 )
-async def test_a_bad_value_is_named(
-    client: aiohttp.ClientSession, path: str, change: dict[str, Any], word: str
-) -> None:
+async def test_a_bad_value_is_named(client: aiohttp.ClientSession, path: str, change: dict[str, Any], word: str) -> None:
     base = {"model": "tiny", "prompt": "x", "messages": [{"role": "user", "content": "x"}]}
     status, answer = await post(client, path, {**base, **change})
     assert status == 400
@@ -244,8 +239,7 @@ async def test_adapters_are_loaded_and_unloaded_with_the_recorded_answers(client
 
     again = {
         "error": {
-            "message": "The lora adapter 'a1' has already been loaded. If you want to load the adapter in place, set "
-            "'load_inplace' to True.",
+            "message": "The lora adapter 'a1' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True.",
             "type": "InvalidUserInput",
             "param": None,
             "code": 400,

@@ -1,6 +1,7 @@
 """The cost model gives the figures of the policy study."""
 
 import pytest
+
 from warmroute.sim.cost import PRESETS, StepWork
 
 

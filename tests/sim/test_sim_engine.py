@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from warmroute.sim.cost import PRESETS, CostModel
 from warmroute.sim.engine import EngineLimitError, EngineSettings, SimulatedEngine
 from warmroute.sim.sequence import Sequence
@@ -202,12 +203,8 @@ def test_what_can_never_run_is_refused_with_its_reason() -> None:
     ),
     st.sets(st.integers(0, 24)),
 )
-def test_every_sequence_ends_and_nothing_stays_held(
-    asked: list[tuple[int, int, int, str | None]], aborted: set[int]
-) -> None:
-    sizes = EngineSettings(
-        INSTANT, num_gpu_blocks=14, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=200, max_loras=1
-    )
+def test_every_sequence_ends_and_nothing_stays_held(asked: list[tuple[int, int, int, str | None]], aborted: set[int]) -> None:
+    sizes = EngineSettings(INSTANT, num_gpu_blocks=14, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=200, max_loras=1)
     engine = SimulatedEngine(sizes)
     sequences = [Sequence(prompt(seed, tokens), out, out, seed, lora) for seed, tokens, out, lora in asked]
     for index, sequence in enumerate(sequences):

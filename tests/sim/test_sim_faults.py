@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+
 from warmroute.sim import Fault, FaultError, SimConfig, SimConfigError, SimPool
 from warmroute.sim.config import parse_faults
 

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import zmq
 import zmq.asyncio
+
 from warmroute.sim import SimConfig, SimPool, tokenizer
 from warmroute.sim.errors import KvEventError
 from warmroute.sim.kv_events import KvEventPublisher, endpoint_of
@@ -68,9 +69,7 @@ async def receive(subscriber: zmq.asyncio.Socket) -> Batch:
 
 
 @pytest.mark.asyncio
-async def test_stored_blocks_are_told_as_recorded(
-    event_pool: SimPool, subscriber: zmq.asyncio.Socket, recordings: Path
-) -> None:
+async def test_stored_blocks_are_told_as_recorded(event_pool: SimPool, subscriber: zmq.asyncio.Socket, recordings: Path) -> None:
     lines = (recordings / "kv-events.jsonl").read_text().splitlines()
     recorded = [decode([base64.b64decode(frame) for frame in json.loads(line)]) for line in lines]
     address = event_pool.addresses[0]

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
+
 from warmroute.sim import SimConfig, SimPool
 from warmroute.sim.config import ENGINES
 from warmroute.sim.exposition import number
@@ -22,8 +23,7 @@ Families = dict[str, tuple[str, set[str]]]
 
 def families(page: str) -> Families:
     return {
-        family.name: (family.type, {label for sample in family.samples for label in sample.labels})
-        for family in text_string_to_metric_families(page)
+        family.name: (family.type, {label for sample in family.samples for label in sample.labels}) for family in text_string_to_metric_families(page)
     }
 
 
@@ -120,9 +120,7 @@ async def test_the_newest_lora_series_says_what_runs_now() -> None:
         page = await get(address, "/metrics")
         for stream in streams:
             stream.close()
-    (lora_family,) = [
-        family for family in text_string_to_metric_families(page) if family.name == "vllm:lora_requests_info"
-    ]
+    (lora_family,) = [family for family in text_string_to_metric_families(page) if family.name == "vllm:lora_requests_info"]
     newest = max(lora_family.samples, key=lambda found: found.value)
     assert newest.labels == {"max_lora": "1", "running_lora_adapters": "a1", "waiting_lora_adapters": "a2"}
     assert len(lora_family.samples) == 2

@@ -19,9 +19,7 @@ def openai_client(pool: SimPool) -> openai.AsyncOpenAI:
 
 
 async def test_chat(openai_client: openai.AsyncOpenAI) -> None:
-    answer = await openai_client.chat.completions.create(
-        model="tiny", messages=[{"role": "user", "content": "hello"}], max_completion_tokens=7
-    )
+    answer = await openai_client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hello"}], max_completion_tokens=7)
     assert answer.usage is not None
     assert (answer.usage.completion_tokens, answer.choices[0].finish_reason) == (7, "length")
     assert len(answer.choices[0].message.content or "") == 28

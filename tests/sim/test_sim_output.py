@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from warmroute.sim import output, tokenizer
 from warmroute.sim.statistics import Histogram, token_buckets
 
@@ -35,9 +36,7 @@ def test_answers_differ_by_prompt_and_by_choice() -> None:
     assert len({output.text(seed, 0, 20) for seed in seeds}) == 3
 
 
-@pytest.mark.parametrize(
-    ("value", "mean"), [("7", 7), ("uniform:10:20", 15), ("lognormal:100", 100), ("lognormal:50:1", 50)]
-)
+@pytest.mark.parametrize(("value", "mean"), [("7", 7), ("uniform:10:20", 15), ("lognormal:100", 100), ("lognormal:50:1", 50)])
 def test_lengths_have_the_mean_that_was_asked_for(value: str, mean: float) -> None:
     length = output.parse_output_length(value)
     samples = [length.sample(output.seed_of(index.to_bytes(4, "little"))) for index in range(20_000)]

@@ -72,9 +72,7 @@ def test_a_hundred_idle_replicas_cost_next_to_nothing() -> None:
 def test_a_taken_port_is_named_with_a_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = subprocess.run(
-            [*COMMAND, "--port", str(port)], capture_output=True, text=True, env=environment(), timeout=30, check=False
-        )
+        result = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, env=environment(), timeout=30, check=False)
     assert result.returncode == 2
     assert f"port {port} on 127.0.0.1 is already in use" in result.stderr
     assert "--port 0" in result.stderr
@@ -91,13 +89,14 @@ def test_a_taken_port_is_named_with_a_way_out() -> None:
         (("--output-tokens", "many"), "expected N"),
         (("--num-gpu-blocks", "10", "--max-model-len", "1000"), "more than the 144 tokens"),
         (("--kv-events", "nowhere"), "needs a port"),
+        (("--kv-events", "tcp://127.0.0.1:0"), "tcp://*:0 takes a free port"),
         (("--speed", "0"), "speed must be"),
+        (("--fault", "1=500"), "replica 1, but the 1 replicas count from 0"),
+        (("--lora", "sim"), "'sim' is given to more than one"),
     ],
 )
 def test_a_wrong_option_is_explained(options: tuple[str, ...], words: str) -> None:
-    result = subprocess.run(
-        [*COMMAND, "--port", "0", *options], capture_output=True, text=True, env=environment(), timeout=30, check=False
-    )
+    result = subprocess.run([*COMMAND, "--port", "0", *options], capture_output=True, text=True, env=environment(), timeout=30, check=False)
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
@@ -110,9 +109,7 @@ def test_it_ends_with_its_parent() -> None:
         "stdout=subprocess.PIPE, text=True)\n"
         "print(child.stdout.readline(), end='', flush=True)\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=30, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=30, check=True)
     pid = json.loads(result.stdout)["pid"]
     deadline = time.monotonic() + 10
     while alive(pid):

@@ -1,7 +1,7 @@
 """The Typer application: a group whose commands are made from their modules when they are called."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -51,5 +51,25 @@ app = typer.Typer(
     no_args_is_help=True,
     help="warmroute sends each request for a large language model to the replica whose cache is warm and whose queue is short.",
 )
+
+
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        from warmroute import __version__  # noqa: PLC0415 -- the extension is loaded by who needs it
+
+        typer.echo(f"warmroute {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=lambda wanted: _print_version(wanted=wanted), is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the whole command."""
+
+
 for _name, (_, _, _help) in COMMANDS.items():
     app.command(_name, help=_help)(_stand_in(_name))

@@ -7,17 +7,13 @@ from typing import Annotated
 import typer
 
 
-def sim(  # noqa: PLR0913 - one parameter an option
+def sim(
     *,
     replicas: Annotated[int, typer.Option(help="Model servers to run in this process.")] = 1,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="First port; the others follow. 0: free ports.")] = 8000,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Name under which the model is served (default: sim); repeat for aliases.")
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="Whose metrics page: vllm, sglang, trtllm-serve, triton-tensorrt-llm.")
-    ] = "vllm",
+    model: Annotated[list[str] | None, typer.Option(help="Name under which the model is served (default: sim); repeat for aliases.")] = None,
+    engine: Annotated[str, typer.Option(help="Whose metrics page: vllm, sglang, trtllm-serve, triton-tensorrt-llm.")] = "vllm",
     preset: Annotated[str, typer.Option(help="Cost model: h100-8b, h100-70b, instant.")] = "h100-8b",
     speed: Annotated[float, typer.Option(help="How many times faster than the preset time runs.")] = 1.0,
     block_size: Annotated[int | None, typer.Option(help="Tokens per KV block (default: the preset's).")] = None,
@@ -34,22 +30,15 @@ def sim(  # noqa: PLR0913 - one parameter an option
     ] = None,
     lora: Annotated[list[str] | None, typer.Option(help="LoRA adapter loaded at start; repeat for more.")] = None,
     max_loras: Annotated[int, typer.Option(help="Adapters that run at once.")] = 4,
-    kv_events: Annotated[
-        str | None, typer.Option(help="Publish KV events here, tcp://*:5557; one port a replica.")
-    ] = None,
+    kv_events: Annotated[str | None, typer.Option(help="Publish KV events here, tcp://*:5557; one port a replica.")] = None,
     metrics_padding: Annotated[int, typer.Option(help="Fill the metrics page up to this many bytes.")] = 0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Fault at start: [REPLICA=]KIND[:PROBABILITY], KIND refuse, 500, 503, reset, reset-mid-stream, "
-            "hang or slow."
-        ),
+        typer.Option(help="Fault at start: [REPLICA=]KIND[:PROBABILITY], KIND refuse, 500, 503, reset, reset-mid-stream, hang or slow."),
     ] = None,
     request_log: Annotated[int, typer.Option(help="Requests remembered per replica for /sim/requests.")] = 0,
     print_json: Annotated[bool, typer.Option("--print-json", help="One JSON line on stdout when ready.")] = False,
-    die_with_parent: Annotated[
-        bool, typer.Option("--die-with-parent", help="End when the parent process does.")
-    ] = False,
+    die_with_parent: Annotated[bool, typer.Option("--die-with-parent", help="End when the parent process does.")] = False,
 ) -> None:
     """Run simulated model servers: OpenAI, Anthropic and vLLM APIs, a real prefix cache, and the metrics of an engine.
 

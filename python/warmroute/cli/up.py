@@ -45,7 +45,10 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
     health_path: Annotated[
         str,
         typer.Option(
-            "--health-path", metavar="PATH", rich_help_panel=_POOL, help="Page that a healthy model server answers with 200. '' switches checks off."
+            "--health-path",
+            metavar="PATH",
+            rich_help_panel=_POOL,
+            help="Page that a healthy model server answers with 200; those that do not are left out. '' switches checks off.",
         ),
     ] = "/health",
     listen: Annotated[
@@ -104,7 +107,13 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
     ] = False,
     demo: Annotated[bool, typer.Option("--demo", rich_help_panel=_OUTPUT, help="Send a few requests through the gateway when it is up.")] = False,
     access_log: Annotated[
-        Path | None, typer.Option("--access-log", metavar="FILE", rich_help_panel=_OUTPUT, help="Write one JSON line for each request.")
+        Path | None,
+        typer.Option(
+            "--access-log",
+            metavar="FILE",
+            rich_help_panel=_OUTPUT,
+            help="Write one JSON line for each request. Grows with them: rotate it, then POST /reopen_logs to the admin page.",
+        ),
     ] = None,
     log_dir: Annotated[
         Path | None,
@@ -141,6 +150,7 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
             print_json=print_json,
         )
         _check_pool(settings)
+        settings.check()
         gateway.run(settings)
     except GatewayError as error:
         typer.echo(f"warmroute up: {error}", err=True)

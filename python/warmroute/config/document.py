@@ -136,13 +136,13 @@ class _Builder:
             if event.value in parent.value:
                 raise self._error(event, (*parent.path, event.value), "given twice")
             parent.key = event.value
-            self.lines[*parent.path, event.value] = event.start_mark.line + 1
+            self.lines[*parent.path, event.value] = _line(event)
             return
         self._place(event)
         tag = event.tag
         if tag is None or tag == "!":
-            tag = self._scalars.resolve(yaml.ScalarNode, event.value, event.implicit)
-        value = self._scalars.construct_object(yaml.ScalarNode(tag, event.value, event.start_mark))
+            tag = str(self._scalars.resolve(yaml.ScalarNode, event.value, event.implicit))  # type: ignore[no-untyped-call]
+        value = self._scalars.construct_object(yaml.ScalarNode(tag, event.value))
         if event.anchor is not None:
             self._anchors[event.anchor] = (value, 1)
         self._attach(value)
@@ -159,7 +159,7 @@ class _Builder:
             else:
                 path = (*parent.path, parent.key)
         self._count(event, path, 1)
-        self.lines.setdefault(path, event.start_mark.line + 1)
+        self.lines.setdefault(path, _line(event))
         return path
 
     def _count(self, event: yaml.Event, path: Path, nodes: int) -> None:
@@ -179,4 +179,9 @@ class _Builder:
             parent.key = None
 
     def _error(self, event: yaml.Event, path: Path, message: str) -> ConfigError:
-        return ConfigError(self._source, [Problem(event.start_mark.line + 1, render_path(path), message)])
+        return ConfigError(self._source, [Problem(_line(event), render_path(path), message)])
+
+
+def _line(event: yaml.Event) -> int:
+    """Line on which an event starts, from 1; the parser marks every event, its types do not say so."""
+    return event.start_mark.line + 1 if event.start_mark is not None else 1

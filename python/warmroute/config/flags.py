@@ -32,7 +32,6 @@ LATER_FLAGS = frozenset(
         "tracing",
         "enable-pprof",
         "tls-cipher-suites",
-        "enable-grpc-stream-metrics",
         "metrics-endpoint-auth",
         "metrics-cert-dir",
         "metrics-client-ca-file",
@@ -195,6 +194,9 @@ class Flags:
     explain: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "keep the last decisions and answer x-warmroute-explain"))
     response_usage: bool = dataclasses.field(
         default=False, metadata=_flag(parse_bool, "read response bodies for token usage and first-token times, where the gateway sends them")
+    )
+    enable_grpc_stream_metrics: bool = dataclasses.field(
+        default=False, metadata=_flag(parse_bool, "count the ext_proc streams themselves: open, duration, gRPC status (extproc_stream*)")
     )
     deprecated_metrics: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "serve the reference's deprecated metric names too"))
     threads: int = dataclasses.field(default=0, metadata=_flag(_count, "threads of the native host; 0: one a core", metavar="N"))

@@ -31,6 +31,7 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
         "emit_endpoint_scores": flags.emit_endpoint_scores,
         "explain": flags.explain,
         "response_usage": flags.response_usage,
+        "stream_metrics": flags.enable_grpc_stream_metrics,
         "index_bytes": INDEX_BYTES,
         "lru_capacity_per_endpoint": plan.prefix.lru_capacity_per_server,
         "block_tokens": plan.prefix.block_size_tokens,

@@ -25,8 +25,8 @@ class StreamExchange(Protocol):
     def receive(self, message: bytes) -> tuple[list[bytes], bool]:
         """Replies to send in order, and whether to end the stream; ValueError for bytes that are no message."""
 
-    def close(self) -> None:
-        """Release what was reserved."""
+    def close(self, code: int | None = None) -> None:
+        """Release what was reserved; `code`: gRPC status of a stream that the host ended, None where the peer is gone."""
 
 
 class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries no types
@@ -48,23 +48,28 @@ class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio c
         exchange = self._open_exchange()
         self.streams += 1
         end_of_stream = grpc.aio.EOF
+        code: int | None = None
         try:
             while (message := await context.read()) is not end_of_stream:
                 try:
                     replies, ended = exchange.receive(message)
                 except ValueError as error:
+                    code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 for reply in replies:
                     await context.write(reply)
                 if ended:
-                    return
+                    break
+            # A stream that the peer has reset reads like one that it has ended, and gRPC may not know better yet: it then counts as OK.
+            if not context.cancelled():
+                code = grpc.StatusCode.OK.value[0]
         except asyncio.CancelledError:
             self.cut += self.stopping
             raise
         finally:
             # Also when the stream is cancelled or the peer is gone: what was reserved is released here, once.
             self.streams -= 1
-            exchange.close()
+            exchange.close(code)
 
 
 class _Certificates:

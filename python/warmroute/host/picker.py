@@ -23,6 +23,7 @@ from warmroute.host.decision_log import DecisionLog
 from warmroute.host.grpcio_host import GrpcioHost
 from warmroute.host.health import HealthServer
 from warmroute.host.native import NativeHost
+from warmroute.host.refusal_log import RefusalLog
 from warmroute.logging import DEBUG, fields
 from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.families import Family
@@ -60,6 +61,7 @@ class Picker:
         self._monitor = ScrapeMonitor(self._scraper_states)
         self._pool_gauges: list[Family] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._refusals = RefusalLog(self.engine)
         self._draining = False
 
     @property
@@ -89,6 +91,7 @@ class Picker:
         self._metrics = self._serve_metrics()
         self._follow("pool gauges", self._refresh_pool_gauges)
         self._follow("maintenance", self._maintain)
+        self._follow("refusal log", self._refusals.run)
         await self._serve_ext_proc()
         if discovery is not None:
             self._follow("discovery", discovery.watch)
@@ -129,6 +132,8 @@ class Picker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Those of the last moment, too.
+        self._refusals.look()
         if self._host is not None and not self._draining:
             await self._host.stop(0.0)
         await self._health.stop()

@@ -22,8 +22,6 @@ PICKER_CLUSTER = "picker"
 RETRIES = 2
 #: Open connections of clients; further ones are refused.
 _MAX_CLIENTS = 50_000
-#: Bytes of one request that Envoy takes before it looks at limits.
-_CONNECTION_BUFFER = 2**20
 
 _TYPES = "type.googleapis.com/envoy"
 # Streams to the picker live as long as the answers do: the default of 1024 would refuse the 1025th open answer.
@@ -120,9 +118,6 @@ def _listener(wiring: Wiring) -> Json:
     return {
         "name": "gateway",
         "address": _socket(wiring.listen, wiring.port),
-        # The least that Envoy takes of a body over HTTP/1, whatever its limit. Over HTTP/2 that is its window of 16 MiB, left as it is: the picker
-        # refuses what is between, and a client whose upload Envoy cuts off sees a reset stream instead of the 413.
-        "per_connection_buffer_limit_bytes": min(_CONNECTION_BUFFER, wiring.max_body),
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]},
         ],
@@ -133,7 +128,8 @@ def _virtual_host(wiring: Wiring) -> Json:
     return {
         "name": "models",
         "domains": ["*"],
-        # Here and not per connection: works for HTTP/1 and HTTP/2, and lets a body of this size be sent again by a retry.
+        # Here and not per connection: works for HTTP/1 and HTTP/2, and lets a body of this size be sent again by a retry. Envoy takes 1 MiB (HTTP/1)
+        # or 16 MiB (HTTP/2) in any case: between the limit and that it is the picker, with the same limit, that refuses.
         "request_body_buffer_limit": wiring.max_body,
         "response_headers_to_add": [
             {"header": {"key": SERVED, "value": "%UPSTREAM_HOST%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},

@@ -41,16 +41,18 @@ class BoundedLog:
     def __init__(self, path: Path) -> None:
         """Open (append to) the file."""
         self.path = path
-        self._file = path.open("ab")
+        # Unbuffered: what could not be written is not tried again, and a crash of ours loses nothing.
+        self._file = path.open("ab", buffering=0)
 
     def write(self, line: bytes) -> None:
-        """Append a line, without its end."""
-        self._file.write(line + b"\n")
-        self._file.flush()
-        if self._file.tell() > _MAX_LOG:
-            self._file.close()
-            self.path.replace(self.path.with_suffix(".log.1"))
-            self._file = self.path.open("ab")
+        """Append a line, without its end. A line that cannot be written (disk full) is lost: the process that wrote it must not wait for us."""
+        with suppress(OSError):
+            self._file.write(line + b"\n")
+            if self._file.tell() > _MAX_LOG:
+                self.path.replace(self.path.with_suffix(".log.1"))
+                following = self.path.open("ab", buffering=0)
+                self._file.close()
+                self._file = following
 
     def close(self) -> None:
         """Close the file."""
@@ -83,7 +85,12 @@ class Child:
             GatewayError: it cannot be executed.
 
         """
-        log = BoundedLog(log_directory / f"{spec.name}.log")
+        log_path = log_directory / f"{spec.name}.log"
+        try:
+            log = BoundedLog(log_path)
+        except OSError as error:
+            message = f"Cannot write the log of {spec.name} ({log_path}): {error.strerror or error}."
+            raise GatewayError(message) from error
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.arguments,

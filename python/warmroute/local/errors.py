@@ -30,6 +30,6 @@ class ChildDiedError(GatewayError):
     def __init__(self, name: str, status: str, tail: list[str], log: str) -> None:
         """Say which process ended, how, its last lines, and where its whole log is."""
         lines = "\n".join(f"  | {line}" for line in tail) or "  | (it printed nothing)"
-        super().__init__(f"{name} {status}, so the gateway stops. Its last lines (the whole log: {log}):\n{lines}")
+        super().__init__(f"The {name} {status}, so the gateway stops. Its last lines (the whole log: {log}):\n{lines}")
         self.name = name
         self.tail = tail

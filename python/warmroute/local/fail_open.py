@@ -26,18 +26,19 @@ async def count(admin: Address) -> int:
 
 async def watch(admin: Address, reporter: Reporter) -> None:
     """Tell of such requests until cancelled."""
-    before = await count(admin)
+    before: int | None = None
     while True:
-        await asyncio.sleep(_INTERVAL)
         try:
             now = await count(admin)
         except ProbeError:
             # An Envoy that has gone is told by the supervisor.
+            await asyncio.sleep(_INTERVAL)
             continue
-        if now > before:
+        if before is not None and now > before:
             reporter.event(
                 "without-picker",
                 f"{now - before} requests passed without the picker's choice: it was down, late, or in error.",
                 requests=now - before,
             )
         before = now
+        await asyncio.sleep(_INTERVAL)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from warmroute.discovery.endpoints import EndpointRecord
-from warmroute.local import bootstrap, demo, endpoints, envoy, fail_open, publish, view
+from warmroute.local import bootstrap, catalogue, demo, endpoints, envoy, fail_open, health, publish, view
 from warmroute.local.child import Child, ChildSpec
 from warmroute.local.errors import GatewayError, UsageError
 from warmroute.local.ports import PortBook
@@ -25,7 +25,7 @@ from warmroute.local.supervisor import Supervisor
 
 _LOOPBACK = "127.0.0.1"
 #: The picker has nothing to drain once Envoy is gone.
-_PICKER_DRAIN = "1s"
+_PICKER_DRAIN = "0s"
 
 
 class Gateway:
@@ -100,17 +100,27 @@ class Gateway:
             self._publisher.write_envoy(self._initial)
         await readiness.announced(picker)
         models = await readiness.request_passes([endpoints.host_port(endpoint) for endpoint in self._initial])
-        if sim is not None and models:
+        if sim is None:
+            models = await self._models_of_all(models)
+        elif models:
             await readiness.completion_passes(models[0])
         self._report_ready(models)
         if settings.demo:
             await self._demonstrate(models)
         await asyncio.gather(
-            view.show(self.metrics, self._reporter, explain=settings.picker.explain),
+            view.show(self.metrics, self._reporter, lambda: self._publisher.down, explain=settings.picker.explain),
             fail_open.watch(self.admin, self._reporter),
+            health.watch(self.admin, self._publisher, self._reporter, settings.health_path),
             self._follow_file(settings.endpoints_file),
             self._stop.wait(),
         )
+
+    async def _models_of_all(self, models: tuple[str, ...]) -> tuple[str, ...]:
+        """The models of all endpoints, where one answered for the pool; told when they differ."""
+        found = await catalogue.ask([Address(endpoint.address, endpoint.port) for endpoint in self._initial])
+        if differing := catalogue.describe_difference(found):
+            self._reporter.event("models-differ", differing)
+        return tuple(dict.fromkeys((*models, *(model for served in found.values() for model in served))))
 
     def _initial_endpoints(self) -> tuple[EndpointRecord, ...]:
         settings = self._settings
@@ -252,13 +262,17 @@ async def serve(settings: GatewaySettings) -> None:
     """
     reporter = Reporter(print_json=settings.print_json)
     directory = _private_directory(settings.log_directory)
-    failed = True
+    keep = False
     try:
         await Gateway(settings, reporter, directory).run()
-        failed = False
+    except Exception as error:
+        # The logs of a failure are kept when there are any, and always named. That nobody reads what we print (`| head`) is no failure.
+        keep = not isinstance(error, BrokenPipeError) and any(file.stat().st_size for file in directory.glob("*.log"))
+        if keep and str(directory) not in str(error):
+            reporter.event("logs-kept", f"Logs: {directory}", logs=str(directory))
+        raise
     finally:
-        # The logs of a failure are kept: the error names them.
-        if not failed or not any(directory.glob("*.log")):
+        if not keep:
             _remove(directory, keep_logs=settings.log_directory is not None)
 
 

@@ -1,6 +1,7 @@
 """TCP ports: is this one free, and which one is?"""
 
 import errno
+import ipaddress
 import random
 import socket
 from contextlib import closing
@@ -23,7 +24,11 @@ def is_free(port: int, host: str) -> bool:
         UsageError: `host` is no address of this machine.
 
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004 -- the version of the protocol
+    except ValueError as error:
+        message = f"Cannot listen on {host!r}: it must be an IP address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them."
+        raise UsageError(message) from error
     with closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
         # Without it the port of a gateway that just ended would count as taken (TIME_WAIT).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -41,11 +41,19 @@ class EndpointPublisher:
         self._known_to_envoy = known_to_envoy
         self._known_to_picker = known_to_picker
         self._current: tuple[EndpointRecord, ...] = ()
+        self._down: frozenset[str] = frozenset()
+        # One change at a time: the file and the health of its endpoints change independently.
+        self._lock = asyncio.Lock()
 
     @property
     def current(self) -> tuple[EndpointRecord, ...]:
-        """The set published last."""
+        """The set published last, with those that are down."""
         return self._current
+
+    @property
+    def down(self) -> tuple[EndpointRecord, ...]:
+        """Endpoints of the set that fail their health check."""
+        return tuple(endpoint for endpoint in self._current if host_port(endpoint) in self._down)
 
     def write_initial(self, endpoints: Sequence[EndpointRecord], *, for_envoy: bool) -> None:
         """Write both files before the processes start.
@@ -67,16 +75,41 @@ class EndpointPublisher:
         replaced by its fallback policy.
         """
         new = tuple(endpoints)
-        before = {host_port(endpoint): endpoint for endpoint in self._current}
-        after = {host_port(endpoint): endpoint for endpoint in new}
-        if added := after.keys() - before.keys():
-            self.write_envoy(tuple((before | after).values()))
-            await _until(self._known_to_envoy, lambda known: added <= set(known))
-        _replace(self.picker_file, render_document(new))
-        if removed := before.keys() - after.keys():
-            await _until(self._known_to_picker, removed.isdisjoint)
-            self.write_envoy(new)
-        self._current = new
+        async with self._lock:
+            before = {host_port(endpoint): endpoint for endpoint in self._current}
+            after = {host_port(endpoint): endpoint for endpoint in new}
+            if added := after.keys() - before.keys():
+                self.write_envoy(tuple((before | after).values()))
+                await _until(self._known_to_envoy, lambda known: added <= set(known))
+            self._current = new
+            chosen_from = self._write_picker()
+            # Told as published only when requests go by it.
+            await _until(self._known_to_picker, lambda known: set(known) == chosen_from)
+            if before.keys() - after.keys():
+                self.write_envoy(new)
+
+    async def set_down(self, addresses: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Take those that fail their health check from the picker, and give back those that recovered; return (newly down, newly up).
+
+        Envoy alone does not do it: a destination that the picker names is tried also when its health check fails.
+        """
+        async with self._lock:
+            known = {host_port(endpoint) for endpoint in self._current}
+            before, after = self._down & known, frozenset(addresses) & known
+            if before != after:
+                self._down = after
+                self._write_picker()
+            return after - before, before - after
+
+    def _write_picker(self) -> set[str]:
+        """Write the picker's file; return the addresses in it.
+
+        With none healthy they all stay: an overloaded pool answers checks late, and its answers are better than none.
+        """
+        up = [endpoint for endpoint in self._current if host_port(endpoint) not in self._down]
+        chosen_from = up or list(self._current)
+        _replace(self.picker_file, render_document(chosen_from))
+        return {host_port(endpoint) for endpoint in chosen_from}
 
 
 async def envoy_endpoints(admin: Address) -> set[str]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from warmroute.local import fail_open, probe, publish
+from warmroute.local import catalogue, fail_open, probe, publish
 from warmroute.local.child import Child
 from warmroute.local.errors import GatewayError
 from warmroute.local.probe import Address, ProbeError
@@ -60,13 +60,13 @@ class Readiness:
                     last = "one that Envoy got without the picker, whose stream failed"
                     continue
                 if answer.status == _OK:
-                    return _models(answer.json())
+                    return catalogue.names(answer.json())
                 if not endpoints and answer.status == _UNAVAILABLE:
                     return ()
                 if answer.status < _SERVER_ERROR:
                     # A server that has no such page is a server that answers.
                     return ()
-                last = f"{answer.status} {answer.body[:300].decode(errors='replace')}"
+                last = f"{answer.status} {answer.body[:300].decode(errors='replace').strip()}"
             except ProbeError as error:
                 last = str(error)
             finally:
@@ -105,11 +105,4 @@ class Readiness:
         except ProbeError:
             return ""
         dead = [endpoint for endpoint in endpoints if endpoint not in healthy]
-        return f"\nThese endpoints do not pass their health check (--health-path): {', '.join(dead)}" if dead else ""
-
-
-def _models(document: object) -> tuple[str, ...]:
-    entries = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
-        return ()
-    return tuple(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)
+        return f"\nThese endpoints do not pass their health check (--health-path; is a server there?): {', '.join(dead)}" if dead else ""

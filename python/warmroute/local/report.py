@@ -1,8 +1,10 @@
 """Where the gateway tells what happens: JSON lines for programs, a rich console or plain lines for people."""
 
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -32,13 +34,20 @@ class Reporter:
         if self.console is not None:
             self.console.print(text, markup=False, highlight=False)
         else:
-            print(text, file=self.output, flush=True)
+            self._print(text)
 
     def event(self, event: str, text: str, **fields: object) -> None:
         """Tell that something happened."""
         if self.print_json:
-            print(json.dumps({"event": event, "message": text, **fields}), file=self.output, flush=True)
+            self._print(json.dumps({"event": event, "message": text, **fields}))
         elif self.console is not None:
             self.console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False, highlight=False)
         else:
             print(f"{time.strftime('%H:%M:%S')} {text}", file=self.errors, flush=True)
+
+    def _print(self, line: str) -> None:
+        try:
+            print(line, file=self.output, flush=True)
+        except BrokenPipeError:
+            # The reader has gone (`| head`): requests go on without an audience.
+            self.output = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- used until the end

@@ -9,6 +9,11 @@ from warmroute.local.errors import UsageError
 #: Length of the list of endpoints that the picker hands to Envoy: one to send to, one for each retry.
 FALLBACKS = 3
 
+#: What `--policy`, `--picker-host` and `--sim-preset` may say; empty: the default of the process that it is for.
+POLICIES = ("", "marginal-latency", "reference")
+PICKER_HOSTS = ("", "native", "grpcio")
+SIM_PRESETS = ("", "h100-8b", "h100-70b", "instant")
+
 _SIZE = re.compile(r"(\d+)\s*(|[kKMG]i?)[bB]?")
 _FACTORS = {"": 1, "k": 10**3, "K": 10**3, "ki": 2**10, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30}
 
@@ -60,6 +65,42 @@ class GatewaySettings:
     picker: PickerSettings = field(default_factory=PickerSettings)
     demo: bool = False
     print_json: bool = False
+
+    def check(self) -> None:
+        """Refuse what a process of the gateway would refuse after its start: the message names the flag.
+
+        Raises:
+            UsageError: the first thing that is wrong.
+
+        """
+        picker = self.picker
+        _check_choice("--policy", picker.policy, POLICIES)
+        _check_choice("--picker-host", picker.host, PICKER_HOSTS)
+        if self.sim is not None:
+            _check_choice("--sim-preset", self.sim.preset, SIM_PRESETS)
+        if picker.policy and picker.config_file is not None:
+            message = "Give only one of --policy and --config-file: a configuration names its scorers itself."
+            raise UsageError(message)
+        if self.health_path and not self.health_path.startswith("/"):
+            message = f"--health-path {self.health_path}: expected a path that begins with /, such as /health, or '' for no checks."
+            raise UsageError(message)
+        for flag, path in (("--config-file", picker.config_file), ("--access-log", self.access_log)):
+            if path is not None:
+                _check_opens(flag, path, "rb" if flag == "--config-file" else "ab")
+
+
+def _check_choice(flag: str, given: str, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        message = f"{flag} {given}: expected one of {', '.join(choice for choice in choices if choice)}."
+        raise UsageError(message)
+
+
+def _check_opens(flag: str, path: Path, mode: str) -> None:
+    try:
+        path.open(mode).close()
+    except OSError as error:
+        message = f"{flag} {path}: {error.strerror or error}."
+        raise UsageError(message) from error
 
 
 def parse_size(text: str, flag: str) -> int:

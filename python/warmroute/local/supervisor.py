@@ -34,7 +34,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._failure: asyncio.Future[GatewayError] = asyncio.get_running_loop().create_future()
+        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def start(self, spec: ChildSpec) -> Child:
         """Start a child and watch over it from now on.
@@ -45,7 +45,10 @@ class Supervisor:
         """
         child = await Child.start(spec, self._log_directory)
         self._children[spec.name] = child
-        self._watchers.append(asyncio.create_task(self._watch(child)))
+        watcher = asyncio.create_task(self._watch(child))
+        # A watcher that fails would leave its child unwatched.
+        watcher.add_done_callback(self._on_watcher_end)
+        self._watchers.append(watcher)
         return child
 
     def pids(self) -> dict[str, int]:
@@ -57,6 +60,7 @@ class Supervisor:
 
         Raises:
             GatewayError: a child died.
+            OSError: what happened could not be told.
 
         """
         task = asyncio.create_task(work)
@@ -117,7 +121,19 @@ class Supervisor:
             if self._stopping:
                 # The order to stop came between the fork and here, and did not reach this one.
                 child.send_signal(signal.SIGKILL)
+            self._tell_restart(child, status)
+
+    def _tell_restart(self, child: Child, status: str) -> None:
+        try:
             self._on_restart(child, status)
+        except OSError as error:
+            # Nobody reads what we tell. The new child is watched on, so that the end of the gateway finds it.
+            if not self._failure.done():
+                self._failure.set_result(error)
+
+    def _on_watcher_end(self, watcher: asyncio.Task[None]) -> None:
+        if not watcher.cancelled() and (error := watcher.exception()) is not None and not self._failure.done():
+            self._failure.set_result(error)
 
     def _fail(self, child: Child, status: str) -> None:
         if not self._failure.done():

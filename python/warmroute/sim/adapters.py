@@ -48,10 +48,7 @@ class Adapters:
         if not name or not path:
             raise ApiError(400, "InvalidUserInput", "Both 'lora_name' and 'lora_path' must be provided.")
         if name in self._loaded and not in_place:
-            message = (
-                f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, "
-                "set 'load_inplace' to True."
-            )
+            message = f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True."
             raise ApiError(400, "InvalidUserInput", message)
         if path == MISSING_PATH_PREFIX or path.startswith(MISSING_PATH_PREFIX + "/"):
             raise ApiError(404, "NotFoundError", f"Loading lora {name} failed: No adapter found for {path}")

@@ -62,7 +62,7 @@ async def requests(call: Call) -> web.StreamResponse:
     return await call.answer({"requests": [entry.document() for entry in call.replica.requests]})
 
 
-def _targets(call: Call, value: Any) -> list[Replica]:  # noqa: ANN401 - anything a client may send
+def _targets(call: Call, value: Any) -> list[Replica]:
     siblings = call.replica.siblings
     if value is None:
         return [call.replica]

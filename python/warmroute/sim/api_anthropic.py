@@ -26,9 +26,7 @@ async def messages(call: Call) -> web.StreamResponse:
         raise missing_field("max_tokens")
     sampling = read_sampling({**body, "n": None}, "max_tokens")
     stream = bool(body.get("stream"))
-    sequences = make_sequences(
-        [prompts.anthropic_prompt(body)], sampling, call.replica.limits, lora=lora, stream=stream, natural=True
-    )
+    sequences = make_sequences([prompts.anthropic_prompt(body)], sampling, call.replica.limits, lora=lora, stream=stream, natural=True)
     (sequence,) = sequences
     head: dict[str, Any] = {"id": call.identifier("msg"), "type": "message", "role": "assistant", "model": model}
     with Generation(call.replica.driver, sequences) as generation:
@@ -68,9 +66,7 @@ async def _stream(call: Call, generation: Generation, sequence: Sequence, head: 
     while True:
         for token in range(sent, sequence.generated):
             delta = {"type": "text_delta", "text": sequence.text(token, token + 1)}
-            pending.append(
-                named_event("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": delta})
-            )
+            pending.append(named_event("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": delta}))
         sent = sequence.generated
         await call.send(pending)
         pending = []

@@ -37,9 +37,7 @@ async def completions(call: Call) -> web.StreamResponse:
     model, lora = call.served(body)
     sampling = read_sampling(body, "max_tokens", default=COMPLETION_DEFAULT_TOKENS)
     stream = bool(body.get("stream"))
-    sequences = make_sequences(
-        prompts.completion_prompts(body), sampling, call.replica.limits, lora=lora, stream=stream, natural=False
-    )
+    sequences = make_sequences(prompts.completion_prompts(body), sampling, call.replica.limits, lora=lora, stream=stream, natural=False)
     head = {"id": call.identifier("cmpl"), "object": "text_completion", "created": call.created, "model": model}
     with Generation(call.replica.driver, sequences, sampling.choices) as generation:
         if stream:
@@ -60,9 +58,7 @@ async def completions(call: Call) -> web.StreamResponse:
         for index, sequence in enumerate(sequences)
     ]
     tail = {"usage": usage(sequences, sampling.choices), **_transfer()}
-    return await call.answer(
-        {**head, "choices": choices, "service_tier": None, "system_fingerprint": FINGERPRINT, **tail, "metrics": None}
-    )
+    return await call.answer({**head, "choices": choices, "service_tier": None, "system_fingerprint": FINGERPRINT, **tail, "metrics": None})
 
 
 async def chat_completions(call: Call) -> web.StreamResponse:
@@ -71,9 +67,7 @@ async def chat_completions(call: Call) -> web.StreamResponse:
     model, lora = call.served(body)
     sampling = read_sampling(body, "max_completion_tokens", "max_tokens")
     stream = bool(body.get("stream"))
-    sequences = make_sequences(
-        [prompts.chat_prompt(body)], sampling, call.replica.limits, lora=lora, stream=stream, natural=True
-    )
+    sequences = make_sequences([prompts.chat_prompt(body)], sampling, call.replica.limits, lora=lora, stream=stream, natural=True)
     head = {"id": call.identifier("chatcmpl"), "object": "chat.completion", "created": call.created, "model": model}
     with Generation(call.replica.driver, sequences, sampling.choices) as generation:
         if stream:
@@ -130,10 +124,7 @@ async def embeddings(call: Call) -> web.StreamResponse:
     sequences = embedding_sequences(found, call.replica.limits, lora)
     with Generation(call.replica.driver, sequences) as generation:
         await generation.finish()
-    data = [
-        {"index": index, "object": "embedding", "embedding": _embedding(prompt, size, encoding)}
-        for index, prompt in enumerate(found)
-    ]
+    data = [{"index": index, "object": "embedding", "embedding": _embedding(prompt, size, encoding)} for index, prompt in enumerate(found)]
     tokens = sum(tokenizer.count(prompt) for prompt in found)
     spent = {
         "prompt_tokens": tokens,
@@ -145,7 +136,7 @@ async def embeddings(call: Call) -> web.StreamResponse:
     return await call.answer({**head, "data": data, "usage": spent})
 
 
-async def _stream(  # noqa: PLR0913, PLR0917 - what differs between the two APIs is passed in
+async def _stream(  # noqa: PLR0917 - what differs between the two APIs is passed in
     call: Call,
     body: dict[str, Any],
     generation: Generation,
@@ -163,9 +154,7 @@ async def _stream(  # noqa: PLR0913, PLR0917 - what differs between the two APIs
     while True:
         await call.send([*pending, *_new_chunks(generation.sequences, sent, head, make_chunk)])
         pending = []
-        if generation.done and all(
-            count == sequence.generated for count, sequence in zip(sent, generation.sequences, strict=True)
-        ):
+        if generation.done and all(count == sequence.generated for count, sequence in zip(sent, generation.sequences, strict=True)):
             break
         await generation.advance()
     if options.get("include_usage"):
@@ -189,7 +178,7 @@ def _new_chunks(
         sent[index] = generated
 
 
-def _completion_chunk(index: int, text: str, sequence: Sequence, last: bool) -> dict[str, Any]:  # noqa: FBT001 - one signature for both APIs
+def _completion_chunk(index: int, text: str, sequence: Sequence, last: bool) -> dict[str, Any]:
     return {
         "index": index,
         "text": text,
@@ -201,7 +190,7 @@ def _completion_chunk(index: int, text: str, sequence: Sequence, last: bool) -> 
     }
 
 
-def _chat_chunk(index: int, text: str, sequence: Sequence, last: bool) -> dict[str, Any]:  # noqa: FBT001 - one signature for both APIs
+def _chat_chunk(index: int, text: str, sequence: Sequence, last: bool) -> dict[str, Any]:
     chunk: dict[str, Any] = {"index": index, "delta": {"content": text}, "logprobs": None}
     chunk["finish_reason"] = sequence.finished if last else None
     if last:

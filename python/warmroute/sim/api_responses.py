@@ -22,9 +22,7 @@ async def responses(call: Call) -> web.StreamResponse:
     model, lora = call.served(body)
     sampling = read_sampling({**body, "n": None}, "max_output_tokens")
     stream = bool(body.get("stream"))
-    sequences = make_sequences(
-        [prompts.responses_prompt(body)], sampling, call.replica.limits, lora=lora, stream=stream, natural=True
-    )
+    sequences = make_sequences([prompts.responses_prompt(body)], sampling, call.replica.limits, lora=lora, stream=stream, natural=True)
     (sequence,) = sequences
     head = _head(call, body, model)
     item_id = f"msg_{secrets.token_hex(8)}"
@@ -35,17 +33,13 @@ async def responses(call: Call) -> web.StreamResponse:
     return await call.answer(_finished(head, sequence, item_id))
 
 
-async def _stream(
-    call: Call, generation: Generation, sequence: Sequence, head: dict[str, Any], item_id: str
-) -> web.StreamResponse:
+async def _stream(call: Call, generation: Generation, sequence: Sequence, head: dict[str, Any], item_id: str) -> web.StreamResponse:
     events = _Events()
     place = {"item_id": item_id, "output_index": 0, "content_index": 0}
     await call.start_stream()
     empty = {"id": item_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     started = {**head, "status": "in_progress", "output": [], "usage": None}
-    await call.send(
-        [events.make("response.created", response=started), events.make("response.in_progress", response=started)]
-    )
+    await call.send([events.make("response.created", response=started), events.make("response.in_progress", response=started)])
     await generation.advance()
     pending = [
         events.make("response.output_item.added", output_index=0, item=empty),

@@ -28,9 +28,7 @@ async def generate(call: Call) -> web.StreamResponse:
         raise missing_field("token_ids")
     parameters = body.get("sampling_params")
     parameters = parameters if isinstance(parameters, dict) else {}
-    sampling = read_sampling(
-        {**parameters, "cache_salt": body.get("cache_salt")}, "max_tokens", default=COMPLETION_DEFAULT_TOKENS
-    )
+    sampling = read_sampling({**parameters, "cache_salt": body.get("cache_salt")}, "max_tokens", default=COMPLETION_DEFAULT_TOKENS)
     stream = bool(body.get("stream"))
     prompt = prompts.token_ids(body["token_ids"], "token_ids")
     sequences = make_sequences([prompt], sampling, call.replica.limits, lora=lora, stream=stream, natural=False)
@@ -40,9 +38,7 @@ async def generate(call: Call) -> web.StreamResponse:
             return await _stream(call, generation, request_id)
         await generation.finish()
     choices = [_choice(index, sequence, 0, sequence.generated) for index, sequence in enumerate(sequences)]
-    return await call.answer(
-        {"request_id": request_id, "choices": choices, "prompt_logprobs": None, "kv_transfer_params": None}
-    )
+    return await call.answer({"request_id": request_id, "choices": choices, "prompt_logprobs": None, "kv_transfer_params": None})
 
 
 async def tokenize(call: Call) -> web.StreamResponse:
@@ -81,9 +77,7 @@ async def models(call: Call) -> web.StreamResponse:
 async def load_lora_adapter(call: Call) -> web.StreamResponse:
     """`POST /v1/load_lora_adapter`."""
     body = call.json()
-    text = call.replica.adapters.load(
-        _optional_text(body, "lora_name"), _optional_text(body, "lora_path"), in_place=bool(body.get("load_inplace"))
-    )
+    text = call.replica.adapters.load(_optional_text(body, "lora_name"), _optional_text(body, "lora_path"), in_place=bool(body.get("load_inplace")))
     return await call.raw(text.encode(), "text/plain; charset=utf-8")
 
 

@@ -175,7 +175,7 @@ class BlockCache:
         events, self._events = self._events, []
         return events
 
-    def _announce(  # noqa: PLR0913, PLR0917 - the arguments of `store`, cut to one run
+    def _announce(  # noqa: PLR0917 - the arguments of `store`, cut to one run
         self, run: list[int], start: int, hashes: list[int], parent: int | None, tokens: bytes, lora: str | None
     ) -> None:
         if run and self._record:

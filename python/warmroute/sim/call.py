@@ -152,7 +152,7 @@ class Call:
         cut_connection(self.request.transport)
 
 
-def cut_connection(transport: Any) -> None:  # noqa: ANN401 - asyncio's and uvloop's transports share no base class
+def cut_connection(transport: Any) -> None:
     """Close a connection with RST."""
     if transport is None:
         return

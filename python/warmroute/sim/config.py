@@ -69,6 +69,9 @@ class SimConfig:
         if not self.models or not all(self.models):
             message = "at least one model name is needed, and none may be empty"
             raise SimConfigError(message)
+        if twice := sorted(name for name in self.loras if name in self.models or self.loras.count(name) > 1):
+            message = f"the name {twice[0]!r} is given to more than one model or adapter"
+            raise SimConfigError(message)
         _one_of("engine", self.engine, ENGINES)
         _one_of("preset", self.preset, tuple(PRESETS))
         if not (math.isfinite(self.speed) and self.speed > 0):

@@ -25,9 +25,7 @@ STEPS_PER_TURN = 16
 class EngineDriver:
     """Drives one engine."""
 
-    def __init__(
-        self, engine: SimulatedEngine, loop: asyncio.AbstractEventLoop, after_step: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, engine: SimulatedEngine, loop: asyncio.AbstractEventLoop, after_step: Callable[[], None] | None = None) -> None:
         """`after_step` is called after each step, for what has to be published."""
         self._engine = engine
         self._loop = loop

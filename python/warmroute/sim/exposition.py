@@ -60,9 +60,7 @@ class Page:
         self._families.append(
             (
                 name,
-                lambda: (
-                    header + "".join(f"{name}{labels_text(labels)} {number(value)}\n" for labels, value in series())
-                ),
+                lambda: header + "".join(f"{name}{labels_text(labels)} {number(value)}\n" for labels, value in series()),
             )
         )
 
@@ -73,9 +71,7 @@ class Page:
     def counters(self, name: str, text: str, series: list[tuple[Mapping[str, str], Callable[[], float]]]) -> None:
         """A counter with several series; `name` without `_total`."""
         total = f"{name}_total"
-        self._add(
-            name, _header(total, text, "counter"), [(total + labels_text(labels), value) for labels, value in series]
-        )
+        self._add(name, _header(total, text, "counter"), [(total + labels_text(labels), value) for labels, value in series])
         self._created(name, text, [labels for labels, _ in series])
 
     def histogram(self, name: str, text: str, histogram: Histogram) -> None:
@@ -106,9 +102,7 @@ class Page:
         return "".join([write() for name, write in self._families if names is None or name in names]).encode()
 
     def _add(self, name: str, header: str, series: list[tuple[str, Callable[[], float]]]) -> None:
-        self._families.append(
-            (name, lambda: header + "".join([f"{prefix} {number(value())}\n" for prefix, value in series]))
-        )
+        self._families.append((name, lambda: header + "".join([f"{prefix} {number(value())}\n" for prefix, value in series])))
 
     def _created(self, name: str, text: str, series: list[Mapping[str, str]]) -> None:
         created = f"{name}_created"

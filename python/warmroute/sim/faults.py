@@ -85,7 +85,7 @@ class Fault:
         """Whether it hits the next request (drawn at random)."""
         if not inference and self.scope != "all":
             return False
-        return self.probability >= 1 or random.random() < self.probability  # noqa: S311 - a simulated fault
+        return self.probability >= 1 or random.random() < self.probability
 
     @property
     def delay(self) -> float:
@@ -93,6 +93,6 @@ class Fault:
         return DEFAULT_SLOW_SECONDS if self.seconds is None else self.seconds
 
 
-def _check(holds: bool, message: str) -> None:  # noqa: FBT001 - the condition is the subject
+def _check(holds: bool, message: str) -> None:
     if not holds:
         raise FaultError(message)

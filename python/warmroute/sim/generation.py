@@ -85,9 +85,7 @@ class Generation:
             self._driver.submit(sequence)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Free the slots of a client that went away."""
         for sequence in self.sequences:
             if sequence.finished is None:
@@ -109,9 +107,7 @@ class Generation:
             await self.advance()
 
 
-def make_sequences(  # noqa: PLR0913 - a request is many-sided
-    prompts: list[bytes], sampling: Sampling, limits: Limits, *, lora: str | None, stream: bool, natural: bool
-) -> list[Sequence]:
+def make_sequences(prompts: list[bytes], sampling: Sampling, limits: Limits, *, lora: str | None, stream: bool, natural: bool) -> list[Sequence]:
     """A sequence per prompt and choice. `natural`: without a maximum, end by oneself (chat) instead of at the limit.
 
     Raises:
@@ -139,10 +135,7 @@ def make_sequences(  # noqa: PLR0913 - a request is many-sided
             seed = output.seed_of(prompt, choice)
             maximum = room if asked is None else asked
             length = limits.output_length or (output.DEFAULT_LENGTH if natural and asked is None else None)
-            if length is None or sampling.ignore_eos:
-                tokens = maximum
-            else:
-                tokens = min(maximum, max(sampling.min_tokens, length.sample(seed)))
+            tokens = maximum if length is None or sampling.ignore_eos else min(maximum, max(sampling.min_tokens, length.sample(seed)))
             sequence = Sequence(prompt, tokens, maximum, seed, lora, sampling.salt, each_token=stream)
             sequences.append(sequence)
     return sequences

@@ -122,11 +122,14 @@ def endpoint_of(template: str, replica: int) -> str:
     """The template's endpoint for a replica: its port plus the index; port 0 stays 0.
 
     Raises:
-        KvEventError: the template has no port.
+        KvEventError: the template has no port, or port 0 where it is not bound.
     """
     head, _, port = template.rpartition(":")
     if not head or not port.isdigit():
         message = f"KV event endpoint {template!r} needs a port, as in tcp://*:5557"
+        raise KvEventError(message)
+    if int(port) == 0 and "*" not in head:
+        message = f"KV event endpoint {template!r} is connected to (only one with * is bound), and there is no port 0 to connect to; tcp://*:0 takes a free port"
         raise KvEventError(message)
     return f"{head}:{int(port) + replica if int(port) else 0}"
 

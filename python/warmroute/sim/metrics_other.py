@@ -20,9 +20,7 @@ def sglang_page(config: SimConfig, engine: SimulatedEngine) -> Page:
     page.gauge("sglang:num_queue_reqs", "The number of requests in the waiting queue.", lambda: len(engine.waiting))
     page.gauge("sglang:token_usage", "The token usage.", lambda: engine.cache.usage)
     page.counter("sglang:prompt_tokens", "Number of prefill tokens processed.", lambda: statistics.prompt_tokens)
-    page.counter(
-        "sglang:generation_tokens", "Number of generation tokens processed.", lambda: statistics.generation_tokens
-    )
+    page.counter("sglang:generation_tokens", "Number of generation tokens processed.", lambda: statistics.generation_tokens)
     page.histogram(
         "sglang:time_to_first_token_seconds",
         "Histogram of time to first token in seconds.",

@@ -61,9 +61,7 @@ class LoraSeries:
 
 
 def _load(page: Page, engine: SimulatedEngine) -> None:
-    page.gauge(
-        "vllm:num_requests_running", "Number of requests in model execution batches.", lambda: len(engine.running)
-    )
+    page.gauge("vllm:num_requests_running", "Number of requests in model execution batches.", lambda: len(engine.running))
     page.gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed.", lambda: len(engine.waiting))
     page.gauges(
         "vllm:num_requests_waiting_by_reason",
@@ -94,9 +92,7 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
         "Prefix cache hits, in terms of number of cached tokens.",
         lambda: statistics.prefix_cache_hits,
     )
-    page.counter(
-        "vllm:num_preemptions", "Cumulative number of preemption from the engine.", lambda: statistics.preemptions
-    )
+    page.counter("vllm:num_preemptions", "Cumulative number of preemption from the engine.", lambda: statistics.preemptions)
     page.counter("vllm:prompt_tokens", "Number of prefill tokens processed.", lambda: statistics.prompt_tokens)
     page.counters(
         "vllm:prompt_tokens_by_source",
@@ -115,16 +111,11 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
         "Number of cached prompt tokens (local + external).",
         lambda: statistics.prompt_tokens_cached,
     )
-    page.counter(
-        "vllm:generation_tokens", "Number of generation tokens processed.", lambda: statistics.generation_tokens
-    )
+    page.counter("vllm:generation_tokens", "Number of generation tokens processed.", lambda: statistics.generation_tokens)
     page.counters(
         "vllm:request_success",
         "Count of successfully processed requests.",
-        [
-            ({**page.labels, "finished_reason": reason}, _count(statistics.finished, reason))
-            for reason in statistics.finished
-        ],
+        [({**page.labels, "finished_reason": reason}, _count(statistics.finished, reason)) for reason in statistics.finished],
     )
 
 

@@ -25,9 +25,7 @@ class SimPool:
         pool.replicas[0].requests # what it received
     """
 
-    def __init__(
-        self, replicas: int = 1, config: SimConfig | None = None, *, host: str = "127.0.0.1", port: int = 0
-    ) -> None:
+    def __init__(self, replicas: int = 1, config: SimConfig | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
         """`port` 0: free ports; otherwise this and the following ones.
 
         Raises:
@@ -40,6 +38,10 @@ class SimPool:
             message = f"port must leave room for {replicas} replicas up to {MAX_PORT}, or be 0; not {port}"
             raise SimConfigError(message)
         self.config = config or SimConfig()
+        strangers = [replica for replica in self.config.faults if replica is not None and not 0 <= replica < replicas]
+        if strangers:
+            message = f"a fault is meant for replica {strangers[0]}, but the {replicas} replicas count from 0"
+            raise SimConfigError(message)
         self.host = host
         self.port = port
         self.replicas: list[Replica] = []
@@ -84,8 +86,6 @@ class SimPool:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stop."""
         await self.stop()

@@ -65,10 +65,7 @@ def announce(pool: SimPool, *, print_json: bool) -> None:
     else:
         for index, address in enumerate(pool.addresses):
             events = f", KV events at {pool.kv_event_endpoints[index]}" if pool.kv_event_endpoints else ""
-            sys.stdout.write(
-                f"replica {index}: http://{address} serves {', '.join(config.models)} "
-                f"({config.engine}, {config.preset}{events})\n"
-            )
+            sys.stdout.write(f"replica {index}: http://{address} serves {', '.join(config.models)} ({config.engine}, {config.preset}{events})\n")
     sys.stdout.flush()
 
 

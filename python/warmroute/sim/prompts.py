@@ -104,9 +104,7 @@ def _messages(body: Mapping[str, Any]) -> bytes:
         raise missing_field("messages")
     if not isinstance(messages, list) or not messages:
         raise bad_request("messages must be a non-empty array", "messages")
-    return b"".join(
-        _message(str(_mapping(message).get("role", "user")), message.get("content")) for message in messages
-    )
+    return b"".join(_message(str(_mapping(message).get("role", "user")), message.get("content")) for message in messages)
 
 
 def _message(role: str, content: object) -> bytes:

@@ -87,9 +87,7 @@ class Replica:
         if self.config.kv_events is not None:
             after_step = self._publish
         self.driver = EngineDriver(self.engine, self.loop, after_step)
-        self._server = web.Server(
-            self._handle, request_factory=self._make_request, access_log=None, handler_cancellation=True
-        )
+        self._server = web.Server(self._handle, request_factory=self._make_request, access_log=None, handler_cancellation=True)
         self.host, self.port = host, port
         await self._listen()
         if self.config.kv_events is not None:
@@ -113,7 +111,7 @@ class Replica:
         if self.publisher is not None:
             self.publisher.close()
 
-    def set_fault(self, fault: Fault | None, spare: Any = None) -> None:  # noqa: ANN401 - a transport of either loop
+    def set_fault(self, fault: Fault | None, spare: Any = None) -> None:
         """Have this fault from now on, or none. `spare`: a connection that `refuse` leaves open."""
         self.fault = fault
         self._fault_cleared.set()
@@ -158,9 +156,7 @@ class Replica:
 
     async def _listen(self) -> None:
         try:
-            self._listener = await self.loop.create_server(
-                self._make_protocol, self.host, self.port, backlog=BACKLOG, reuse_address=True
-            )
+            self._listener = await self.loop.create_server(self._make_protocol, self.host, self.port, backlog=BACKLOG, reuse_address=True)
         except OSError as error:
             raise AddressError(error.errno, _address_problem(self.host, self.port, error)) from error
         bound = self._listener.sockets[0].getsockname()
@@ -174,11 +170,11 @@ class Replica:
             return _CutOnArrival()
         return self._server()
 
-    def _make_request(self, *arguments: Any) -> web.BaseRequest:  # noqa: ANN401 - aiohttp's own
+    def _make_request(self, *arguments: Any) -> web.BaseRequest:
         message, payload, protocol, writer, task = arguments
         return web.BaseRequest(message, payload, protocol, writer, task, self.loop, client_max_size=MAX_BODY)
 
-    def _cut_connections(self, spare: Any) -> None:  # noqa: ANN401 - a transport of either loop
+    def _cut_connections(self, spare: Any) -> None:
         for connection in list(self._server.connections if self._server is not None else ()):
             if connection.transport is not spare:
                 cut_connection(connection.transport)
@@ -206,7 +202,7 @@ class Replica:
         finally:
             self.open_requests -= 1
 
-    async def _run(self, call: Call, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - routes.Handler
+    async def _run(self, call: Call, handler: Any) -> web.StreamResponse:
         request = call.request
         try:
             if request.body_exists:
@@ -261,9 +257,7 @@ class Replica:
         from .kv_events import KvEventPublisher, endpoint_of  # noqa: PLC0415
 
         topic = f"kv@{self.address}@{self.config.models[0]}"
-        self.publisher = KvEventPublisher(
-            endpoint_of(template, self.index), topic, self.engine.settings.block_size, self._adapter_number
-        )
+        self.publisher = KvEventPublisher(endpoint_of(template, self.index), topic, self.engine.settings.block_size, self._adapter_number)
 
     def _adapter_number(self, name: str) -> int | None:
         adapter = self.adapters.get(name)

@@ -67,9 +67,7 @@ class Statistics:
     prompt_tokens_cached: int = 0
     """Of these, tokens that came from the cache."""
     generation_tokens: int = 0
-    finished: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0)
-    )
+    finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0))
     """Requests by the reason for which they ended."""
     request_prompt_tokens: Histogram = field(init=False)
     request_generation_tokens: Histogram = field(init=False)

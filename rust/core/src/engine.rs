@@ -1,6 +1,7 @@
 //! The engine: what all exchanges of a picker share, and the decision itself.
 
 mod decisions;
+mod refusals;
 mod settings;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use decisions::RecordedDecision;
+pub use refusals::RefusedRequest;
 pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
@@ -21,6 +23,7 @@ use crate::schedule::{Candidates, Context, Explanation, Profile, RequestFacts, S
 use crate::stats::Stats;
 
 use decisions::Decisions;
+use refusals::Refusals;
 
 /// Smallest block of the prefix index in tokens. Engines use 16; larger blocks cost a fraction and lose at most one block of a match.
 /// Same floor as the reference's approximate index.
@@ -37,6 +40,7 @@ pub struct Engine {
     profile: Profile,
     stats: Stats,
     decisions: Option<Decisions>,
+    refusals: Refusals,
     block_tokens: AtomicU32,
     /// Choosing and reserving are one critical section: two requests never see the same load.
     /// It covers about a microsecond of arithmetic.
@@ -93,6 +97,10 @@ impl Engine {
     /// When a plugin of the profile does not exist or its parameters are wrong.
     pub fn new(settings: Settings, clock: fn() -> Nanos) -> Result<Self, SettingsError> {
         let profile = settings.profile()?;
+        let mut stats = Stats::new().with_plugins(profile.plugins());
+        if settings.stream_metrics {
+            stats = stats.with_streams(clock);
+        }
         let pool = Arc::new(Pool::new());
         let index = Arc::new(ApproximateIndex::new(settings.index_bytes));
         let forgetful = Arc::clone(&index);
@@ -106,15 +114,16 @@ impl Engine {
             index,
             clock,
             profile,
-            stats: Stats::new(),
+            stats,
             decisions: settings
                 .explain
                 .then(|| Decisions::new(settings.decisions_kept)),
+            refusals: Refusals::default(),
             block_tokens: AtomicU32::new(settings.block_tokens.max(MIN_BLOCK_TOKENS)),
             choice: Mutex::new(Choosing {
                 random: fastrand::Rng::new(),
                 candidates: Candidates::default(),
-                scratch: Scratch::default(),
+                scratch: Scratch::timed(clock),
                 ranked: Vec::new(),
             }),
             settings,
@@ -193,6 +202,16 @@ impl Engine {
             .set_prefix_indexer_size(self.index.usage().pairs as u64);
     }
 
+    /// Records a request that was refused, for [`Engine::take_refusals`].
+    pub(crate) fn refused(&self, refusal: &Refusal, request_id: Option<&Bytes>) {
+        self.refusals.push(refusal, request_id, self.now());
+    }
+
+    /// The refusals since the last call, oldest first and at most 256, and how many more there were.
+    pub fn take_refusals(&self) -> (Vec<RefusedRequest>, u64) {
+        self.refusals.take()
+    }
+
     /// Now, on the host's clock.
     pub(crate) fn now(&self) -> Nanos {
         (self.clock)()
@@ -208,7 +227,9 @@ impl Engine {
             if matches!(index, 4 | 6 | 8 | 10) {
                 text.push(b'-');
             }
-            text.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+            text.extend(
+                [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]),
+            );
         }
         Bytes::from(text)
     }
@@ -245,7 +266,7 @@ impl Engine {
 
         let explain = explain && self.settings.explain;
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
-        let (endpoints, reservation, blocks, scores) = {
+        let (endpoints, reservation, blocks, scores, marks) = {
             let mut choosing = self.choice.lock();
             let Choosing {
                 random,
@@ -264,10 +285,12 @@ impl Engine {
                 self.profile
                     .run(&context, random, scratch, ranked, explanation.as_mut())
             {
+                self.stats.plugin_durations(scratch.marks());
                 self.stats.scheduler_attempt(&facts.target_model, None);
                 return Err(Refusal::Exhausted(error.to_string()));
             }
-            let endpoint_of = |row: u32| &snapshot.endpoints[candidates.position[row as usize] as usize];
+            let endpoint_of =
+                |row: u32| &snapshot.endpoints[candidates.position[row as usize] as usize];
             let endpoints: SmallVec<[&Arc<Endpoint>; 4]> =
                 ranked.iter().map(|row| endpoint_of(*row)).collect();
             let first = ranked[0] as usize;
@@ -279,8 +302,16 @@ impl Engine {
                     .map(|(row, total)| (endpoint_of(row).authority.clone(), total))
                     .collect()
             });
-            (endpoints, reservation, candidates.matched_blocks[first], scores)
+            let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
+            (
+                endpoints,
+                reservation,
+                candidates.matched_blocks[first],
+                scores,
+                marks,
+            )
         };
+        self.stats.plugin_durations(&marks);
         // What was just sent counts as held from now on.
         for chain in &chains {
             self.index.record(endpoints[0].slot, chain);
@@ -356,7 +387,8 @@ impl Engine {
         let metrics = endpoint.metrics.load();
         match (metrics.num_blocks, metrics.block_size) {
             (Some(blocks), Some(size)) if blocks > 0 && size > 0 => {
-                (u64::from(blocks) * u64::from(size) / u64::from(self.block_tokens())).max(1) as usize
+                (u64::from(blocks) * u64::from(size) / u64::from(self.block_tokens())).max(1)
+                    as usize
             }
             _ => self.settings.lru_capacity_per_endpoint,
         }

@@ -480,7 +480,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_request_never_panics_and_is_read_like_generated_code_when_that_can(
+    fn a_damaged_request_never_panics_and_is_read_like_generated_code_where_that_reads_all_of_it(
         wire in processing_request(), position: proptest::sample::Index, byte: u8,
     ) {
         let mut frame = wire.encode_to_vec();
@@ -490,7 +490,10 @@ proptest! {
         prop_assume!(frame[position] ^ byte > 7);
         frame[position] = byte;
         let ours = decode(&Bytes::from(frame.clone()));
+        // prost takes a map entry with a foreign wire type for an entry, where the specification has an unknown field; so only frames
+        // that prost would write itself are compared.
         if let Ok(generated) = ProcessingRequest::decode(&frame[..])
+            && generated.encode_to_vec() == frame
             && generated.protocol_config.is_none_or(|config| (0..5).contains(&config.request_body_mode) && (0..5).contains(&config.response_body_mode))
         {
             prop_assert_eq!(ours.ok(), expected(&generated));

@@ -7,7 +7,11 @@ use warmroute_core::pool::{Endpoint, EngineMetrics};
 use warmroute_core::stats::{Family, SampleValue};
 
 /// The row of `Engine.endpoints()`.
-pub(crate) fn endpoint<'py>(py: Python<'py>, endpoint: &Endpoint, now: Nanos) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn endpoint<'py>(
+    py: Python<'py>,
+    endpoint: &Endpoint,
+    now: Nanos,
+) -> PyResult<Bound<'py, PyDict>> {
     let row = PyDict::new(py);
     let identity = &endpoint.identity;
     row.set_item("namespace", &*identity.namespace)?;

@@ -22,9 +22,11 @@ pub(crate) struct Engine {
 impl Engine {
     #[new]
     fn new(settings: &str) -> PyResult<Self> {
-        let value_error = |error: warmroute_core::engine::SettingsError| PyValueError::new_err(error.to_string());
+        let value_error =
+            |error: warmroute_core::engine::SettingsError| PyValueError::new_err(error.to_string());
         let settings = Settings::from_json(settings).map_err(value_error)?;
-        let engine = warmroute_core::Engine::new(settings, warmroute_extproc::now).map_err(value_error)?;
+        let engine =
+            warmroute_core::Engine::new(settings, warmroute_extproc::now).map_err(value_error)?;
         Ok(Self {
             inner: Arc::new(engine),
         })
@@ -71,7 +73,10 @@ impl Engine {
         let rows = PyList::empty(py);
         for endpoint in &snapshot.endpoints {
             let row = convert::endpoint(py, endpoint, now)?;
-            row.set_item("indexed_blocks", self.inner.index().blocks_of(endpoint.slot))?;
+            row.set_item(
+                "indexed_blocks",
+                self.inner.index().blocks_of(endpoint.slot),
+            )?;
             rows.append(row)?;
         }
         Ok(rows)
@@ -82,7 +87,10 @@ impl Engine {
         let endpoint = self.inner.pool().find(namespace, name).ok_or_else(|| {
             PyValueError::new_err(format!("endpoint {namespace}/{name} is not in the pool"))
         })?;
-        endpoint.refresh(crate::scan::scan_page(page, engine)?, warmroute_extproc::now());
+        endpoint.refresh(
+            crate::scan::scan_page(page, engine)?,
+            warmroute_extproc::now(),
+        );
         Ok(())
     }
 
@@ -103,6 +111,23 @@ impl Engine {
             rows.append(row)?;
         }
         Ok(rows.into_any())
+    }
+
+    fn take_refusals<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, u64)> {
+        let (refusals, dropped) = self.inner.take_refusals();
+        let now = warmroute_extproc::now();
+        let rows = PyList::empty(py);
+        for refusal in refusals {
+            let row = PyDict::new(py);
+            row.set_item("age_ms", (now - refusal.at).as_secs_f64() * 1e3)?;
+            row.set_item("request_id", refusal.request_id)?;
+            row.set_item("status", refusal.status)?;
+            row.set_item("code", refusal.code)?;
+            row.set_item("dropped_reason", refusal.dropped_reason)?;
+            row.set_item("message", refusal.message)?;
+            rows.append(row)?;
+        }
+        Ok((rows, dropped))
     }
 
     fn index_usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

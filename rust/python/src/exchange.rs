@@ -1,10 +1,10 @@
 //! `_core.Exchange` and `_core.EchoExchange`: sessions for hosts written in Python.
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use parking_lot::Mutex;
 use warmroute_core::exchange::Progress;
 use warmroute_extproc::{EchoSession, ExchangeSession, Session};
 
@@ -12,14 +12,22 @@ use crate::engine::Engine;
 
 type Replies<'py> = (Vec<Bound<'py, PyBytes>>, bool);
 
-fn receive<'py, S: Session>(py: Python<'py>, session: &Mutex<Option<S>>, message: &[u8]) -> PyResult<Replies<'py>> {
+fn receive<'py, S: Session>(
+    py: Python<'py>,
+    session: &Mutex<Option<S>>,
+    message: &[u8],
+) -> PyResult<Replies<'py>> {
     let mut session = session.lock();
     let Some(session) = session.as_mut() else {
         return Err(PyValueError::new_err("the exchange is closed"));
     };
     let mut frames = Vec::new();
     let progress = session
-        .receive(Bytes::copy_from_slice(message), warmroute_extproc::now(), &mut frames)
+        .receive(
+            Bytes::copy_from_slice(message),
+            warmroute_extproc::now(),
+            &mut frames,
+        )
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let replies = frames.iter().map(|frame| PyBytes::new(py, frame)).collect();
     Ok((replies, progress == Progress::Close))
@@ -45,8 +53,12 @@ impl Exchange {
         receive(py, &self.session, message)
     }
 
-    fn close(&self) {
-        self.session.lock().take();
+    #[pyo3(signature = (code=None))]
+    fn close(&self, code: Option<u8>) {
+        let session = self.session.lock().take();
+        if let (Some(mut session), Some(code)) = (session, code) {
+            session.end(code);
+        }
     }
 }
 
@@ -69,7 +81,9 @@ impl EchoExchange {
         receive(py, &self.session, message)
     }
 
-    fn close(&self) {
+    #[pyo3(signature = (code=None))]
+    fn close(&self, code: Option<u8>) {
+        let _ = code;
         self.session.lock().take();
     }
 }

@@ -11,7 +11,11 @@ use crate::convert;
 /// What the engine's page says.
 #[pyfunction]
 #[pyo3(signature = (page, engine="vllm"))]
-pub(crate) fn scan_metrics_page<'py>(py: Python<'py>, page: &[u8], engine: &str) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn scan_metrics_page<'py>(
+    py: Python<'py>,
+    page: &[u8],
+    engine: &str,
+) -> PyResult<Bound<'py, PyDict>> {
     let metrics = scan_page(page, engine)?;
     let row = PyDict::new(py);
     convert::metrics(&row, &metrics)?;
@@ -20,7 +24,11 @@ pub(crate) fn scan_metrics_page<'py>(py: Python<'py>, page: &[u8], engine: &str)
 
 /// What the scanner finds in a request body.
 #[pyfunction]
-pub(crate) fn scan_body<'py>(py: Python<'py>, path: &str, body: &[u8]) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn scan_body<'py>(
+    py: Python<'py>,
+    path: &str,
+    body: &[u8],
+) -> PyResult<Bound<'py, PyDict>> {
     let dialect = Dialect::for_path(path);
     let mut scanner = BodyScanner::new(dialect, ScanLimits::default());
     let refusal = |error: ScanError| {
@@ -37,13 +45,17 @@ pub(crate) fn scan_body<'py>(py: Python<'py>, path: &str, body: &[u8]) -> PyResu
     row.set_item("stream", scanned.stream)?;
     row.set_item("max_tokens", scanned.max_tokens)?;
     row.set_item("prompt_tokens", scanned.prompt_tokens)?;
-    row.set_item("blocks", scanned.sequences.iter().map(Vec::len).sum::<usize>())?;
+    row.set_item(
+        "blocks",
+        scanned.sequences.iter().map(Vec::len).sum::<usize>(),
+    )?;
     Ok(row)
 }
 
 /// Scans a page with the names of a built-in engine.
 pub(crate) fn scan_page(page: &[u8], engine: &str) -> PyResult<EngineMetrics> {
-    let spec = EngineSpec::named(engine)
-        .ok_or_else(|| PyValueError::new_err(format!("engine {engine:?} is not one of those built in")))?;
+    let spec = EngineSpec::named(engine).ok_or_else(|| {
+        PyValueError::new_err(format!("engine {engine:?} is not one of those built in"))
+    })?;
     MetricsPage::scan(page, spec).map_err(|error| PyValueError::new_err(error.to_string()))
 }

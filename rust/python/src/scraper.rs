@@ -48,7 +48,10 @@ impl Settings {
     fn read(text: &str) -> Result<ScrapeSettings, String> {
         let settings: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if settings.scheme != "http" {
-            return Err(format!("scheme {:?}: only http is scraped", settings.scheme));
+            return Err(format!(
+                "scheme {:?}: only http is scraped",
+                settings.scheme
+            ));
         }
         let seconds = |field: &str, value: f64| {
             Duration::try_from_secs_f64(value).map_err(|error| format!("{field}: {error}"))

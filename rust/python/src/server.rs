@@ -8,7 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use warmroute_extproc::host::{self, ListenAddress, ServerError, ServerOptions, TlsOptions, TlsVersion};
+use warmroute_extproc::host::{
+    self, ListenAddress, ServerError, ServerOptions, TlsOptions, TlsVersion,
+};
 use warmroute_extproc::{EchoFactory, ExchangeFactory, SessionFactory};
 
 use crate::engine::Engine;

@@ -7,7 +7,8 @@ use memchr::memmem;
 
 /// Gives a body that is a list of chunks another model; the length of the body that results.
 ///
-/// `span` is where the scanner found the model's value, quotes included; without one, the model is added as the first key.
+/// `span` is where the scanner found the model's value, quotes included; without one, the model is added as the last key
+/// (so it counts even where the body has one that is no string).
 /// Chunks are cut, not copied. A span that does not lie inside the body (so is of another one), and a body without an
 /// object, leave it as it is.
 pub fn edit_model(chunks: &mut Vec<Bytes>, span: Option<Range<usize>>, new_model: &str) -> usize {
@@ -19,17 +20,25 @@ pub fn edit_model(chunks: &mut Vec<Bytes>, span: Option<Range<usize>>, new_model
         }
         Some(_) => {}
         None => {
-            let mut bytes = chunks.iter().flatten().copied().enumerate();
-            if let Some((open, _)) = bytes.find(|(_, byte)| *byte == b'{') {
-                let is_empty = bytes
-                    .find(|(_, byte)| !byte.is_ascii_whitespace())
-                    .is_none_or(|(_, byte)| byte == b'}');
-                let comma = if is_empty { "" } else { "," };
-                replace(
-                    chunks,
-                    open + 1..open + 1,
-                    format!("\"model\":{value}{comma}").into(),
-                );
+            let mut backwards = chunks.iter().rev().flat_map(|chunk| chunk.iter().rev());
+            let mut before = |length: usize| {
+                let mut rest = length;
+                for byte in backwards.by_ref() {
+                    rest -= 1;
+                    if !byte.is_ascii_whitespace() {
+                        return Some((rest, *byte));
+                    }
+                }
+                None
+            };
+            if let Some((close, b'}')) = before(length) {
+                let comma = if matches!(before(close), Some((_, b'{'))) {
+                    ""
+                } else {
+                    ","
+                };
+                let entry = format!("{comma}\"model\":{value}");
+                replace(chunks, close..close, entry.into());
             }
         }
     }
@@ -145,10 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_a_model_gets_one_as_its_first_key() {
+    fn a_body_without_a_model_gets_one_as_its_last_key() {
         for (body, expected) in [
-            (r#" {"x":1}"#, r#" {"model":"m","x":1}"#),
-            ("{ }", r#"{"model":"m" }"#),
+            (" {\"x\":1} \n", " {\"x\":1,\"model\":\"m\"} \n"),
+            (r#"{"model":5}"#, r#"{"model":5,"model":"m"}"#),
+            (r#"{"x":{}}"#, r#"{"x":{},"model":"m"}"#),
+            ("{ }", r#"{ "model":"m"}"#),
             ("null", "null"),
             ("", ""),
         ] {

@@ -31,7 +31,13 @@ pub struct RecordedDecision {
 }
 
 impl RecordedDecision {
-    pub(super) fn new(facts: &RequestFacts, request_id: &Bytes, destination: &Bytes, explanation: Explanation, now: Nanos) -> Self {
+    pub(super) fn new(
+        facts: &RequestFacts,
+        request_id: &Bytes,
+        destination: &Bytes,
+        explanation: Explanation,
+        now: Nanos,
+    ) -> Self {
         Self {
             at: now,
             request_id: String::from_utf8_lossy(request_id).into_owned(),
@@ -82,7 +88,10 @@ pub(super) struct Decisions {
 
 impl Decisions {
     pub(super) fn new(kept: usize) -> Self {
-        Self { kept, ring: Mutex::new(VecDeque::with_capacity(kept)) }
+        Self {
+            kept,
+            ring: Mutex::new(VecDeque::with_capacity(kept)),
+        }
     }
 
     pub(super) fn push(&self, decision: RecordedDecision) {

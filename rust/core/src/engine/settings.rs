@@ -24,6 +24,8 @@ pub struct Settings {
     pub explain: bool,
     /// Process response bodies for token usage and exact first-token times, where the gateway can be asked to send them.
     pub response_usage: bool,
+    /// Count the `Process` streams themselves.
+    pub stream_metrics: bool,
     /// Budget of the prefix index.
     pub index_bytes: usize,
     /// Blocks remembered of an endpoint whose engine does not tell its number of blocks.
@@ -46,6 +48,7 @@ impl Default for Settings {
             emit_endpoint_scores: false,
             explain: false,
             response_usage: false,
+            stream_metrics: false,
             index_bytes: 256 << 20,
             lru_capacity_per_endpoint: 31_250,
             block_tokens: 16,
@@ -76,7 +79,9 @@ impl fmt::Display for SettingsError {
         match self {
             Self::Json(error) => write!(formatter, "engine settings: {error}"),
             Self::Profile(error) => write!(formatter, "engine settings: profile: {error}"),
-            Self::Range { field, expected } => write!(formatter, "engine settings: {field} must be {expected}"),
+            Self::Range { field, expected } => {
+                write!(formatter, "engine settings: {field} must be {expected}")
+            }
         }
     }
 }
@@ -90,17 +95,39 @@ impl Settings {
     /// Unknown or ill-typed fields, values out of range.
     pub fn from_json(text: &str) -> Result<Self, SettingsError> {
         let settings: Self = serde_json::from_str(text).map_err(SettingsError::Json)?;
-        let range = |holds: bool, field, expected| if holds { Ok(()) } else { Err(SettingsError::Range { field, expected }) };
+        let range = |holds: bool, field, expected| {
+            if holds {
+                Ok(())
+            } else {
+                Err(SettingsError::Range { field, expected })
+            }
+        };
         range(settings.max_body_bytes > 0, "max_body_bytes", "positive")?;
-        range((1..=64).contains(&settings.max_endpoints), "max_endpoints", "from 1 to 64")?;
-        range(settings.max_prefix_tokens > 0, "max_prefix_tokens", "positive")?;
-        range(settings.decisions_kept <= 10_000, "decisions_kept", "at most 10000")?;
+        range(
+            (1..=64).contains(&settings.max_endpoints),
+            "max_endpoints",
+            "from 1 to 64",
+        )?;
+        range(
+            settings.max_prefix_tokens > 0,
+            "max_prefix_tokens",
+            "positive",
+        )?;
+        range(
+            settings.decisions_kept <= 10_000,
+            "decisions_kept",
+            "at most 10000",
+        )?;
         Ok(settings)
     }
 
     pub(super) fn profile(&self) -> Result<Profile, SettingsError> {
         let default = ProfileSpec::default_policy();
-        Profile::from_spec(self.profile.as_ref().unwrap_or(&default), self.max_endpoints).map_err(SettingsError::Profile)
+        Profile::from_spec(
+            self.profile.as_ref().unwrap_or(&default),
+            self.max_endpoints,
+        )
+        .map_err(SettingsError::Profile)
     }
 }
 
@@ -110,9 +137,13 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_bad_ranges_are_named() {
-        let error = Settings::from_json(r#"{"max_bodybytes": 1}"#).expect_err("unknown field").to_string();
+        let error = Settings::from_json(r#"{"max_bodybytes": 1}"#)
+            .expect_err("unknown field")
+            .to_string();
         assert!(error.contains("max_bodybytes"), "{error}");
-        let error = Settings::from_json(r#"{"max_endpoints": 0}"#).expect_err("range").to_string();
+        let error = Settings::from_json(r#"{"max_endpoints": 0}"#)
+            .expect_err("range")
+            .to_string();
         assert_eq!(error, "engine settings: max_endpoints must be from 1 to 64");
     }
 }

@@ -51,6 +51,8 @@ pub struct RequestHeaders {
     pub model_rewrite: Option<Box<str>>,
     /// `x-warmroute-explain` is there and not `0`.
     pub explain: bool,
+    /// CONNECT, or an upgrade to another protocol: no body follows but a connection's bytes, which may never end.
+    pub tunnel: bool,
     /// Control headers that are on the request and have to go.
     pub remove: SmallVec<[&'static str; 8]>,
     /// All headers, for plugins.
@@ -62,11 +64,21 @@ impl RequestHeaders {
     pub fn read(all: Vec<Header>) -> Self {
         let mut read = Self::default();
         let mut fallback_path = [None, None];
+        let (mut upgrade, mut connection_upgrades) = (false, false);
         for header in &all {
             let key: &[u8] = &header.key;
             // Most headers are none of ours: two bytes tell.
             match key {
                 b":path" => read.path = text(&header.value),
+                b":method" => read.tunnel = header.value == "CONNECT",
+                b"upgrade" => upgrade = !header.value.is_empty(),
+                b"connection" => {
+                    connection_upgrades = header
+                        .value
+                        .to_ascii_lowercase()
+                        .split(|byte| *byte == b',')
+                        .any(|word| word.trim_ascii() == b"upgrade")
+                }
                 [b'x', b'-', ..] => {
                     if let Some(control) = CONTROL.iter().find(|name| name.as_bytes() == key) {
                         if !read.remove.contains(control) {
@@ -74,15 +86,25 @@ impl RequestHeaders {
                         }
                     }
                     match key {
-                        b"x-request-id" => read.request_id = Some(header.value.clone()).filter(|id| !id.is_empty()),
+                        b"x-request-id" => {
+                            read.request_id = Some(header.value.clone()).filter(|id| !id.is_empty())
+                        }
                         b"x-original-path" => fallback_path[0] = text(&header.value),
                         b"x-forwarded-path" => fallback_path[1] = text(&header.value),
                         b"x-llm-d-inference-objective" => read.objective = text(&header.value),
-                        b"x-gateway-inference-objective" => read.objective = read.objective.take().or_else(|| text(&header.value)),
+                        b"x-gateway-inference-objective" => {
+                            read.objective = read.objective.take().or_else(|| text(&header.value))
+                        }
                         b"x-llm-d-inference-fairness-id" => read.fairness_id = text(&header.value),
-                        b"x-gateway-inference-fairness-id" => read.fairness_id = read.fairness_id.take().or_else(|| text(&header.value)),
+                        b"x-gateway-inference-fairness-id" => {
+                            read.fairness_id =
+                                read.fairness_id.take().or_else(|| text(&header.value))
+                        }
                         b"x-llm-d-model-name-rewrite" => read.model_rewrite = text(&header.value),
-                        b"x-gateway-model-name-rewrite" => read.model_rewrite = read.model_rewrite.take().or_else(|| text(&header.value)),
+                        b"x-gateway-model-name-rewrite" => {
+                            read.model_rewrite =
+                                read.model_rewrite.take().or_else(|| text(&header.value))
+                        }
                         b"x-warmroute-explain" => read.explain = header.value != "0",
                         _ => {}
                     }
@@ -94,6 +116,7 @@ impl RequestHeaders {
             let [original, forwarded] = fallback_path;
             read.path = original.or(forwarded);
         }
+        read.tunnel |= upgrade && connection_upgrades;
         read.all = all;
         read
     }
@@ -101,7 +124,10 @@ impl RequestHeaders {
 
 /// A header value as text; bytes that are no UTF-8 count as absent, as they name nothing.
 fn text(value: &Bytes) -> Option<Box<str>> {
-    std::str::from_utf8(value).ok().filter(|value| !value.is_empty()).map(Into::into)
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|value| !value.is_empty())
+        .map(Into::into)
 }
 
 #[cfg(test)]
@@ -109,13 +135,19 @@ mod tests {
     use super::*;
 
     fn header(key: &'static str, value: &'static str) -> Header {
-        Header { key: Bytes::from_static(key.as_bytes()), value: Bytes::from_static(value.as_bytes()) }
+        Header {
+            key: Bytes::from_static(key.as_bytes()),
+            value: Bytes::from_static(value.as_bytes()),
+        }
     }
 
     #[test]
     fn the_new_name_wins_over_its_alias_in_either_order() {
         for swap in [false, true] {
-            let mut all = vec![header("x-llm-d-inference-objective", "new"), header("x-gateway-inference-objective", "old")];
+            let mut all = vec![
+                header("x-llm-d-inference-objective", "new"),
+                header("x-gateway-inference-objective", "old"),
+            ];
             if swap {
                 all.reverse();
             }
@@ -126,10 +158,52 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_is_a_connect_or_an_upgrade_that_the_connection_header_confirms() {
+        for (all, tunnel) in [
+            (vec![header(":method", "CONNECT")], true),
+            (
+                vec![
+                    header(":method", "GET"),
+                    header("upgrade", "websocket"),
+                    header("connection", "keep-alive, Upgrade"),
+                ],
+                true,
+            ),
+            (
+                vec![header(":method", "POST"), header("upgrade", "h2c")],
+                false,
+            ),
+            (
+                vec![header(":method", "POST"), header("connection", "upgrade")],
+                false,
+            ),
+        ] {
+            assert_eq!(RequestHeaders::read(all).tunnel, tunnel);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_names_nothing() {
+        let bytes = Header {
+            key: Bytes::from_static(b"x-llm-d-model-name-rewrite"),
+            value: Bytes::from_static(&[0xff, 0xfe]),
+        };
+        let read = RequestHeaders::read(vec![bytes]);
+        assert_eq!(read.model_rewrite, None);
+        assert_eq!(read.remove.len(), 1);
+    }
+
+    #[test]
     fn the_path_falls_back_to_what_a_proxy_kept() {
-        let read = RequestHeaders::read(vec![header("x-forwarded-path", "/b"), header("x-original-path", "/a")]);
+        let read = RequestHeaders::read(vec![
+            header("x-forwarded-path", "/b"),
+            header("x-original-path", "/a"),
+        ]);
         assert_eq!(read.path.as_deref(), Some("/a"));
-        let read = RequestHeaders::read(vec![header("x-forwarded-path", "/b"), header(":path", "/c")]);
+        let read = RequestHeaders::read(vec![
+            header("x-forwarded-path", "/b"),
+            header(":path", "/c"),
+        ]);
         assert_eq!(read.path.as_deref(), Some("/c"));
     }
 }

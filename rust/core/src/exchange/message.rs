@@ -93,7 +93,13 @@ pub struct Message {
 impl Message {
     /// A message that carries only its phase.
     pub fn new(phase: Phase) -> Self {
-        Self { phase, protocol_config: None, subset_hint: None, served_endpoint: None, upstream_address: None }
+        Self {
+            phase,
+            protocol_config: None,
+            subset_hint: None,
+            served_endpoint: None,
+            upstream_address: None,
+        }
     }
 }
 

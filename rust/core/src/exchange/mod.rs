@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use headers::{RequestHeaders, names};
 pub use message::{
-    BodyMode, BodyMutation, CommonReply, Header, HeaderMutation, HttpBody, HttpHeaders, ImmediateReply, LbMetadata, Message, Phase, ProtocolConfig,
-    Reply, ReplyPhase,
+    BodyMode, BodyMutation, CommonReply, Header, HeaderMutation, HttpBody, HttpHeaders,
+    ImmediateReply, LbMetadata, Message, Phase, ProtocolConfig, Reply, ReplyPhase,
 };
 pub use refusal::Refusal;
 

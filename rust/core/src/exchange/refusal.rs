@@ -1,5 +1,7 @@
 //! Why a request is not forwarded, and the answer that says so.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::headers::names;
@@ -42,7 +44,8 @@ impl Refusal {
         }
     }
 
-    fn dropped_reason(&self) -> Option<&'static str> {
+    /// Value of the header that says why a request was dropped.
+    pub fn dropped_reason(&self) -> Option<&'static str> {
         match self {
             Self::NoCandidates => Some("rejected-no-endpoints"),
             Self::Exhausted(_) => Some("rejected-saturated"),
@@ -50,21 +53,38 @@ impl Refusal {
         }
     }
 
+    /// What is wrong, without the code.
+    pub fn message(&self) -> Cow<'_, str> {
+        match self {
+            Self::BadRequest(message) | Self::Exhausted(message) => Cow::Borrowed(message),
+            Self::TooLarge { limit } => {
+                Cow::Owned(format!("request body is larger than {limit} bytes"))
+            }
+            Self::NoCandidates => {
+                Cow::Borrowed("failed to find endpoint candidates for serving the request")
+            }
+        }
+    }
+
     /// The answer: `inference error: <Code> - <message>`, with the reason header where a request was dropped.
     pub fn reply(&self) -> ImmediateReply {
-        let message = match self {
-            Self::BadRequest(message) | Self::Exhausted(message) => message.clone(),
-            Self::TooLarge { limit } => format!("request body is larger than {limit} bytes"),
-            Self::NoCandidates => "failed to find endpoint candidates for serving the request".to_owned(),
-        };
         ImmediateReply {
             status: self.status(),
             headers: self
                 .dropped_reason()
-                .map(|reason| (Bytes::from_static(names::DROPPED_REASON.as_bytes()), Bytes::from_static(reason.as_bytes())))
+                .map(|reason| {
+                    (
+                        Bytes::from_static(names::DROPPED_REASON.as_bytes()),
+                        Bytes::from_static(reason.as_bytes()),
+                    )
+                })
                 .into_iter()
                 .collect(),
-            body: Bytes::from(format!("inference error: {} - {message}", self.code())),
+            body: Bytes::from(format!(
+                "inference error: {} - {}",
+                self.code(),
+                self.message()
+            )),
         }
     }
 }

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::headers::names;
-use super::message::{BodyMode, BodyMutation, CommonReply, HeaderMutation, LbMetadata, ProtocolConfig, Reply, ReplyPhase};
+use super::message::{
+    BodyMode, BodyMutation, CommonReply, HeaderMutation, LbMetadata, ProtocolConfig, Reply,
+    ReplyPhase,
+};
 
 /// Largest body of one streamed reply in bytes (the protocol's convention for FULL_DUPLEX_STREAMED).
 pub(super) const CHUNK_BYTES: usize = 62_000;
@@ -12,8 +15,10 @@ pub(super) const CHUNK_BYTES: usize = 62_000;
 /// Which message carries the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wording {
-    /// The reply to the request headers; the body, if any, is not changed.
-    Headers,
+    /// The reply to the request headers. `tunnel`: what follows is no body but the bytes of an upgraded connection.
+    Headers { tunnel: bool },
+    /// BUFFERED with trailers and no body: the reply to the trailers, whose metadata is all that can still choose.
+    Trailers,
     /// The reply to a buffered body. Not `whole`: Envoy showed only its beginning.
     Body { whole: bool },
     /// STREAMED without waiting: the header reply was withheld; one body reply for each message follows it.
@@ -43,17 +48,45 @@ pub(super) struct Decided {
 }
 
 impl Decided {
-    pub(super) fn word(self, wording: Wording, protocol: ProtocolConfig, response_usage: bool, replies: &mut Vec<Reply>) {
-        let mut common = CommonReply { headers: self.header_mutation(), body: BodyMutation::None, clear_route_cache: true };
+    pub(super) fn word(
+        self,
+        wording: Wording,
+        protocol: ProtocolConfig,
+        response_usage: bool,
+        replies: &mut Vec<Reply>,
+    ) {
+        let mut common = CommonReply {
+            headers: self.header_mutation(),
+            body: BodyMutation::None,
+            clear_route_cache: true,
+        };
         let metadata = Some(LbMetadata {
             strings: smallvec![(names::DESTINATION, self.destination.clone())],
-            numbers: self.scores.map(|scores| (names::SCORES, scores)).into_iter().collect(),
+            numbers: self
+                .scores
+                .map(|scores| (names::SCORES, scores))
+                .into_iter()
+                .collect(),
         });
         match wording {
-            Wording::Headers => {
-                let mode_override = response_body_override(protocol, response_usage);
-                replies.push(Reply { phase: ReplyPhase::RequestHeaders(common), metadata, mode_override });
+            Wording::Headers { tunnel } => {
+                let mode_override = if tunnel {
+                    // A buffered tunnel would never end.
+                    can_override(protocol).then_some((BodyMode::None, BodyMode::None))
+                } else {
+                    response_body_override(protocol, response_usage)
+                };
+                replies.push(Reply {
+                    phase: ReplyPhase::RequestHeaders(common),
+                    metadata,
+                    mode_override,
+                });
             }
+            Wording::Trailers => replies.push(Reply {
+                phase: ReplyPhase::RequestTrailers,
+                metadata,
+                mode_override: None,
+            }),
             Wording::Body { whole } => {
                 if self.edited {
                     if whole {
@@ -63,10 +96,18 @@ impl Decided {
                     }
                     common.body = BodyMutation::Replace(self.chunks.into());
                 }
-                replies.push(Reply { phase: ReplyPhase::RequestBody(common), metadata, mode_override: None });
+                replies.push(Reply {
+                    phase: ReplyPhase::RequestBody(common),
+                    metadata,
+                    mode_override: None,
+                });
             }
             Wording::Withheld => {
-                replies.push(Reply { phase: ReplyPhase::RequestHeaders(common), metadata, mode_override: None });
+                replies.push(Reply {
+                    phase: ReplyPhase::RequestHeaders(common),
+                    metadata,
+                    mode_override: None,
+                });
                 let mut edited = self.edited.then_some(self.chunks);
                 for index in 0..self.messages {
                     let body = match edited.take() {
@@ -79,7 +120,11 @@ impl Decided {
             }
             Wording::FullDuplex { end_of_stream } => {
                 common.headers.set.push(content_length(self.size));
-                replies.push(Reply { phase: ReplyPhase::RequestHeaders(common), metadata, mode_override: None });
+                replies.push(Reply {
+                    phase: ReplyPhase::RequestHeaders(common),
+                    metadata,
+                    mode_override: None,
+                });
                 stream(self.chunks, end_of_stream, body_reply, replies);
             }
         }
@@ -87,17 +132,26 @@ impl Decided {
 
     fn header_mutation(&self) -> HeaderMutation {
         let mut set = Vec::with_capacity(3);
-        set.push((Bytes::from_static(names::DESTINATION.as_bytes()), self.destination.clone()));
+        set.push((
+            Bytes::from_static(names::DESTINATION.as_bytes()),
+            self.destination.clone(),
+        ));
         if let Some(id) = &self.new_request_id {
             set.push((Bytes::from_static(names::REQUEST_ID.as_bytes()), id.clone()));
         }
-        HeaderMutation { set, remove: self.remove.clone() }
+        HeaderMutation {
+            set,
+            remove: self.remove.clone(),
+        }
     }
 }
 
 /// Asks Envoy not to send the response body (or, when usage is wanted, handled at the response headers), where it can be asked at all:
 /// not with full duplex in either direction and not when bodies are sent without waiting. Both modes are replaced, so the request's is repeated.
-pub(super) fn response_body_override(protocol: ProtocolConfig, response_usage: bool) -> Option<(BodyMode, BodyMode)> {
+pub(super) fn response_body_override(
+    protocol: ProtocolConfig,
+    response_usage: bool,
+) -> Option<(BodyMode, BodyMode)> {
     let unneeded = !response_usage && protocol.response_body_mode != BodyMode::None;
     (unneeded && can_override(protocol)).then_some((protocol.request_body_mode, BodyMode::None))
 }
@@ -110,13 +164,21 @@ pub(super) fn can_override(protocol: ProtocolConfig) -> bool {
 }
 
 /// Appends `chunks` as streamed replies of at most [`CHUNK_BYTES`], the last one with `end_of_stream`; an empty body is one empty chunk.
-pub(super) fn stream(chunks: Vec<Bytes>, end_of_stream: bool, wrap: fn(BodyMutation) -> Reply, replies: &mut Vec<Reply>) {
+pub(super) fn stream(
+    chunks: Vec<Bytes>,
+    end_of_stream: bool,
+    wrap: fn(BodyMutation) -> Reply,
+    replies: &mut Vec<Reply>,
+) {
     let mut parts: SmallVec<[Bytes; 4]> = SmallVec::new();
     let mut filled = 0;
     for mut chunk in chunks {
         while !chunk.is_empty() {
             if filled == CHUNK_BYTES {
-                replies.push(wrap(BodyMutation::Streamed { parts: std::mem::take(&mut parts), end_of_stream: false }));
+                replies.push(wrap(BodyMutation::Streamed {
+                    parts: std::mem::take(&mut parts),
+                    end_of_stream: false,
+                }));
                 filled = 0;
             }
             let part = chunk.split_to(chunk.len().min(CHUNK_BYTES - filled));
@@ -124,16 +186,29 @@ pub(super) fn stream(chunks: Vec<Bytes>, end_of_stream: bool, wrap: fn(BodyMutat
             parts.push(part);
         }
     }
-    replies.push(wrap(BodyMutation::Streamed { parts, end_of_stream }));
+    replies.push(wrap(BodyMutation::Streamed {
+        parts,
+        end_of_stream,
+    }));
 }
 
 pub(super) fn content_length(size: usize) -> (Bytes, Bytes) {
     // The reference spells it with capitals; header names are case-insensitive and Envoy lower-cases them.
-    (Bytes::from_static(b"Content-Length"), Bytes::from(size.to_string()))
+    (
+        Bytes::from_static(b"Content-Length"),
+        Bytes::from(size.to_string()),
+    )
 }
 
-fn body_reply(body: BodyMutation) -> Reply {
-    Reply { phase: ReplyPhase::RequestBody(CommonReply { body, ..CommonReply::default() }), metadata: None, mode_override: None }
+pub(super) fn body_reply(body: BodyMutation) -> Reply {
+    Reply {
+        phase: ReplyPhase::RequestBody(CommonReply {
+            body,
+            ..CommonReply::default()
+        }),
+        metadata: None,
+        mode_override: None,
+    }
 }
 
 #[cfg(test)]
@@ -142,13 +217,26 @@ mod tests {
 
     fn sizes(chunks: Vec<usize>) -> Vec<(usize, bool)> {
         let mut replies = Vec::new();
-        stream(chunks.into_iter().map(|size| Bytes::from(vec![b'x'; size])).collect(), true, body_reply, &mut replies);
+        stream(
+            chunks
+                .into_iter()
+                .map(|size| Bytes::from(vec![b'x'; size]))
+                .collect(),
+            true,
+            body_reply,
+            &mut replies,
+        );
         replies
             .into_iter()
             .map(|reply| match reply.phase {
-                ReplyPhase::RequestBody(CommonReply { body: BodyMutation::Streamed { parts, end_of_stream }, .. }) => {
-                    (parts.iter().map(Bytes::len).sum(), end_of_stream)
-                }
+                ReplyPhase::RequestBody(CommonReply {
+                    body:
+                        BodyMutation::Streamed {
+                            parts,
+                            end_of_stream,
+                        },
+                    ..
+                }) => (parts.iter().map(Bytes::len).sum(), end_of_stream),
                 other => panic!("unexpected {other:?}"),
             })
             .collect()
@@ -159,7 +247,10 @@ mod tests {
         assert_eq!(sizes(vec![]), [(0, true)]);
         assert_eq!(sizes(vec![62_000]), [(62_000, true)]);
         assert_eq!(sizes(vec![62_001]), [(62_000, false), (1, true)]);
-        assert_eq!(sizes(vec![40_000, 40_000, 44_000]), [(62_000, false), (62_000, true)]);
+        assert_eq!(
+            sizes(vec![40_000, 40_000, 44_000]),
+            [(62_000, false), (62_000, true)]
+        );
     }
 
     #[test]
@@ -169,7 +260,10 @@ mod tests {
             response_body_mode: BodyMode::Buffered,
             send_body_without_waiting_for_header_response: false,
         };
-        assert_eq!(response_body_override(protocol, false), Some((BodyMode::Buffered, BodyMode::None)));
+        assert_eq!(
+            response_body_override(protocol, false),
+            Some((BodyMode::Buffered, BodyMode::None))
+        );
         assert_eq!(response_body_override(protocol, true), None);
         protocol.response_body_mode = BodyMode::FullDuplexStreamed;
         assert_eq!(response_body_override(protocol, false), None);

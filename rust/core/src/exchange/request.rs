@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::headers::RequestHeaders;
-use super::message::{BodyMode, CommonReply, Header, HttpBody, HttpHeaders, Reply, ReplyPhase};
+use super::message::{
+    BodyMode, BodyMutation, CommonReply, Header, HttpBody, HttpHeaders, Reply, ReplyPhase,
+};
 use super::refusal::Refusal;
 use super::reply::{self, Wording};
 use super::{Exchange, Flight, Progress};
@@ -17,6 +19,12 @@ use crate::{Engine, Nanos};
 /// Flow of requests that name none.
 const DEFAULT_FLOW: &str = "default-flow";
 
+/// Most messages that a body may come in: one for each 256 bytes of the largest body, and some. A sender of countless tiny or empty
+/// messages would otherwise make us keep, and answer, each of them.
+fn most_messages(limit: usize) -> usize {
+    1024 + limit / 256
+}
+
 /// Where the request's side stands.
 #[derive(Debug, Default)]
 pub(super) struct RequestSide {
@@ -24,6 +32,10 @@ pub(super) struct RequestSide {
     state: State,
     /// The request stands in the counters, under its model.
     counted: bool,
+    /// For the record of a refusal; given back with the decision, as it keeps the message that carried it.
+    request_id: Option<Bytes>,
+    /// For the counter of refusals.
+    fairness_id: Option<Box<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +45,11 @@ enum State {
     Start,
     /// Headers seen, body wanted.
     Collecting(Box<Collecting>),
-    /// Decided or refused; what still comes of the request passes.
+    /// Chosen from the headers (STREAMED, or a tunnel), or never asked (request headers are not sent to us): the body passes.
+    Passing,
+    /// Chosen from the headers, and the model has to be renamed in the body that follows (STREAMED).
+    Renaming(Box<Renaming>),
+    /// Decided on the whole body, or refused: nothing more is answered.
     Done,
 }
 
@@ -52,6 +68,13 @@ struct Collecting {
     received: Nanos,
 }
 
+/// A streamed body that is taken out of its messages, to be put into the last one with the model renamed.
+#[derive(Debug)]
+struct Renaming {
+    body: Collecting,
+    target: Box<str>,
+}
+
 /// A request of which all is known that the mode lets us see.
 struct Complete {
     headers: RequestHeaders,
@@ -67,27 +90,67 @@ impl Collecting {
     fn new(engine: &Engine, headers: HttpHeaders, now: Nanos) -> Self {
         let headers = RequestHeaders::read(headers.headers);
         let dialect = Dialect::for_path(headers.path.as_deref().unwrap_or("/v1/completions"));
-        let scanner = (dialect != Dialect::Passthrough && dialect != Dialect::AnthropicCountTokens).then(|| {
-            BodyScanner::new(dialect, ScanLimits { block_tokens: engine.block_tokens(), max_blocks: engine.max_blocks(), ..ScanLimits::default() })
-        });
-        Self { headers, dialect, scanner, chunks: Vec::new(), size: 0, messages: 0, received: now }
+        let scanner = (dialect != Dialect::Passthrough && dialect != Dialect::AnthropicCountTokens)
+            .then(|| {
+                BodyScanner::new(
+                    dialect,
+                    ScanLimits {
+                        block_tokens: engine.block_tokens(),
+                        max_blocks: engine.max_blocks(),
+                        ..ScanLimits::default()
+                    },
+                )
+            });
+        Self {
+            headers,
+            dialect,
+            scanner,
+            chunks: Vec::new(),
+            size: 0,
+            messages: 0,
+            received: now,
+        }
     }
 
     /// Takes the next bytes; refuses as soon as it is clear that the body is too large or no JSON.
     fn feed(&mut self, chunk: Bytes, limit: usize) -> Result<(), Refusal> {
         self.size += chunk.len();
+        self.messages += 1;
         if self.size > limit {
             return Err(Refusal::TooLarge { limit });
+        }
+        if self.messages > most_messages(limit) {
+            return Err(Refusal::BadRequest(
+                "request body comes in too many pieces".to_owned(),
+            ));
         }
         let fed = self
             .scanner
             .as_mut()
             .map_or(Ok(()), |scanner| scanner.feed(&chunk));
-        self.messages += 1;
         if !chunk.is_empty() {
             self.chunks.push(chunk);
         }
         fed.map_err(|error| self.refusal(&error))
+    }
+
+    /// What is needed to rename the model in the body that follows; `None` when nobody asked for that, or bodies of this path have no model.
+    fn split_renaming(&mut self, now: Nanos) -> Option<Renaming> {
+        let target = self
+            .headers
+            .model_rewrite
+            .clone()
+            .filter(|_| self.dialect.carries_model())?;
+        let body = Self {
+            headers: RequestHeaders::default(),
+            dialect: self.dialect,
+            scanner: Some(self.scanner.take()?),
+            chunks: Vec::new(),
+            size: 0,
+            messages: 0,
+            received: now,
+        };
+        Some(Renaming { body, target })
     }
 
     /// The body has ended (`whole`) or no more of it will be shown.
@@ -110,50 +173,107 @@ impl Collecting {
 
     fn refusal(&self, error: &ScanError) -> Refusal {
         Refusal::BadRequest(match error {
-            ScanError::Invalid => format!("error unmarshaling request bodyMap: {}", body::go_error(self.chunks.iter().map(|chunk| &chunk[..]))),
+            ScanError::Invalid => format!(
+                "error unmarshaling request bodyMap: {}",
+                body::go_error(self.chunks.iter().map(|chunk| &chunk[..]))
+            ),
             ScanError::MissingField(text) => (*text).to_owned(),
         })
     }
 }
 
 impl Exchange {
-    pub(super) fn on_request_headers(&mut self, headers: HttpHeaders, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+    pub(super) fn on_request_headers(
+        &mut self,
+        headers: HttpHeaders,
+        now: Nanos,
+        replies: &mut Vec<Reply>,
+    ) -> Progress {
         if !matches!(self.request.state, State::Start) {
             return Progress::Continue;
         }
         let end_of_stream = headers.end_of_stream;
-        let collecting = Collecting::new(&self.engine, headers, now);
-        let blind = matches!(self.protocol.request_body_mode, BodyMode::None)
-            || (matches!(self.protocol.request_body_mode, BodyMode::Streamed) && !self.protocol.send_body_without_waiting_for_header_response);
-        if end_of_stream || blind {
-            // Nothing more will be shown before the upstream is chosen: decide from the headers.
-            self.request.state = State::Done;
-            return self.decide(collecting, false, Wording::Headers, now, replies);
+        let limit = self.engine.settings().max_body_bytes;
+        let mut collecting = Collecting::new(&self.engine, headers, now);
+        self.request
+            .request_id
+            .clone_from(&collecting.headers.request_id);
+        self.request
+            .fairness_id
+            .clone_from(&collecting.headers.fairness_id);
+        let tunnel = collecting.headers.tunnel && !end_of_stream;
+        if !end_of_stream
+            && !tunnel
+            && declared_length(&collecting.headers.all).is_some_and(|length| length > limit)
+        {
+            return self.refuse(&Refusal::TooLarge { limit }, replies);
         }
-        if declared_length(&collecting.headers.all).is_some_and(|length| length > self.engine.settings().max_body_bytes) {
-            return self.refuse(&Refusal::TooLarge { limit: self.engine.settings().max_body_bytes }, replies);
+        let streamed = matches!(self.protocol.request_body_mode, BodyMode::Streamed);
+        let blind = matches!(self.protocol.request_body_mode, BodyMode::None)
+            || (streamed && !self.protocol.send_body_without_waiting_for_header_response);
+        if end_of_stream || blind || tunnel {
+            // Nothing more will be shown before the upstream is chosen, or what follows is no body: decide from the headers.
+            let renaming = if streamed && !end_of_stream && !tunnel {
+                collecting.split_renaming(now)
+            } else {
+                None
+            };
+            self.request.state = match renaming {
+                Some(renaming) => State::Renaming(Box::new(renaming)),
+                None if end_of_stream => State::Done,
+                None => State::Passing,
+            };
+            return self.decide(collecting, false, Wording::Headers { tunnel }, now, replies);
         }
         self.request.state = State::Collecting(Box::new(collecting));
-        if matches!(self.protocol.request_body_mode, BodyMode::Buffered | BodyMode::BufferedPartial) {
+        if matches!(
+            self.protocol.request_body_mode,
+            BodyMode::Buffered | BodyMode::BufferedPartial
+        ) {
             // Envoy sends the body only after this; the choice is made in the body's reply.
             replies.push(Reply {
                 phase: ReplyPhase::RequestHeaders(CommonReply::default()),
                 metadata: None,
-                mode_override: reply::response_body_override(self.protocol, self.engine.settings().response_usage),
+                mode_override: reply::response_body_override(
+                    self.protocol,
+                    self.engine.settings().response_usage,
+                ),
             });
         }
         Progress::Continue
     }
 
-    pub(super) fn on_request_body(&mut self, body: HttpBody, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+    pub(super) fn on_request_body(
+        &mut self,
+        body: HttpBody,
+        now: Nanos,
+        replies: &mut Vec<Reply>,
+    ) -> Progress {
         let mode = self.protocol.request_body_mode;
         let limit = self.engine.settings().max_body_bytes;
-        let State::Collecting(collecting) = &mut self.request.state else {
-            // Chosen from the headers (STREAMED): let the body pass. After a refusal or the end (envoy#46237) nothing is expected.
-            if matches!(mode, BodyMode::Streamed) && self.flight.is_some() {
-                replies.push(Reply { phase: ReplyPhase::RequestBody(CommonReply::default()), metadata: None, mode_override: None });
+        let collecting = match &mut self.request.state {
+            State::Collecting(collecting) => collecting,
+            State::Renaming(_) => return self.rename_streamed(body, replies),
+            State::Start | State::Passing => {
+                self.request.state = if body.end_of_stream {
+                    State::Done
+                } else {
+                    State::Passing
+                };
+                if mode == BodyMode::FullDuplexStreamed {
+                    reply::stream(
+                        vec![body.body],
+                        body.end_of_stream,
+                        reply::body_reply,
+                        replies,
+                    );
+                } else {
+                    replies.push(reply::body_reply(BodyMutation::None));
+                }
+                return Progress::Continue;
             }
-            return Progress::Continue;
+            // After a refusal or the end (envoy#46237) nothing is expected.
+            State::Done => return Progress::Continue,
         };
         if let Err(refusal) = collecting.feed(body.body, limit) {
             return self.refuse(&refusal, replies);
@@ -162,73 +282,187 @@ impl Exchange {
         if !body.end_of_stream && !buffered {
             return Progress::Continue;
         }
-        let State::Collecting(collecting) = std::mem::take(&mut self.request.state) else {
+        let State::Collecting(collecting) = std::mem::replace(&mut self.request.state, State::Done)
+        else {
             return Progress::Continue;
         };
-        self.request.state = State::Done;
         // A BUFFERED body is whole even when trailers follow it and its message says no end of stream.
         let whole = body.end_of_stream || matches!(mode, BodyMode::Buffered);
         let wording = match mode {
             BodyMode::Buffered => Wording::Body { whole: true },
             BodyMode::BufferedPartial => Wording::Body { whole },
             BodyMode::Streamed => Wording::Withheld,
-            BodyMode::FullDuplexStreamed | BodyMode::None => Wording::FullDuplex { end_of_stream: true },
+            BodyMode::FullDuplexStreamed | BodyMode::None => Wording::FullDuplex {
+                end_of_stream: true,
+            },
         };
         self.decide(*collecting, whole, wording, now, replies)
     }
 
     pub(super) fn on_request_trailers(&mut self, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
         let mut progress = Progress::Continue;
-        if let State::Collecting(collecting) = std::mem::take(&mut self.request.state) {
-            // Trailers end a body whose last message did not say so.
-            let wording =
-                if self.protocol.request_body_mode == BodyMode::FullDuplexStreamed { Wording::FullDuplex { end_of_stream: false } } else { Wording::Withheld };
-            self.request.state = State::Done;
-            progress = self.decide(*collecting, true, wording, now, replies);
-            if self.flight.is_none() {
-                return progress;
+        match std::mem::replace(&mut self.request.state, State::Done) {
+            State::Collecting(collecting) => {
+                // Trailers end a body whose last message did not say so.
+                let wording = match self.protocol.request_body_mode {
+                    BodyMode::FullDuplexStreamed => Wording::FullDuplex {
+                        end_of_stream: false,
+                    },
+                    // The header reply is out, and there was no body whose reply could carry the choice.
+                    BodyMode::Buffered | BodyMode::BufferedPartial => Wording::Trailers,
+                    BodyMode::None | BodyMode::Streamed => Wording::Withheld,
+                };
+                progress = self.decide(*collecting, true, wording, now, replies);
+                if self.flight.is_none() || wording == Wording::Trailers {
+                    return progress;
+                }
             }
-        } else {
-            self.request.state = State::Done;
+            State::Renaming(_) => {
+                // Which message was the last of the body is known only now, when none is left to put the body into.
+                let refusal = Refusal::BadRequest(
+                    "a model cannot be renamed in a streamed body that ends with trailers"
+                        .to_owned(),
+                );
+                return self.refuse(&refusal, replies);
+            }
+            State::Start | State::Passing | State::Done => {}
         }
-        replies.push(Reply { phase: ReplyPhase::RequestTrailers, metadata: None, mode_override: None });
+        replies.push(Reply {
+            phase: ReplyPhase::RequestTrailers,
+            metadata: None,
+            mode_override: None,
+        });
         progress
+    }
+
+    /// Takes one message of a streamed body out; with the last one the whole body leaves, renamed.
+    fn rename_streamed(&mut self, body: HttpBody, replies: &mut Vec<Reply>) -> Progress {
+        let State::Renaming(mut renaming) = std::mem::replace(&mut self.request.state, State::Done)
+        else {
+            return Progress::Continue;
+        };
+        if let Err(refusal) = renaming
+            .body
+            .feed(body.body, self.engine.settings().max_body_bytes)
+        {
+            return self.refuse(&refusal, replies);
+        }
+        if !body.end_of_stream {
+            self.request.state = State::Renaming(renaming);
+            replies.push(reply::body_reply(BodyMutation::Clear));
+            return Progress::Continue;
+        }
+        let Renaming { body, target } = *renaming;
+        let Complete {
+            body: scanned,
+            mut chunks,
+            ..
+        } = match body.complete(true) {
+            Ok(complete) => complete,
+            Err(refusal) => return self.refuse(&refusal, replies),
+        };
+        let incoming = scanned.model.unwrap_or_default();
+        if incoming != target {
+            body::edit_model(&mut chunks, scanned.model_span, &target);
+            if let Some(flight) = &mut self.flight {
+                flight.renamed = Some((target, incoming));
+            }
+        }
+        replies.push(reply::body_reply(BodyMutation::Replace(chunks.into())));
+        Progress::Continue
     }
 
     fn refuse(&mut self, refusal: &Refusal, replies: &mut Vec<Reply>) -> Progress {
         self.request.state = State::Done;
-                replies.push(Reply { phase: ReplyPhase::Immediate(refusal.reply()), metadata: None, mode_override: None });
+        // Only a body that is renamed is refused after the choice.
+        if let Some(flight) = self.flight.take() {
+            flight.running.error(refusal.code());
+        } else if !self.request.counted {
+            let fairness_id = self.request.fairness_id.as_deref().unwrap_or(DEFAULT_FLOW);
+            self.engine
+                .stats()
+                .series("", "", fairness_id, 0)
+                .error(refusal.code());
+        }
+        self.request.counted = true;
+        self.engine
+            .refused(refusal, self.request.request_id.as_ref());
+        replies.push(Reply {
+            phase: ReplyPhase::Immediate(refusal.reply()),
+            metadata: None,
+            mode_override: None,
+        });
         Progress::Close
     }
 
-    fn decide(&mut self, collecting: Collecting, whole: bool, wording: Wording, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
-        let close_after = collecting.dialect == Dialect::AnthropicCountTokens && matches!(wording, Wording::FullDuplex { .. });
+    fn decide(
+        &mut self,
+        collecting: Collecting,
+        whole: bool,
+        wording: Wording,
+        now: Nanos,
+        replies: &mut Vec<Reply>,
+    ) -> Progress {
+        let close_after = collecting.dialect == Dialect::AnthropicCountTokens
+            && matches!(wording, Wording::FullDuplex { .. });
+        let tunnel = wording == Wording::Headers { tunnel: true };
         let complete = match collecting.complete(whole) {
             Ok(complete) => complete,
             Err(refusal) => return self.refuse(&refusal, replies),
         };
         match self.choose(complete, now) {
             Err(refusal) => self.refuse(&refusal, replies),
-            Ok((decided, flight)) => {
+            Ok((decided, mut flight)) => {
+                flight.streaming |= tunnel;
                 self.flight = Some(flight);
-                decided.word(wording, self.protocol, self.engine.settings().response_usage, replies);
-                if close_after { Progress::Close } else { Progress::Continue }
+                self.request.request_id = None;
+                decided.word(
+                    wording,
+                    self.protocol,
+                    self.engine.settings().response_usage,
+                    replies,
+                );
+                if close_after {
+                    Progress::Close
+                } else {
+                    Progress::Continue
+                }
             }
         }
     }
 
-    fn choose(&mut self, complete: Complete, now: Nanos) -> Result<(reply::Decided, Flight), Refusal> {
-        let Complete { headers, body, carries_model, mut chunks, mut size, messages, received } = complete;
+    fn choose(
+        &mut self,
+        complete: Complete,
+        now: Nanos,
+    ) -> Result<(reply::Decided, Flight), Refusal> {
+        let Complete {
+            headers,
+            body,
+            carries_model,
+            mut chunks,
+            mut size,
+            messages,
+            received,
+        } = complete;
         let incoming = body.model.unwrap_or_default();
-        let target = headers.model_rewrite.clone().unwrap_or_else(|| incoming.clone());
+        let target = headers
+            .model_rewrite
+            .clone()
+            .unwrap_or_else(|| incoming.clone());
         if carries_model && target.is_empty() {
-            return Err(Refusal::BadRequest("model not found in request body".to_owned()));
+            return Err(Refusal::BadRequest(
+                "model not found in request body".to_owned(),
+            ));
         }
         let renamed = carries_model && target != incoming;
         if renamed {
             size = body::edit_model(&mut chunks, body.model_span, &target);
         }
-        let request_id: Cow<'_, Bytes> = headers.request_id.as_ref().map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
+        let request_id: Cow<'_, Bytes> = headers
+            .request_id
+            .as_ref()
+            .map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
 
         let engine = &self.engine;
         let fairness_id = headers.fairness_id.as_deref().unwrap_or(DEFAULT_FLOW);
@@ -252,7 +486,13 @@ impl Exchange {
             explain: headers.explain,
             now,
         };
-        let Decision { destination, reservation, chains, scores, explanation } = engine.decide(inquiry).inspect_err(|refusal| {
+        let Decision {
+            destination,
+            reservation,
+            chains,
+            scores,
+            explanation,
+        } = engine.decide(inquiry).inspect_err(|refusal| {
             series.error(refusal.code());
         })?;
         let flight = Flight {
@@ -268,7 +508,10 @@ impl Exchange {
             destination,
             scores,
             remove: headers.remove,
-            new_request_id: headers.request_id.is_none().then(|| request_id.into_owned()),
+            new_request_id: headers
+                .request_id
+                .is_none()
+                .then(|| request_id.into_owned()),
             chunks,
             size,
             messages,
@@ -279,6 +522,8 @@ impl Exchange {
 }
 
 fn declared_length(headers: &[Header]) -> Option<usize> {
-    let header = headers.iter().find(|header| header.key == "content-length")?;
+    let header = headers
+        .iter()
+        .find(|header| header.key == "content-length")?;
     std::str::from_utf8(&header.value).ok()?.trim().parse().ok()
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::headers::names;
-use super::message::{BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBody, HttpHeaders, Reply, ReplyPhase};
+use super::message::{
+    BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBody, HttpHeaders, Reply, ReplyPhase,
+};
 use super::reply::{can_override, content_length, stream};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
@@ -26,53 +28,105 @@ pub(super) struct ResponseSide {
 }
 
 impl Exchange {
-    pub(super) fn on_response_headers(&mut self, headers: &HttpHeaders, served: Option<&str>, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+    pub(super) fn on_response_headers(
+        &mut self,
+        headers: &HttpHeaders,
+        served: Option<&str>,
+        now: Nanos,
+        replies: &mut Vec<Reply>,
+    ) -> Progress {
         let full_duplex = self.protocol.response_body_mode == BodyMode::FullDuplexStreamed;
         let mut common = CommonReply::default();
         let mut mode_override = None;
         if full_duplex {
             // The reference's mark that the response went through the picker.
-            common.headers.set.push((Bytes::from_static(b"x-went-into-resp-headers"), Bytes::from_static(b"true")));
+            common.headers.set.push((
+                Bytes::from_static(b"x-went-into-resp-headers"),
+                Bytes::from_static(b"true"),
+            ));
         }
-        let event_stream =
-            header(headers, b"content-type").is_some_and(|value| memchr::memmem::find(value, b"text/event-stream").is_some());
+        let event_stream = header(headers, b"content-type")
+            .is_some_and(|value| memchr::memmem::find(value, b"text/event-stream").is_some());
+        // Also where request headers are not sent to us: events must not be held back.
+        self.response.streaming = event_stream;
         if let Some(flight) = &mut self.flight {
             if let Some(served) = served {
-                self.engine.served_by(&mut flight.reservation, &flight.chains, served);
+                self.engine
+                    .served_by(&mut flight.reservation, &flight.chains, served);
             }
-            let failed = header(headers, b":status").or_else(|| header(headers, b"status")).is_some_and(|status| status.first() != Some(&b'2'));
+            let failed = header(headers, b":status")
+                .or_else(|| header(headers, b"status"))
+                .is_some_and(|status| !matches!(status.first(), Some(b'1' | b'2')));
             if failed {
                 flight.running.error("ModelServerError");
             }
-            self.response.streaming = !failed && (flight.streaming || event_stream);
+            self.response.streaming = event_stream || (!failed && flight.streaming);
             if !self.response.streaming {
                 // A plain answer's headers come when the engine is done with it.
                 flight.reservation.release_prefill();
             }
             if let Some(explanation) = &flight.explanation {
-                common.headers.set.push((Bytes::from_static(names::DECISION.as_bytes()), Bytes::from(explanation.to_string())));
+                common.headers.set.push((
+                    Bytes::from_static(names::DECISION.as_bytes()),
+                    Bytes::from(explanation.to_string()),
+                ));
             }
             let body_follows = self.protocol.response_body_mode != BodyMode::None;
-            let wanted = self.engine.settings().response_usage && !body_follows && can_override(self.protocol) && !headers.end_of_stream;
-            if wanted {
+            // What follows a 101 is a tunnel and has no usage.
+            let tunnel = header(headers, b":status") == Some(b"101");
+            let overridable = can_override(self.protocol) && !headers.end_of_stream && !tunnel;
+            let wanted = self.engine.settings().response_usage && !body_follows && overridable;
+            // Events that Envoy collects to the end are no stream any more.
+            let buffered = matches!(
+                self.protocol.response_body_mode,
+                BodyMode::Buffered | BodyMode::BufferedPartial
+            );
+            let unbuffered = buffered && self.response.streaming && overridable;
+            if wanted || unbuffered {
                 mode_override = Some((self.protocol.request_body_mode, BodyMode::Streamed));
+                if flight.renamed.is_some() {
+                    // Each chunk names the client's model again, so the length changes; Envoy drops it by itself only where it was configured to stream.
+                    common.headers.remove.push("content-length");
+                }
             }
             if (body_follows || wanted) && !failed {
-                self.response.usage = Some(UsageScanner::new(if event_stream { ResponseKind::EventStream } else { ResponseKind::Json }));
+                self.response.usage = Some(UsageScanner::new(if event_stream {
+                    ResponseKind::EventStream
+                } else {
+                    ResponseKind::Json
+                }));
             }
         }
-        replies.push(Reply { phase: ReplyPhase::ResponseHeaders(common), metadata: None, mode_override });
+        replies.push(Reply {
+            phase: ReplyPhase::ResponseHeaders(common),
+            metadata: None,
+            mode_override,
+        });
         if headers.end_of_stream {
             self.finish_flight(now);
         }
         Progress::Continue
     }
 
-    pub(super) fn on_response_body(&mut self, body: HttpBody, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
-        let HttpBody { body: chunk, end_of_stream } = body;
+    pub(super) fn on_response_body(
+        &mut self,
+        body: HttpBody,
+        now: Nanos,
+        replies: &mut Vec<Reply>,
+    ) -> Progress {
+        let HttpBody {
+            body: chunk,
+            end_of_stream,
+        } = body;
         self.observe(&chunk, now);
-        let restored = match self.flight.as_ref().and_then(|flight| flight.renamed.as_ref()) {
-            Some((target, incoming)) if !chunk.is_empty() => restore_model(chunk.clone(), target, incoming),
+        let restored = match self
+            .flight
+            .as_ref()
+            .and_then(|flight| flight.renamed.as_ref())
+        {
+            Some((target, incoming)) if !chunk.is_empty() => {
+                restore_model(chunk.clone(), target, incoming)
+            }
             _ => chunk.clone(),
         };
         match self.protocol.response_body_mode {
@@ -83,20 +137,33 @@ impl Exchange {
                 self.response.held_bytes += restored.len();
                 self.response.held.push(restored);
                 // An answer beyond the limit is not held back any longer: memory is bounded, order is kept.
-                if end_of_stream || self.response.held_bytes > self.engine.settings().max_body_bytes {
+                if end_of_stream || self.response.held_bytes > self.engine.settings().max_body_bytes
+                {
                     self.response.held_bytes = 0;
-                    stream(std::mem::take(&mut self.response.held), end_of_stream, response_reply, replies);
+                    stream(
+                        std::mem::take(&mut self.response.held),
+                        end_of_stream,
+                        response_reply,
+                        replies,
+                    );
                 }
             }
             mode => {
                 let mut common = CommonReply::default();
                 if restored.len() != chunk.len() || restored.as_ptr() != chunk.as_ptr() {
                     if mode == BodyMode::Buffered {
-                        common.headers = HeaderMutation { set: vec![content_length(restored.len())], ..HeaderMutation::default() };
+                        common.headers = HeaderMutation {
+                            set: vec![content_length(restored.len())],
+                            ..HeaderMutation::default()
+                        };
                     }
                     common.body = BodyMutation::Replace(std::iter::once(restored).collect());
                 }
-                replies.push(Reply { phase: ReplyPhase::ResponseBody(common), metadata: None, mode_override: None });
+                replies.push(Reply {
+                    phase: ReplyPhase::ResponseBody(common),
+                    metadata: None,
+                    mode_override: None,
+                });
             }
         }
         if end_of_stream {
@@ -105,11 +172,24 @@ impl Exchange {
         Progress::Continue
     }
 
-    pub(super) fn on_response_trailers(&mut self, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+    pub(super) fn on_response_trailers(
+        &mut self,
+        now: Nanos,
+        replies: &mut Vec<Reply>,
+    ) -> Progress {
         if !self.response.held.is_empty() {
-            stream(std::mem::take(&mut self.response.held), false, response_reply, replies);
+            stream(
+                std::mem::take(&mut self.response.held),
+                false,
+                response_reply,
+                replies,
+            );
         }
-        replies.push(Reply { phase: ReplyPhase::ResponseTrailers, metadata: None, mode_override: None });
+        replies.push(Reply {
+            phase: ReplyPhase::ResponseTrailers,
+            metadata: None,
+            mode_override: None,
+        });
         self.finish_flight(now);
         Progress::Continue
     }
@@ -123,7 +203,9 @@ impl Exchange {
         if let Some(usage) = &mut response.usage {
             usage.feed(chunk);
         }
-        let Some(flight) = &mut self.flight else { return };
+        let Some(flight) = &mut self.flight else {
+            return;
+        };
         if let Some(last) = response.last_byte {
             if response.streaming {
                 flight.running.itl(now - last);
@@ -137,8 +219,15 @@ impl Exchange {
 
     /// Ends the flight: releases its load and writes down how it went. Once.
     pub(super) fn finish_flight(&mut self, now: Nanos) {
-        let Some(flight) = self.flight.take() else { return };
-        let Flight { reservation, running: series, received, .. } = flight;
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        let Flight {
+            reservation,
+            running: series,
+            received,
+            ..
+        } = flight;
         drop(reservation);
         let duration = now - received;
         series.duration(duration);
@@ -147,7 +236,11 @@ impl Exchange {
             series.response_size(response.bytes);
         }
         if let Some(first) = response.first_byte {
-            let first = if response.streaming { first - received } else { duration };
+            let first = if response.streaming {
+                first - received
+            } else {
+                duration
+            };
             series.ttft(first, response.streaming);
         }
         if let Some(usage) = response.usage.take().and_then(UsageScanner::finish) {
@@ -157,7 +250,9 @@ impl Exchange {
             if usage.output_tokens > 0 {
                 series.ntpot(duration.div_f64(usage.output_tokens as f64));
             }
-            if let (true, Some(first), 2..) = (response.streaming, response.first_byte, usage.output_tokens) {
+            if let (true, Some(first), 2..) =
+                (response.streaming, response.first_byte, usage.output_tokens)
+            {
                 let decoding: Duration = now - first;
                 series.tpot(decoding.div_f64((usage.output_tokens - 1) as f64));
             }
@@ -166,9 +261,20 @@ impl Exchange {
 }
 
 fn header<'a>(headers: &'a HttpHeaders, key: &[u8]) -> Option<&'a [u8]> {
-    headers.headers.iter().find(|header| header.key == key).map(|header| &header.value[..])
+    headers
+        .headers
+        .iter()
+        .find(|header| header.key == key)
+        .map(|header| &header.value[..])
 }
 
 fn response_reply(body: BodyMutation) -> Reply {
-    Reply { phase: ReplyPhase::ResponseBody(CommonReply { body, ..CommonReply::default() }), metadata: None, mode_override: None }
+    Reply {
+        phase: ReplyPhase::ResponseBody(CommonReply {
+            body,
+            ..CommonReply::default()
+        }),
+        metadata: None,
+        mode_override: None,
+    }
 }

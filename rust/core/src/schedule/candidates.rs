@@ -71,7 +71,10 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Prompt tokens that the endpoint of `row` would have to prefill; at least 1.
     pub fn uncached_tokens(&self, row: usize) -> f64 {
-        let matched = u64::from(self.candidates.matched_blocks[row]) * u64::from(self.request.block_tokens);
-        u64::from(self.request.prompt_tokens).saturating_sub(matched).max(1) as f64
+        let matched =
+            u64::from(self.candidates.matched_blocks[row]) * u64::from(self.request.block_tokens);
+        u64::from(self.request.prompt_tokens)
+            .saturating_sub(matched)
+            .max(1) as f64
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::{Candidates, Context, Explanation};
+use crate::Nanos;
+use crate::stats::PluginLabels;
 
 /// Removes candidates. Called once per decision, before any scorer, with the rows that earlier filters kept.
 pub trait Filter: Send + Sync + fmt::Debug {
@@ -49,6 +51,8 @@ pub struct Profile {
     pub(super) filters: Vec<NamedFilter>,
     pub(super) scorers: Vec<NamedScorer>,
     pub(super) picker: Box<dyn Picker>,
+    /// Name of the picker in the configuration.
+    pub(super) picker_name: Box<str>,
     /// How many endpoints are ranked; at least 1.
     pub(super) limit: usize,
 }
@@ -92,9 +96,26 @@ pub struct Scratch {
     rows: Vec<u32>,
     scores: Vec<f64>,
     totals: Vec<f64>,
+    /// What tells the time, where plugins are to be measured.
+    clock: Option<fn() -> Nanos>,
+    /// When the first plugin of the last decision began and when each one ended.
+    marks: Vec<Nanos>,
 }
 
 impl Scratch {
+    /// Memory that also records when each plugin ran: one look at the clock a plugin, and one before the first.
+    pub fn timed(clock: fn() -> Nanos) -> Self {
+        Self {
+            clock: Some(clock),
+            ..Self::default()
+        }
+    }
+
+    /// When the first plugin of the last decision began and when each one ended, in the order of [`Profile::plugins`]; empty unless timed.
+    pub fn marks(&self) -> &[Nanos] {
+        &self.marks
+    }
+
     /// (row, total score) of each row that the filters left, in the last decision that used this memory.
     pub fn totals(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         self.totals
@@ -108,7 +129,32 @@ impl Scratch {
     }
 }
 
+fn mark(clock: Option<fn() -> Nanos>, marks: &mut Vec<Nanos>) {
+    if let Some(clock) = clock {
+        marks.push(clock());
+    }
+}
+
 impl Profile {
+    /// The plugins in the order in which a decision runs them.
+    pub fn plugins(&self) -> impl Iterator<Item = PluginLabels<'_>> {
+        let labels = |extension_point, plugin_type, plugin_name| PluginLabels {
+            extension_point,
+            plugin_type,
+            plugin_name,
+        };
+        let filters = self
+            .filters
+            .iter()
+            .map(move |named| labels("Filter", named.filter.type_name(), &*named.name));
+        let scorers = self
+            .scorers
+            .iter()
+            .map(move |named| labels("Scorer", named.scorer.type_name(), &*named.name));
+        let picker = labels("Picker", self.picker.type_name(), &*self.picker_name);
+        filters.chain(scorers).chain(std::iter::once(picker))
+    }
+
     /// Ranks the candidates: writes into `ranked` up to the profile's number of rows of `context`, best first.
     ///
     /// Filters run in order, each on what the ones before left. Every score is clamped to 0..=1 (NaN is 0), multiplied by its weight and
@@ -128,6 +174,7 @@ impl Profile {
         ranked.clear();
         scratch.rows.clear();
         scratch.totals.clear();
+        scratch.marks.clear();
         if let Some(explanation) = explain.as_deref_mut() {
             explanation.begin(context);
         }
@@ -138,6 +185,7 @@ impl Profile {
                 filter: None,
             });
         }
+        mark(scratch.clock, &mut scratch.marks);
         if !self.filters.is_empty() {
             self.run_filters(context, scratch, explain.as_deref_mut())?;
         }
@@ -147,6 +195,8 @@ impl Profile {
             rows,
             scores,
             totals,
+            clock,
+            marks,
             ..
         } = &mut *scratch;
         let candidates = if rows.is_empty() {
@@ -175,9 +225,11 @@ impl Profile {
             for (total, score) in totals.iter_mut().zip(scores.iter()) {
                 *total += weight * clamped(*score);
             }
+            mark(*clock, marks);
         }
 
         self.picker.pick(totals, self.limit, random, ranked);
+        mark(*clock, marks);
         let Some(&best) = ranked.first() else {
             return Err(NoEndpoint {
                 candidates: count,
@@ -209,7 +261,12 @@ impl Profile {
     ) -> Result<(), NoEndpoint> {
         let count = context.candidates.len();
         let Scratch {
-            keep, kept, rows, ..
+            keep,
+            kept,
+            rows,
+            clock,
+            marks,
+            ..
         } = scratch;
         keep.clear();
         keep.resize(count, true);
@@ -217,6 +274,7 @@ impl Profile {
         for NamedFilter { name, filter } in &self.filters {
             filter.filter(context, keep);
             left = keep.iter().filter(|kept| **kept).count();
+            mark(*clock, marks);
             if let Some(explanation) = explain.as_deref_mut() {
                 explanation.filtered(name, filter.type_name(), keep);
             }

@@ -192,15 +192,21 @@ impl Profile {
                 Plugin::Picker {
                     picker: chosen,
                     limit,
-                } => picker = Some((chosen, limit)),
+                } => picker = Some((chosen, limit, name)),
             }
         }
-        let (picker, limit) =
-            picker.unwrap_or_else(|| (Box::new(super::pickers::MaxScorePicker), None));
+        let (picker, limit, picker_name) = picker.unwrap_or_else(|| {
+            (
+                Box::new(super::pickers::MaxScorePicker),
+                None,
+                "max-score-picker",
+            )
+        });
         Ok(Self {
             filters,
             scorers,
             picker,
+            picker_name: picker_name.into(),
             limit: limit.unwrap_or(max_endpoints).max(1),
         })
     }

@@ -15,6 +15,11 @@ pub(super) const SMALL: &[f64] = &[
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
 ];
 
+/// `extproc_stream_duration_seconds`.
+pub(super) const STREAM: &[f64] = &[
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
 /// Tokens. 32778 is how the reference spells it, and dashboards rely on it.
 pub(super) const TOKENS: &[f64] = &[
     1.0,
@@ -115,6 +120,7 @@ mod tests {
             (LATENCY, 35, 3600.0),
             (TTFT, 24, 120.0),
             (SMALL, 10, 0.1),
+            (STREAM, 14, 600.0),
             (TOKENS, 19, 1_048_576.0),
             (OUTPUT_TOKENS, 12, 8192.0),
             (RESPONSE_BYTES, 15, 65536.0),

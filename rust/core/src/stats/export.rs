@@ -8,6 +8,7 @@ use super::family::{Family, Kind, Sample, SampleValue};
 use super::number::Histogram;
 use super::registry::Stats;
 use super::request::RequestSeries;
+use super::streams::StreamStats;
 
 const REQUEST: &[&str] = &["model_name", "target_model_name", "fairness_id", "priority"];
 const ERROR: &[&str] = &[
@@ -139,7 +140,13 @@ impl Stats {
                 &self.scheduler_e2e,
             ),
             self.attempts_family(),
+            self.plugins_family(),
         ]);
+        families.extend(
+            self.streams
+                .iter()
+                .flat_map(|streams| stream_families(streams)),
+        );
         families.extend(self.prefix_families());
         families
     }
@@ -158,6 +165,23 @@ impl Stats {
                     value: SampleValue::Number(count as f64),
                 })
                 .collect(),
+        }
+    }
+
+    fn plugins_family(&self) -> Family {
+        let observed = self.plugins.iter().filter_map(|(labels, histogram)| {
+            Some(Sample {
+                labels: labels.to_vec(),
+                value: histogram.observed()?,
+            })
+        });
+        Family {
+            name: "plugin_duration_seconds",
+            kind: Kind::Histogram,
+            help: "[ALPHA] Duration of each plugin in a decision, in seconds.",
+            label_names: &["extension_point", "plugin_type", "plugin_name"],
+            buckets: buckets::SMALL,
+            samples: observed.collect(),
         }
     }
 
@@ -197,6 +221,41 @@ impl Stats {
             ),
         ]
     }
+}
+
+fn stream_families(streams: &StreamStats) -> [Family; 3] {
+    [
+        Family {
+            name: "extproc_streams_inflight",
+            kind: Kind::Gauge,
+            help: "[ALPHA] Process streams open now.",
+            label_names: &[],
+            buckets: &[],
+            samples: vec![Sample {
+                labels: vec![],
+                value: SampleValue::Number(streams.inflight.load(Ordering::Relaxed) as f64),
+            }],
+        },
+        plain(
+            "extproc_stream_duration_seconds",
+            "[ALPHA] Duration of Process streams in seconds.",
+            &streams.duration,
+        ),
+        Family {
+            name: "extproc_streams_total",
+            kind: Kind::Counter,
+            help: "[ALPHA] Process streams that have ended, by gRPC status code.",
+            label_names: &["code"],
+            buckets: &[],
+            samples: streams
+                .ended()
+                .map(|(code, count)| Sample {
+                    labels: vec![code.into()],
+                    value: SampleValue::Number(count as f64),
+                })
+                .collect(),
+        },
+    ]
 }
 
 fn labelled(series: &RequestSeries, extra: Option<&str>, value: SampleValue) -> Sample {

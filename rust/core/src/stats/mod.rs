@@ -8,9 +8,13 @@ mod export;
 mod family;
 mod labels;
 mod number;
+mod plugins;
 mod registry;
 mod request;
+mod streams;
 
 pub use family::{Family, Kind, Sample, SampleValue};
+pub use plugins::PluginLabels;
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};
+pub use streams::{OpenStream, StreamStats};

@@ -10,7 +10,10 @@ use parking_lot::RwLock;
 use super::buckets;
 use super::labels::LabelValues;
 use super::number::Histogram;
+use super::plugins::{PluginDurations, PluginLabels};
 use super::request::RequestSeries;
+use super::streams::StreamStats;
+use crate::Nanos;
 use crate::pool::Endpoint;
 
 /// Distinct values of `model_name` and `target_model_name` together, as the reference caps them.
@@ -86,6 +89,8 @@ pub struct Stats {
     pub(super) request_processing: Histogram,
     pub(super) response_processing: Histogram,
     pub(super) scheduler_e2e: Histogram,
+    pub(super) plugins: PluginDurations,
+    pub(super) streams: Option<Arc<StreamStats>>,
     /// `plugin_name` and `plugin_type` of the prefix index.
     pub(super) prefix_labels: [Arc<str>; 2],
     pub(super) prefix_size: AtomicU64,
@@ -105,6 +110,8 @@ impl Stats {
             request_processing: Histogram::new(buckets::REQUEST_PROCESSING),
             response_processing: Histogram::new(buckets::RESPONSE_PROCESSING),
             scheduler_e2e: Histogram::new(buckets::SMALL),
+            plugins: PluginDurations::default(),
+            streams: None,
             prefix_labels: [Arc::clone(&producer), producer],
             prefix_size: AtomicU64::new(0),
             prefix_hit_ratio: Histogram::new(buckets::RATIO),
@@ -117,6 +124,30 @@ impl Stats {
     pub fn with_prefix_indexer(mut self, plugin_name: &str, plugin_type: &str) -> Self {
         self.prefix_labels = [plugin_name.into(), plugin_type.into()];
         self
+    }
+
+    /// Measures these plugins, given in the order in which a decision runs them.
+    #[must_use]
+    pub fn with_plugins<'a>(mut self, plugins: impl Iterator<Item = PluginLabels<'a>>) -> Self {
+        self.plugins = PluginDurations::new(plugins);
+        self
+    }
+
+    /// Counts `Process` streams too.
+    #[must_use]
+    pub fn with_streams(mut self, clock: fn() -> Nanos) -> Self {
+        self.streams = Some(Arc::new(StreamStats::new(clock)));
+        self
+    }
+
+    /// Where streams are counted; `None` unless asked for.
+    pub fn streams(&self) -> Option<&Arc<StreamStats>> {
+        self.streams.as_ref()
+    }
+
+    /// One decision: when its first plugin began and when each one ended.
+    pub fn plugin_durations(&self, marks: &[Nanos]) {
+        self.plugins.observe(marks);
     }
 
     /// The series of a label set. Values beyond the caps become `other`; beyond 10,000 label sets all four do (priority 0).

@@ -55,6 +55,11 @@ impl Status {
         }
     }
 
+    /// The number of `google.rpc.Code`.
+    pub(super) fn code(&self) -> u8 {
+        self.code.parse().unwrap_or(2)
+    }
+
     /// Writes the status into `headers`: trailers, or the headers of an answer that is nothing but a status.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         headers.insert(STATUS, HeaderValue::from_static(self.code));

@@ -70,10 +70,15 @@ impl ProcessStream {
 
     fn finish(&mut self, status: Status) {
         self.request = None;
+        let code = status.code();
         self.end = Some(status);
         // A session that panics while it is released must not take the reply with it.
-        if let Some(session) = self.session.take()
-            && catch_unwind(AssertUnwindSafe(|| drop(session))).is_err()
+        if let Some(mut session) = self.session.take()
+            && catch_unwind(AssertUnwindSafe(|| {
+                session.end(code);
+                drop(session);
+            }))
+            .is_err()
         {
             self.finish_after_panic();
         }

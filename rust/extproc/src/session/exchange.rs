@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use warmroute_core::exchange::{Exchange, Phase, Progress, Reply};
+use warmroute_core::stats::OpenStream;
 use warmroute_core::{Engine, Nanos};
 
 use super::{Session, SessionFactory};
@@ -47,6 +48,8 @@ pub struct ExchangeSession {
     /// Time spent here on messages of the request and of the response.
     requesting: Duration,
     responding: Duration,
+    /// Counts the stream, where streams are counted.
+    open: Option<OpenStream>,
 }
 
 impl ExchangeSession {
@@ -55,6 +58,7 @@ impl ExchangeSession {
         Self {
             exchange: Exchange::new(Arc::clone(&engine), now),
             replies: Vec::new(),
+            open: engine.stats().streams().map(|streams| streams.open()),
             engine,
             requesting: Duration::ZERO,
             responding: Duration::ZERO,
@@ -103,6 +107,12 @@ impl Session for ExchangeSession {
             self.responding += spent;
         }
         Ok(progress)
+    }
+
+    fn end(&mut self, code: u8) {
+        if let Some(open) = &mut self.open {
+            open.end(code);
+        }
     }
 }
 

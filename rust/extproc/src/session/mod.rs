@@ -25,6 +25,10 @@ pub trait Session: Send {
         now: Nanos,
         out: &mut Vec<Bytes>,
     ) -> Result<Progress, DecodeError>;
+
+    /// Called at most once, right before the session is dropped, when the host itself ends the stream: with its gRPC status code (0 is OK).
+    /// Not called when the peer is gone.
+    fn end(&mut self, _code: u8) {}
 }
 
 /// Opens a session for each new stream.

@@ -56,6 +56,7 @@ fn profile(filters: Vec<Only>, scorers: Vec<(f64, Vec<f64>)>, limit: usize) -> P
             })
             .collect(),
         picker: Box::new(MaxScorePicker),
+        picker_name: "max-score-picker".into(),
         limit,
     }
 }

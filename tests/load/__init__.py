@@ -1,0 +1,1 @@
+"""Load for ten seconds: no error, nothing left behind."""
