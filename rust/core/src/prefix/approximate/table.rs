@@ -2,7 +2,7 @@
 //!
 //! An index at capacity evicts for each insertion. A table that marks removed entries (as `hashbrown` does) must then be cleaned every so often, which
 //! takes as long as filling it, under the lock, and it doubles although it does not hold more. Here removal moves the entries behind back (Robin
-//! Hood hashing), so nothing accumulates, and capacities are not powers of two: growing by a quarter keeps three fifths of the room in use.
+//! Hood hashing), so nothing accumulates, and capacities are not powers of two: growing by a ninth keeps two thirds of the room in use.
 //! Mark and value lie side by side: a look-up that misses the processor's caches does so once.
 
 /// Entries per 4 buckets before the table grows.
@@ -87,7 +87,7 @@ impl<Value: Copy + Default> Table<Value> {
     /// Adds a value that is not in the table. `hash_of` tells the hash of any value in it.
     pub(super) fn insert(&mut self, hash: u64, value: Value, hash_of: impl Fn(&Value) -> u64) {
         if (self.len + 1) * 4 > self.buckets.len() * FULL {
-            self.rebuild((self.buckets.len() * 5 / 4).max(LEAST), &hash_of);
+            self.rebuild((self.buckets.len() * 10 / 9).max(LEAST), &hash_of);
         }
         let mut rest = self.put(hash, value);
         // Somebody was pushed too far from its place: practically impossible with keyed hashes, and room helps.
@@ -117,9 +117,19 @@ impl<Value: Copy + Default> Table<Value> {
         self.len -= 1;
         if self.len == 0 {
             *self = Self::new();
-        } else if self.len * 2 < self.buckets.len() && self.buckets.len() > 4 * LEAST {
-            self.rebuild(self.len * 3 / 2 + 1, &hash_of);
+        } else if self.len * 5 < self.buckets.len() * 2 && self.buckets.len() > 4 * LEAST {
+            // Far from where it grows again: entries come and go by the dozen.
+            self.rebuild(self.len * 5 / 3 + 1, &hash_of);
         }
+    }
+
+    /// Lets each value be changed, in no order that means anything; hashes must stay as they are.
+    pub(super) fn for_each_mut(&mut self, change: impl FnMut(&mut Value)) {
+        self.buckets
+            .iter_mut()
+            .filter(|bucket| bucket.mark != 0)
+            .map(|bucket| &mut bucket.value)
+            .for_each(change);
     }
 
     /// The values, in no order that means anything.

@@ -27,16 +27,12 @@ impl Model {
         let Some((capacity, blocks)) = self.endpoints.get_mut(&slot) else {
             return;
         };
-        for &hash in chain[..chain.len().min(*capacity)].iter().rev() {
-            if let Some(place) = blocks.iter().position(|&held| held == hash) {
-                blocks.remove(place);
-            }
-            blocks.insert(0, hash);
-            if blocks.len() > *capacity {
-                blocks.pop();
-                self.evictions += 1;
-            }
-        }
+        // All of the prompt is in use before anything goes: no block of it makes room for another.
+        let chain = &chain[..chain.len().min(*capacity)];
+        blocks.retain(|held| !chain.contains(held));
+        blocks.splice(0..0, chain.iter().copied());
+        self.evictions += blocks.len().saturating_sub(*capacity) as u64;
+        blocks.truncate(*capacity);
     }
 
     fn longest_match(&self, chain: &[u64], slot: u32) -> u32 {
@@ -102,7 +98,7 @@ fn consistent_pairs(index: &ApproximateIndex) -> BTreeSet<(u64, u32)> {
         if let Some(lru) = endpoint.lru.lock().as_ref() {
             assert_eq!(lru.len(), endpoint.count.load(Relaxed));
             assert!(lru.len() <= lru.capacity());
-            listed.extend(lru.newest_first().map(|held| (held.hash, slot as u32)));
+            listed.extend(lru.iter().map(|held| (held.hash, slot as u32)));
             bytes += lru.allocated();
         }
     }
@@ -170,11 +166,11 @@ proptest! {
 }
 
 #[test]
-fn a_gap_ends_the_match() {
+fn the_first_block_that_is_not_held_ends_the_match() {
     let index = ApproximateIndex::new(PLENTY);
     index.add_endpoint(0, 100);
     index.add_endpoint(3, 100);
-    index.record(0, &[1, 2, 4]);
+    index.record(0, &[1, 2, 40]);
     index.record(3, &[1, 2, 3, 4]);
     let mut matched = Vec::new();
     index.longest_match(&[1, 2, 3, 4], &mut matched);
