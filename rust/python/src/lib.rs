@@ -9,6 +9,10 @@ mod server;
 
 use pyo3::prelude::*;
 
+/// Requests allocate and free buffers of a body's size on several threads; the system's allocator gives such memory back to the kernel each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The engine of warmroute.
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_core")]
