@@ -38,16 +38,16 @@ pub(crate) fn scan_body<'py>(
         })
     };
     scanner.feed(body).map_err(refusal)?;
-    let scanned = scanner.finish().map_err(refusal)?;
+    let found = scanner.finish().map_err(refusal)?;
     let row = PyDict::new(py);
     row.set_item("dialect", dialect.parser_type())?;
-    row.set_item("model", scanned.model.as_deref())?;
-    row.set_item("stream", scanned.stream)?;
-    row.set_item("max_tokens", scanned.max_tokens)?;
-    row.set_item("prompt_tokens", scanned.prompt_tokens)?;
+    row.set_item("model", found.model.as_deref())?;
+    row.set_item("stream", found.stream)?;
+    row.set_item("max_tokens", found.max_tokens)?;
+    row.set_item("prompt_tokens", found.prompt_tokens)?;
     row.set_item(
         "blocks",
-        scanned.sequences.iter().map(Vec::len).sum::<usize>(),
+        found.sequences.iter().map(Vec::len).sum::<usize>(),
     )?;
     Ok(row)
 }

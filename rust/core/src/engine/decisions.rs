@@ -1,6 +1,7 @@
 //! The record of the last decisions, for those who ask why.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -72,7 +73,8 @@ fn ascii_json(json: &str) -> String {
             ascii.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                ascii.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a String does not fail.
+                let _ = write!(ascii, "\\u{unit:04x}");
             }
         }
     }

@@ -9,6 +9,10 @@ use crate::schedule::{Profile, ProfileError, ProfileSpec};
 /// Settings of an engine; the JSON form is what `warmroute.config` writes. Sizes in bytes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Settings {
     /// Filters, scorers and picker; `None`: the default policy.
     pub profile: Option<ProfileSpec>,

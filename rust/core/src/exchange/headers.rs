@@ -43,7 +43,7 @@ pub struct RequestHeaders {
     pub path: Option<Box<str>>,
     /// `x-request-id`.
     pub request_id: Option<Bytes>,
-    /// Name of the InferenceObjective.
+    /// Name of the `InferenceObjective`.
     pub objective: Option<Box<str>>,
     /// Flow id.
     pub fairness_id: Option<Box<str>>,
@@ -77,33 +77,34 @@ impl RequestHeaders {
                         .value
                         .to_ascii_lowercase()
                         .split(|byte| *byte == b',')
-                        .any(|word| word.trim_ascii() == b"upgrade")
+                        .any(|word| word.trim_ascii() == b"upgrade");
                 }
                 [b'x', b'-', ..] => {
-                    if let Some(control) = CONTROL.iter().find(|name| name.as_bytes() == key) {
-                        if !read.remove.contains(control) {
-                            read.remove.push(control);
-                        }
+                    if let Some(control) = CONTROL.iter().find(|name| name.as_bytes() == key)
+                        && !read.remove.contains(control)
+                    {
+                        read.remove.push(control);
                     }
                     match key {
                         b"x-request-id" => {
-                            read.request_id = Some(header.value.clone()).filter(|id| !id.is_empty())
+                            read.request_id =
+                                Some(header.value.clone()).filter(|id| !id.is_empty());
                         }
                         b"x-original-path" => fallback_path[0] = text(&header.value),
                         b"x-forwarded-path" => fallback_path[1] = text(&header.value),
                         b"x-llm-d-inference-objective" => read.objective = text(&header.value),
                         b"x-gateway-inference-objective" => {
-                            read.objective = read.objective.take().or_else(|| text(&header.value))
+                            read.objective = read.objective.take().or_else(|| text(&header.value));
                         }
                         b"x-llm-d-inference-fairness-id" => read.fairness_id = text(&header.value),
                         b"x-gateway-inference-fairness-id" => {
                             read.fairness_id =
-                                read.fairness_id.take().or_else(|| text(&header.value))
+                                read.fairness_id.take().or_else(|| text(&header.value));
                         }
                         b"x-llm-d-model-name-rewrite" => read.model_rewrite = text(&header.value),
                         b"x-gateway-model-name-rewrite" => {
                             read.model_rewrite =
-                                read.model_rewrite.take().or_else(|| text(&header.value))
+                                read.model_rewrite.take().or_else(|| text(&header.value));
                         }
                         b"x-warmroute-explain" => read.explain = header.value != "0",
                         _ => {}

@@ -122,7 +122,7 @@ pub enum BodyMutation {
     Replace(SmallVec<[Bytes; 4]>),
     /// `BodyMutation.clear_body`.
     Clear,
-    /// `BodyMutation.streamed_response`, for FULL_DUPLEX_STREAMED.
+    /// `BodyMutation.streamed_response`, for `FULL_DUPLEX_STREAMED`.
     Streamed {
         /// Written one after the other as one `body`.
         parts: SmallVec<[Bytes; 4]>,
@@ -172,13 +172,16 @@ pub enum ReplyPhase {
     Immediate(ImmediateReply),
 }
 
+/// (name, number) pairs.
+pub type NamedNumbers = Vec<(Box<str>, f64)>;
+
 /// `dynamic_metadata` of a reply: string values or a struct of numbers, under namespace `envoy.lb`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LbMetadata {
     /// (key, string value) pairs.
     pub strings: SmallVec<[(&'static str, Bytes); 1]>,
     /// (key, {name: number}) pairs.
-    pub numbers: Vec<(&'static str, Vec<(Box<str>, f64)>)>,
+    pub numbers: Vec<(&'static str, NamedNumbers)>,
 }
 
 /// One `ProcessingResponse`.
@@ -188,6 +191,6 @@ pub struct Reply {
     pub phase: ReplyPhase,
     /// `dynamic_metadata["envoy.lb"]`.
     pub metadata: Option<LbMetadata>,
-    /// `mode_override`: (request_body_mode, response_body_mode), both always written; header and trailer modes unchanged.
+    /// `mode_override`: (`request_body_mode`, `response_body_mode`), both always written; header and trailer modes unchanged.
     pub mode_override: Option<(BodyMode, BodyMode)>,
 }

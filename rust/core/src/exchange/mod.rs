@@ -1,4 +1,4 @@
-//! One HTTP exchange as a state machine over ext_proc messages: messages in, replies out, time passed in.
+//! One HTTP exchange as a state machine over `ext_proc` messages: messages in, replies out, time passed in.
 //!
 //! The way of a request: `request` collects headers and body and asks the engine for a decision, `reply` words it for the mode that
 //! Envoy runs in, `response` follows the answer so that the load reserved on the endpoint is released exactly once.
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use headers::{RequestHeaders, names};
 pub use message::{
     BodyMode, BodyMutation, CommonReply, Header, HeaderMutation, HttpBody, HttpHeaders,
-    ImmediateReply, LbMetadata, Message, Phase, ProtocolConfig, Reply, ReplyPhase,
+    ImmediateReply, LbMetadata, Message, NamedNumbers, Phase, ProtocolConfig, Reply, ReplyPhase,
 };
 pub use refusal::Refusal;
 

@@ -9,7 +9,7 @@ use super::message::{
     ReplyPhase,
 };
 
-/// Largest body of one streamed reply in bytes (the protocol's convention for FULL_DUPLEX_STREAMED).
+/// Largest body of one streamed reply in bytes (the protocol's convention for `FULL_DUPLEX_STREAMED`).
 pub(super) const CHUNK_BYTES: usize = 62_000;
 
 /// Which message carries the decision.
@@ -23,7 +23,7 @@ pub(super) enum Wording {
     Body { whole: bool },
     /// STREAMED without waiting: the header reply was withheld; one body reply for each message follows it.
     Withheld,
-    /// FULL_DUPLEX_STREAMED: header reply, then the body in chunks.
+    /// `FULL_DUPLEX_STREAMED`: header reply, then the body in chunks.
     FullDuplex { end_of_stream: bool },
 }
 

@@ -501,7 +501,7 @@ impl Exchange {
             running,
             received,
             streaming: body.stream,
-            renamed: renamed.then(|| (target, incoming)),
+            renamed: renamed.then_some((target, incoming)),
             explanation,
         };
         let decided = reply::Decided {

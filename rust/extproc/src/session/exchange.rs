@@ -58,7 +58,10 @@ impl ExchangeSession {
         Self {
             exchange: Exchange::new(Arc::clone(&engine), now),
             replies: Vec::new(),
-            open: engine.stats().streams().map(|streams| streams.open()),
+            open: engine
+                .stats()
+                .streams()
+                .map(warmroute_core::stats::StreamStats::open),
             engine,
             requesting: Duration::ZERO,
             responding: Duration::ZERO,
