@@ -7,6 +7,7 @@ import signal
 import socket
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -125,19 +126,29 @@ def test_endpoints_that_never_answer_are_named(tmp_path: Path) -> None:
     assert f"Logs: {tmp_path}" in done.stderr
 
 
-def test_reader_that_leaves_ends_the_gateway_and_leaves_nothing() -> None:
+def test_reader_that_leaves_does_not_end_the_gateway() -> None:
     process = launch("--sim", "1", "--port", "0", "--print-json")
     assert process.stdout is not None
     ready = json.loads(process.stdout.readline())
     process.stdout.close()
-    # Something to tell, to nobody.
+    # Something to tell, to nobody: the picker is still watched and comes back, requests go on.
     os.kill(ready["pids"]["picker"], signal.SIGKILL)
-    assert process.wait(20) == 1
+    eventually(lambda: is_gone(ready["pids"]["picker"]), "the picker is dead")
+    eventually(lambda: _answers(f"{ready['metrics']}/healthz"), "the picker is back")
+    assert httpx.get(f"{ready['gateway']}/v1/models", timeout=10).is_success
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
-    assert not Path(ready["logs"]).exists()
     assert all(is_gone(pid) for pid in ready["pids"].values())
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_demonstration_shows_each_request() -> None:

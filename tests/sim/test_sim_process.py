@@ -18,15 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGE = Path(__file__).parents[2] / "python"
 COMMAND = [sys.executable, "-m", "warmroute.sim"]
 READY_SECONDS = 8.0 if os.environ.get("CI") else 4.0
 """The target is 0.8 s on a quiet machine; a test must also pass on a busy one."""
-
-
-def environment() -> dict[str, str]:
-    path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{PACKAGE}{os.pathsep}{path}" if path else str(PACKAGE)}
 
 
 @contextlib.contextmanager
@@ -35,7 +29,6 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, An
         [*COMMAND, "--port", "0", "--print-json", "--die-with-parent", *options],
         stdout=subprocess.PIPE,
         text=True,
-        env=environment(),
     )
     try:
         assert process.stdout is not None
@@ -72,7 +65,7 @@ def test_a_hundred_idle_replicas_cost_next_to_nothing() -> None:
 def test_a_taken_port_is_named_with_a_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, env=environment(), timeout=30, check=False)
+        result = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 2
     assert f"port {port} on 127.0.0.1 is already in use" in result.stderr
     assert "--port 0" in result.stderr
@@ -96,7 +89,7 @@ def test_a_taken_port_is_named_with_a_way_out() -> None:
     ],
 )
 def test_a_wrong_option_is_explained(options: tuple[str, ...], words: str) -> None:
-    result = subprocess.run([*COMMAND, "--port", "0", *options], capture_output=True, text=True, env=environment(), timeout=30, check=False)
+    result = subprocess.run([*COMMAND, "--port", "0", *options], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
@@ -109,7 +102,7 @@ def test_it_ends_with_its_parent() -> None:
         "stdout=subprocess.PIPE, text=True)\n"
         "print(child.stdout.readline(), end='', flush=True)\n"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=30, check=True)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     pid = json.loads(result.stdout)["pid"]
     deadline = time.monotonic() + 10
     while alive(pid):
