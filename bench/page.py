@@ -43,7 +43,7 @@ _CHUNKS = """The CPU of one SSE chunk is the slope between answers of few and of
 
 _PICK = """## One pick
 
-{decisions:,} decisions timed one by one, {endpoints} endpoints, prompts of {prompt_bytes:,} bytes: p50 {p50_us:.1f} µs, p99 {p99_us:.1f} µs. That is one body message through the
+{decisions:,} decisions timed one by one by pytest-benchmark (`pytest bench/test_pick.py`), {endpoints} endpoints, prompts of {prompt_bytes:,} bytes: p50 {p50_us:.1f} µs, p99 {p99_us:.1f} µs. That is one body message through the
 extension module: decoding, scanning and hashing the prompt, matching, scoring, choosing, reserving and encoding the reply, so an upper bound of the pick itself, which the engine's
 own benches (`cargo bench -p warmroute-core --bench schedule`) show alone:
 """

@@ -57,6 +57,12 @@ def http_load(target: str, seconds: float, *flags: str) -> list[str]:
     return [loadgen(), "http", "--target", target, "--duration", str(seconds), *flags]
 
 
+def single_picks(report: Path) -> list[str]:
+    """pytest-benchmark's report of single decisions, with every timing."""
+    options = ["--import-mode=importlib", "--benchmark-disable-gc", f"--benchmark-json={report}"]
+    return [sys.executable, "-m", "pytest", str(REPOSITORY / "bench" / "test_pick.py"), "-q", *options]
+
+
 def pick_bench() -> list[str]:
     """The engine's own benches of one pick; leave their results under target/."""
     return ["cargo", "bench", "--quiet", "-p", "warmroute-core", "--bench", "schedule"]

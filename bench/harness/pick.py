@@ -1,10 +1,12 @@
-"""One pick: single decisions timed one by one, and what criterion estimates in the engine's own benches."""
+"""One pick: what pytest-benchmark times through the extension module, and what criterion estimates in the engine's own benches."""
 
 import json
 import subprocess
 from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
 
-from harness import commands, decisions
+from harness import commands
 from harness.errors import BenchError
 from harness.results import Json, Settings
 
@@ -12,19 +14,32 @@ TIME_LIMIT_SECONDS = 400
 
 
 def measure(_: Settings) -> Json:
-    """Time single decisions, then run the engine's benches and collect what they leave."""
-    return {"single": decisions.measure(), "criterion_us": _criterion()}
+    """Run the benchmark of single decisions, then the engine's benches and collect what they leave."""
+    return {"single": _single(), "criterion_us": _criterion()}
+
+
+def _single() -> Json:
+    with TemporaryDirectory() as folder:
+        report = Path(folder) / "pick.json"
+        _run(commands.single_picks(report))
+        (benchmark,) = json.loads(report.read_text())["benchmarks"]
+    seconds = benchmark["stats"]["data"]
+    percentiles = quantiles(seconds, n=100)
+    return benchmark["extra_info"] | {"decisions": len(seconds), "p50_us": percentiles[49] * 1e6, "p99_us": percentiles[98] * 1e6}
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(command, cwd=commands.REPOSITORY, check=True, capture_output=True, timeout=TIME_LIMIT_SECONDS)
+    except subprocess.CalledProcessError as error:
+        told = (error.stdout + error.stderr).decode(errors="replace")[-2000:]
+        raise BenchError(f"{' '.join(command[:4])} failed:\n{told}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BenchError(f"{' '.join(command[:4])} failed: {error}") from error
 
 
 def _criterion() -> Json:
-    if not (commands.REPOSITORY / "rust" / "core" / "benches" / "schedule.rs").exists():
-        raise BenchError("the section `pick` needs rust/core/benches/schedule.rs")
-    try:
-        subprocess.run(commands.pick_bench(), cwd=commands.REPOSITORY, check=True, capture_output=True, timeout=TIME_LIMIT_SECONDS)
-    except subprocess.CalledProcessError as error:
-        raise BenchError(f"cargo bench failed:\n{error.stderr.decode(errors='replace')[-2000:]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BenchError(f"cargo bench failed: {error}") from error
+    _run(commands.pick_bench())
     return collect(commands.TARGET / "criterion" / "pick")
 
 

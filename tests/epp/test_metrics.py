@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from warmroute._core import Engine
 from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.deprecated import TWINS
 from warmroute.metrics.families import PREFIX, Family, Sample, aggregate, go_float
@@ -214,8 +215,7 @@ def test_a_family_of_the_engine_wins_over_the_same_name_from_elsewhere():
 
 
 def test_engine_families_are_the_references():
-    core = pytest.importorskip("warmroute._core")
-    families = {family["name"]: family for family in core.Engine("{}").stats()}
+    families = {family["name"]: family for family in Engine("{}").stats()}
     assert set(TABLE) <= set(families)
     for name, (kind, labels, bounds) in TABLE.items():
         family = families[name]
