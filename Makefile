@@ -84,6 +84,8 @@ $(STAMP)/installed: $(STAMP)/libraries $(RUST_SOURCES) $(PYTHON_SOURCES)
 	@touch $@
 
 $(STAMP)/dev: $(STAMP)/libraries requirements-dev.lock
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || { echo "make: cargo's fmt and clippy are missing: rustup component add rustfmt clippy" >&2; exit 1; }
+	@command -v curl >/dev/null || { echo "make: curl is missing (the end-to-end tests use it): apt-get install curl" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	@touch $@
 

@@ -6,6 +6,7 @@
 //! Which replies Envoy expects in which mode is told in `ext_proc`'s documentation of `ProcessingMode`; what a choice made in each
 //! of them is worth was measured (a header reply in STREAMED is the last chance to choose, BUFFERED chooses in the body reply).
 
+mod collect;
 mod headers;
 mod message;
 mod refusal;

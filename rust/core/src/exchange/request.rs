@@ -4,26 +4,20 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::headers::RequestHeaders;
+use super::collect::{Collecting, Complete, Renaming};
 use super::message::{
     BodyMode, BodyMutation, CommonReply, Header, HttpBody, HttpHeaders, Reply, ReplyPhase,
 };
 use super::refusal::Refusal;
 use super::reply::{self, Wording};
 use super::{Exchange, Flight, Progress};
-use crate::body::{self, BodyScanner, Dialect, ScanError, ScanLimits, ScannedBody};
+use crate::body::{self, Dialect};
 use crate::engine::{Decision, Inquiry};
 use crate::schedule::RequestFacts;
 use crate::{Engine, Nanos};
 
 /// Flow of requests that name none.
 const DEFAULT_FLOW: &str = "default-flow";
-
-/// Most messages that a body may come in: one for each 256 bytes of the largest body, and some. A sender of countless tiny or empty
-/// messages would otherwise make us keep, and answer, each of them.
-fn most_messages(limit: usize) -> usize {
-    1024 + limit / 256
-}
 
 /// Where the request's side stands.
 #[derive(Debug, Default)]
@@ -51,135 +45,6 @@ enum State {
     Renaming(Box<Renaming>),
     /// Decided on the whole body, or refused: nothing more is answered.
     Done,
-}
-
-/// A request whose body is arriving.
-#[derive(Debug)]
-struct Collecting {
-    headers: RequestHeaders,
-    dialect: Dialect,
-    /// `None` for payloads that are not looked into.
-    scanner: Option<BodyScanner>,
-    /// The body as it came, each a slice of the message that carried it.
-    chunks: Vec<Bytes>,
-    size: usize,
-    /// Body messages so far.
-    messages: usize,
-    received: Nanos,
-}
-
-/// A streamed body that is taken out of its messages, to be put into the last one with the model renamed.
-#[derive(Debug)]
-struct Renaming {
-    body: Collecting,
-    target: Box<str>,
-}
-
-/// A request of which all is known that the mode lets us see.
-struct Complete {
-    headers: RequestHeaders,
-    body: ScannedBody,
-    carries_model: bool,
-    chunks: Vec<Bytes>,
-    size: usize,
-    messages: usize,
-    received: Nanos,
-}
-
-impl Collecting {
-    fn new(engine: &Engine, headers: HttpHeaders, now: Nanos) -> Self {
-        let headers = RequestHeaders::read(headers.headers);
-        let dialect = Dialect::for_path(headers.path.as_deref().unwrap_or("/v1/completions"));
-        let scanner = (dialect != Dialect::Passthrough && dialect != Dialect::AnthropicCountTokens)
-            .then(|| {
-                BodyScanner::new(
-                    dialect,
-                    ScanLimits {
-                        block_tokens: engine.block_tokens(),
-                        max_blocks: engine.max_blocks(),
-                        ..ScanLimits::default()
-                    },
-                )
-            });
-        Self {
-            headers,
-            dialect,
-            scanner,
-            chunks: Vec::new(),
-            size: 0,
-            messages: 0,
-            received: now,
-        }
-    }
-
-    /// Takes the next bytes; refuses as soon as it is clear that the body is too large or no JSON.
-    fn feed(&mut self, chunk: Bytes, limit: usize) -> Result<(), Refusal> {
-        self.size += chunk.len();
-        self.messages += 1;
-        if self.size > limit {
-            return Err(Refusal::TooLarge { limit });
-        }
-        if self.messages > most_messages(limit) {
-            return Err(Refusal::BadRequest(
-                "request body comes in too many pieces".to_owned(),
-            ));
-        }
-        let fed = self
-            .scanner
-            .as_mut()
-            .map_or(Ok(()), |scanner| scanner.feed(&chunk));
-        if !chunk.is_empty() {
-            self.chunks.push(chunk);
-        }
-        fed.map_err(|error| self.refusal(&error))
-    }
-
-    /// What is needed to rename the model in the body that follows; `None` when nobody asked for that, or bodies of this path have no model.
-    fn split_renaming(&mut self, now: Nanos) -> Option<Renaming> {
-        let target = self
-            .headers
-            .model_rewrite
-            .clone()
-            .filter(|_| self.dialect.carries_model())?;
-        let body = Self {
-            headers: RequestHeaders::default(),
-            dialect: self.dialect,
-            scanner: Some(self.scanner.take()?),
-            chunks: Vec::new(),
-            size: 0,
-            messages: 0,
-            received: now,
-        };
-        Some(Renaming { body, target })
-    }
-
-    /// The body has ended (`whole`) or no more of it will be shown.
-    fn complete(mut self, whole: bool) -> Result<Complete, Refusal> {
-        let body = match self.scanner.take() {
-            None => ScannedBody::default(),
-            Some(scanner) if whole => scanner.finish().map_err(|error| self.refusal(&error))?,
-            Some(scanner) => scanner.finish_prefix(),
-        };
-        Ok(Complete {
-            carries_model: whole && self.dialect.carries_model(),
-            headers: self.headers,
-            body,
-            chunks: self.chunks,
-            size: self.size,
-            messages: self.messages,
-            received: self.received,
-        })
-    }
-
-    fn refusal(&self, error: &ScanError) -> Refusal {
-        Refusal::BadRequest(match error {
-            ScanError::Invalid => format!(
-                "error unmarshaling request bodyMap: {}",
-                body::go_error(self.chunks.iter().map(|chunk| &chunk[..]))
-            ),
-            ScanError::MissingField(text) => (*text).to_owned(),
-        })
-    }
 }
 
 impl Exchange {

@@ -54,6 +54,8 @@ impl Exchange {
                 self.engine
                     .served_by(&mut flight.reservation, &flight.chains, served);
             }
+            // Nothing is retried from here on; a long answer need not keep them.
+            flight.chains = Vec::new();
             let failed = header(headers, b":status")
                 .or_else(|| header(headers, b"status"))
                 .is_some_and(|status| !matches!(status.first(), Some(b'1' | b'2')));
