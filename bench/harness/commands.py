@@ -37,9 +37,10 @@ def picker(host: str, port: int, health_port: int, metrics_port: int, endpoints:
     ]
 
 
-def echo(host: str, port: int) -> list[str]:
-    """The floor: the same host, which answers without deciding anything."""
-    return [sys.executable, "-m", "warmroute", "bench", "echo", "--host", host, "--address", f"127.0.0.1:{port}"]
+def echo(host: str, port: int, destinations: Iterable[str] = ()) -> list[str]:
+    """The floor: the same host, which answers without deciding anything; it names `destinations` (`ip:port`) in turn."""
+    named = [f"--destination={destination}" for destination in destinations]
+    return [sys.executable, "-m", "warmroute", "bench", "echo", "--host", host, "--address", f"127.0.0.1:{port}", *named]
 
 
 def upstream(servers: int, *flags: str) -> list[str]:

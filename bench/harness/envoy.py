@@ -23,6 +23,7 @@ WIRINGS = ("buffered", "full duplex")
 # Two lengths of answers at the same rate of requests: what differs between the runs is the chunks alone.
 SSE_CHUNKS = (10, 400)
 SSE_RATE = 40
+SUBJECTS = ("echo", extproc.NAMING_ECHO, "product")
 MAX_BODY = 64 * 2**20
 # Start of Envoy, first health checks.
 READY_SECONDS = 20.0
@@ -38,7 +39,7 @@ def measure(settings: Settings) -> Json:
     with processes.upstreams(commands.upstream(ENDPOINTS)) as (_, endpoints):
         for number in range(settings.rounds):
             for wiring in WIRINGS:
-                for subject in extproc.SUBJECTS if number % 2 == 0 else reversed(extproc.SUBJECTS):
+                for subject in SUBJECTS if number % 2 == 0 else reversed(SUBJECTS):
                     labels = {"round": number, "wiring": wiring, "subject": subject}
                     runs += [labels | run for run in _sizes(subject, wiring, endpoints, settings)]
     for number in range(settings.rounds):

@@ -9,6 +9,8 @@ from harness.results import Json, Settings
 
 ENDPOINTS = 8
 SUBJECTS = ("echo", "product")
+# An echo that names a destination, in turn: behind a gateway that heeds destinations it leaves the same work as a picker.
+NAMING_ECHO = "naming echo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ def measure(settings: Settings) -> Json:
 def serve(subject: str, host: str, endpoints: list[str]) -> Iterator[tuple[str, int]]:
     """The product or its floor, until the end of the block: its address and process id."""
     port, health_port, metrics_port = processes.free_ports(3)
-    command = commands.echo(host, port) if subject == "echo" else commands.picker(host, port, health_port, metrics_port, endpoints)
+    if subject == "product":
+        command = commands.picker(host, port, health_port, metrics_port, endpoints)
+    else:
+        command = commands.echo(host, port, endpoints if subject == NAMING_ECHO else ())
     with processes.child(f"{subject} ({host})", command, port) as started:
         yield f"127.0.0.1:{port}", started.pid
         started.check()

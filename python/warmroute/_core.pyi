@@ -1,6 +1,6 @@
 """The engine of warmroute, in Rust (rust/python). Conversions only; each class mirrors one of the engine's rooms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 __version__: str
@@ -91,10 +91,11 @@ class NativeServer:
         threads: int = 0,
         max_message_bytes: int = 0,
         tls_min_version: str = "",
+        echo_destinations: Sequence[str] = ...,
     ) -> NativeServer:
         """Bind and serve.
 
-        `engine` None: echo mode. `address`: "host:port" (port 0 picks a free one) or "unix:/path". `tls`: (certificate chain PEM, key PEM).
+        `engine` None: echo mode, which names `echo_destinations` ("host:port") in turn. `address`: "host:port" (port 0 picks a free one) or "unix:/path". `tls`: (certificate chain PEM, key PEM).
         `threads` 0: one per core. `max_message_bytes` 0: no limit beyond the body limit. OSError when the address is taken; ValueError for bad PEM.
         """
     @property

@@ -53,6 +53,14 @@ class Plan:
     plugin_types: dict[str, str]
 
     @property
+    def min_block_tokens(self) -> int:
+        """Smallest block of the prefix index: the reference's 64 tokens where its prefix scorer runs.
+
+        The marginal-latency cost counts tokens, to which half a block more or less means nothing, so twice the size halves the index's cost.
+        """
+        return 64 if "prefix-cache-scorer" in self.plugin_types.values() else 128
+
+    @property
     def max_endpoints(self) -> int:
         """Length of the destination list that the picker's parameters ask for."""
         parameters = self.profile[-1].plugin.parameters

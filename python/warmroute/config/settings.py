@@ -35,6 +35,7 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
         "index_bytes": INDEX_BYTES,
         "lru_capacity_per_endpoint": plan.prefix.lru_capacity_per_server,
         "block_tokens": plan.prefix.block_size_tokens,
+        "min_block_tokens": plan.min_block_tokens,
         "max_prefix_tokens": plan.prefix.max_prefix_tokens_to_match or _UNLIMITED_TOKENS,
         "decisions_kept": DECISIONS_KEPT if flags.explain else 0,
     }

@@ -1,6 +1,7 @@
 """Life cycle of the native host: gRPC in Rust threads, no Python on the way of a request."""
 
 import asyncio
+from collections.abc import Sequence
 
 from warmroute._core import Engine, NativeServer
 from warmroute.host.address import ListenError
@@ -20,8 +21,9 @@ class NativeHost:
         max_message_bytes: int = 0,
         tls_min_version: str = "",
         flag: str = "--grpc-port",
+        echo_destinations: Sequence[str] = (),
     ) -> None:
-        """`engine` None echoes; `flag` is what an error about the address names."""
+        """`engine` None echoes, naming `echo_destinations` in turn; `flag` is what an error about the address names."""
         self._engine = engine
         self._listen = listen
         self._tls = tls
@@ -29,6 +31,7 @@ class NativeHost:
         self._max_message_bytes = max_message_bytes
         self._tls_min_version = tls_min_version
         self._flag = flag
+        self._echo_destinations = list(echo_destinations)
         self._server: NativeServer | None = None
 
     async def start(self) -> None:
@@ -41,6 +44,7 @@ class NativeHost:
                 threads=self._threads,
                 max_message_bytes=self._max_message_bytes,
                 tls_min_version=self._tls_min_version,
+                echo_destinations=self._echo_destinations,
             )
         except OSError as error:
             raise ListenError(self._listen, self._flag, error.strerror or str(error)) from error

@@ -25,10 +25,6 @@ use crate::stats::Stats;
 use decisions::Decisions;
 use refusals::Refusals;
 
-/// Smallest block of the prefix index in tokens. Engines use 16; larger blocks cost a fraction and lose at most one block of a match.
-/// Same floor as the reference's approximate index.
-const MIN_BLOCK_TOKENS: u32 = 64;
-
 /// What all exchanges share. One per pool.
 #[derive(Debug)]
 pub struct Engine {
@@ -119,7 +115,7 @@ impl Engine {
                 .explain
                 .then(|| Decisions::new(settings.decisions_kept)),
             refusals: Refusals::default(),
-            block_tokens: AtomicU32::new(settings.block_tokens.max(MIN_BLOCK_TOKENS)),
+            block_tokens: AtomicU32::new(settings.block_tokens.max(settings.min_block_tokens)),
             choice: Mutex::new(Choosing {
                 random: fastrand::Rng::new(),
                 candidates: Candidates::default(),
@@ -189,10 +185,8 @@ impl Engine {
             .iter()
             .find_map(|endpoint| endpoint.metrics.load().block_size)
             .unwrap_or(self.settings.block_tokens)
-            .clamp(
-                MIN_BLOCK_TOKENS,
-                self.settings.max_prefix_tokens.max(MIN_BLOCK_TOKENS),
-            );
+            .min(self.settings.max_prefix_tokens)
+            .max(self.settings.min_block_tokens);
         self.block_tokens.store(block_tokens, Ordering::Relaxed);
         for endpoint in &snapshot.endpoints {
             self.index

@@ -190,7 +190,7 @@ fn exchanges(criterion: &mut Criterion) {
         group.bench_function("echo", |bencher| {
             bencher.iter_batched(
                 || source.request(),
-                |messages| exchange(&EchoFactory, messages, &mut out),
+                |messages| exchange(&EchoFactory::default(), messages, &mut out),
                 BatchSize::NumIterations(16),
             );
         });

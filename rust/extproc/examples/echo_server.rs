@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(threads) = arguments.next() {
         options.workers = threads.parse()?;
     }
-    let mut server = NativeServer::start(&options, Arc::new(EchoFactory))?;
+    let mut server = NativeServer::start(&options, Arc::new(EchoFactory::default()))?;
     println!(
         "listening on {}; ends with standard input",
         server.address()

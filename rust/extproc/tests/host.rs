@@ -79,7 +79,7 @@ async fn full_duplex(
 
 #[tokio::test]
 async fn full_duplex_echo_sends_the_header_reply_and_the_body_in_62_kb_chunks() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let channel = connect(&server).await;
     for mode in [Some(FULL_DUPLEX), None] {
         let mut stream = Stream::open(&channel).await.unwrap();
@@ -94,7 +94,7 @@ async fn full_duplex_echo_sends_the_header_reply_and_the_body_in_62_kb_chunks() 
 
 #[tokio::test]
 async fn a_16_mb_body_in_one_message_comes_back_whole() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let mut stream = Stream::open(&connect(&server).await).await.unwrap();
     let body = bytes_of(16 << 20);
     let (_, echoed) = full_duplex(&mut stream, Some(FULL_DUPLEX), &body, body.len()).await;
@@ -103,7 +103,7 @@ async fn a_16_mb_body_in_one_message_comes_back_whole() {
 
 #[tokio::test]
 async fn a_body_of_exactly_one_chunk_and_an_empty_body_end_with_their_only_chunk() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let channel = connect(&server).await;
     for length in [0, 62_000] {
         let mut stream = Stream::open(&channel).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_body_of_exactly_one_chunk_and_an_empty_body_end_with_their_only_chunk
 
 #[tokio::test]
 async fn buffered_echo_answers_each_message_with_an_empty_reply() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let mut stream = Stream::open(&connect(&server).await).await.unwrap();
     stream.send(&request_headers(Some(BUFFERED), false)).await;
     assert!(is_plain_header_reply(&stream.expect_reply().await));
@@ -152,7 +152,7 @@ async fn buffered_echo_answers_each_message_with_an_empty_reply() {
 
 #[tokio::test]
 async fn a_full_duplex_response_body_is_echoed_as_it_comes() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let mut stream = Stream::open(&connect(&server).await).await.unwrap();
     full_duplex(&mut stream, Some(FULL_DUPLEX), b"{}", 10).await;
     for (body, end_of_stream) in [(&b"data: 1\n\n"[..], false), (&b""[..], true)] {
@@ -174,7 +174,7 @@ async fn a_full_duplex_response_body_is_echoed_as_it_comes() {
 
 #[tokio::test]
 async fn a_request_without_a_body_is_answered_at_once_in_every_mode() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let channel = connect(&server).await;
     for mode in [None, Some(0), Some(BUFFERED), Some(FULL_DUPLEX)] {
         let mut stream = Stream::open(&channel).await.unwrap();
@@ -185,7 +185,7 @@ async fn a_request_without_a_body_is_answered_at_once_in_every_mode() {
 
 #[tokio::test]
 async fn a_thousand_streams_on_one_connection_are_open_at_once() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let channel = connect(&server).await;
     let mut streams = Vec::new();
     for _ in 0..1_000 {
@@ -215,7 +215,7 @@ async fn a_thousand_streams_on_one_connection_are_open_at_once() {
 
 #[tokio::test]
 async fn garbage_ends_only_its_own_stream_with_invalid_argument() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let channel = connect(&server).await;
     let mut good = Stream::open(&channel).await.unwrap();
     let mut bad = Stream::open(&channel).await.unwrap();
@@ -244,7 +244,7 @@ async fn a_message_over_the_limit_ends_its_stream_with_resource_exhausted() {
 
 #[tokio::test]
 async fn another_method_is_unimplemented() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let status = Stream::open_at(&connect(&server).await, "/grpc.health.v1.Health/Check")
         .await
         .err()
@@ -429,7 +429,7 @@ async fn streams_that_outlast_the_drain_are_aborted_and_released() {
 
 #[tokio::test]
 async fn a_server_without_clients_stops_at_once() {
-    let mut server = start(EchoFactory);
+    let mut server = start(EchoFactory::default());
     let idle = connect(&server).await;
     let server = spawn_blocking(move || {
         assert!(server.stop(Duration::from_secs(60)));
@@ -443,7 +443,7 @@ async fn a_server_without_clients_stops_at_once() {
 
 #[tokio::test]
 async fn a_port_in_use_is_named_in_the_error() {
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     let taken = ServerOptions {
         listen: server.address().clone(),
         ..options()

@@ -47,7 +47,7 @@ async fn a_stream_over_tls_works_and_the_certificate_can_be_replaced() {
             tls: Some(tls(&first, &first_key, TlsVersion::Tls12)),
             ..options()
         },
-        EchoFactory,
+        EchoFactory::default(),
     );
     let old_connection = connect_tls(&server, &first, &[&TLS12, &TLS13])
         .await
@@ -78,7 +78,7 @@ async fn the_minimum_version_is_enforced() {
             tls: Some(tls(&certificate, &key, TlsVersion::Tls13)),
             ..options()
         },
-        EchoFactory,
+        EchoFactory::default(),
     );
     assert!(connect_tls(&server, &certificate, &[&TLS12]).await.is_err());
     assert!(connect_tls(&server, &certificate, &[&TLS13]).await.is_ok());
@@ -93,7 +93,7 @@ async fn a_handshake_that_never_comes_is_broken_off() {
         handshake_timeout: Duration::from_millis(20),
         ..options()
     };
-    let server = start_with(&options, EchoFactory);
+    let server = start_with(&options, EchoFactory::default());
     let mut silent = TcpStream::connect(("127.0.0.1", port(&server)))
         .await
         .unwrap();
@@ -112,7 +112,7 @@ async fn a_bad_replacement_is_refused_and_the_old_certificate_stays() {
             tls: Some(tls(&certificate_pem, &key, TlsVersion::Tls12)),
             ..options()
         },
-        EchoFactory,
+        EchoFactory::default(),
     );
     assert!(matches!(
         server.replace_tls(b"", key.as_bytes()),

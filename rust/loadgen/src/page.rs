@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 /// Filtered pages kept; a scraper asks with one or two queries.
 const FILTERED_PAGES: usize = 64;
-/// Versions of the page of a busy server; a prime, so that servers asked in turn do not see the same one again and again.
-const BUSY_VERSIONS: usize = 7;
+/// Versions of the page of a busy server: a prime, so that servers asked in turn do not see the same one again and again, and so many that a
+/// server seldom shows the same figures twice running, which would look idle.
+const BUSY_VERSIONS: usize = 127;
 
 /// How a stand-in serves its page.
 #[derive(Clone, Copy, Debug, Default)]

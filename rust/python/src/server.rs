@@ -32,7 +32,7 @@ fn to_python(error: &ServerError) -> PyErr {
 #[pymethods]
 impl NativeServer {
     #[new]
-    #[pyo3(signature = (engine, address, *, tls=None, threads=0, max_message_bytes=0, tls_min_version=""))]
+    #[pyo3(signature = (engine, address, *, tls=None, threads=0, max_message_bytes=0, tls_min_version="", echo_destinations=Vec::new()))]
     fn new(
         py: Python<'_>,
         engine: Option<&Engine>,
@@ -41,6 +41,7 @@ impl NativeServer {
         threads: usize,
         max_message_bytes: usize,
         tls_min_version: &str,
+        echo_destinations: Vec<String>,
     ) -> PyResult<Self> {
         let listen = ListenAddress::from_str(address).map_err(|error| to_python(&error))?;
         let minimum_version = match tls_min_version {
@@ -61,7 +62,9 @@ impl NativeServer {
         }
         let factory: Arc<dyn SessionFactory> = match engine {
             Some(engine) => Arc::new(ExchangeFactory::new(engine.inner.clone())),
-            None => Arc::new(EchoFactory),
+            None => Arc::new(EchoFactory::naming(
+                echo_destinations.into_iter().map(Into::into).collect(),
+            )),
         };
         let server = py
             .detach(|| host::NativeServer::start(&options, factory))

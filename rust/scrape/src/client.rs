@@ -17,8 +17,8 @@ use warmroute_core::pool::PageError;
 
 /// Longest page that is read.
 pub(crate) const PAGE_LIMIT: usize = 8 << 20;
-/// Largest read at once. A whole page of vLLM fits; hyper keeps such a buffer for each connection.
-const READ_BYTES: usize = 64 << 10;
+/// Largest read at once: a filtered page fits, a whole one takes four. hyper keeps such a buffer for each connection, thousands of them in a large pool.
+const READ_BYTES: usize = 16 << 10;
 
 /// Why there is no page.
 #[derive(Debug)]

@@ -34,8 +34,11 @@ pub struct Settings {
     pub index_bytes: usize,
     /// Blocks remembered of an endpoint whose engine does not tell its number of blocks.
     pub lru_capacity_per_endpoint: usize,
-    /// Tokens in a block where the engine does not tell; raised to 64.
+    /// Tokens in a block where the engine does not tell.
     pub block_tokens: u32,
+    /// Smallest block of the prefix index in tokens; smaller ones are raised to it. Engines use 16; larger blocks cost a fraction and
+    /// lose at most one block of a match. The reference's approximate index raises to 64.
+    pub min_block_tokens: u32,
     /// Longest prefix that is matched, in tokens.
     pub max_prefix_tokens: u32,
     /// How many decisions are kept when explaining.
@@ -56,6 +59,7 @@ impl Default for Settings {
             index_bytes: 256 << 20,
             lru_capacity_per_endpoint: 31_250,
             block_tokens: 16,
+            min_block_tokens: 64,
             max_prefix_tokens: 131_072,
             decisions_kept: 256,
         }
@@ -111,6 +115,11 @@ impl Settings {
             (1..=64).contains(&settings.max_endpoints),
             "max_endpoints",
             "from 1 to 64",
+        )?;
+        range(
+            settings.min_block_tokens > 0,
+            "min_block_tokens",
+            "positive",
         )?;
         range(
             settings.max_prefix_tokens > 0,

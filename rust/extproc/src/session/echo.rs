@@ -3,11 +3,14 @@
 //! It does the same transport work: every frame is read far enough to know its phase and body, every reply is a valid one for the
 //! body mode, and in full duplex the whole body travels back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::{Buf, Bytes};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use warmroute_core::Nanos;
 use warmroute_core::exchange::{
-    BodyMode, BodyMutation, CommonReply, HttpBody, Progress, Reply, ReplyPhase,
+    BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBody, LbMetadata, Progress, Reply,
+    ReplyPhase, names,
 };
 
 use super::exchange::encode_all;
@@ -18,12 +21,35 @@ use crate::codec::{DecodeError, OutlinePhase, decode_outline};
 pub const STREAMED_CHUNK: usize = 62_000;
 
 /// Opens an [`EchoSession`] for each stream.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EchoFactory;
+#[derive(Debug, Default)]
+pub struct EchoFactory {
+    destinations: Vec<Bytes>,
+    next: AtomicUsize,
+}
+
+impl EchoFactory {
+    /// Sessions that name one of `destinations` (`host:port`), in turn, as a picker must, without deciding anything: a gateway that heeds
+    /// destinations then has the same work to do as behind a real picker. With an empty list none is named.
+    pub fn naming(destinations: Vec<Bytes>) -> Self {
+        Self {
+            destinations,
+            next: AtomicUsize::new(0),
+        }
+    }
+}
 
 impl SessionFactory for EchoFactory {
     fn open(&self, _now: Nanos) -> Box<dyn Session> {
-        Box::new(EchoSession::default())
+        let destination = if self.destinations.is_empty() {
+            None
+        } else {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
+            Some(self.destinations[turn % self.destinations.len()].clone())
+        };
+        Box::new(EchoSession {
+            destination,
+            ..EchoSession::default()
+        })
     }
 }
 
@@ -36,6 +62,8 @@ pub struct EchoSession {
     /// The request body so far, in full duplex.
     held: Vec<Bytes>,
     replies: Vec<Reply>,
+    /// Named once, in the reply that chooses.
+    destination: Option<Bytes>,
 }
 
 impl Default for EchoSession {
@@ -45,11 +73,36 @@ impl Default for EchoSession {
             response_mode: BodyMode::FullDuplexStreamed,
             held: Vec::new(),
             replies: Vec::new(),
+            destination: None,
         }
     }
 }
 
 impl EchoSession {
+    /// The reply in which a picker would choose.
+    fn choose(&mut self, phase: fn(CommonReply) -> ReplyPhase) {
+        let Some(destination) = self.destination.take() else {
+            self.reply(phase(CommonReply::default()));
+            return;
+        };
+        let name = Bytes::from_static(names::DESTINATION.as_bytes());
+        self.replies.push(Reply {
+            phase: phase(CommonReply {
+                headers: HeaderMutation {
+                    set: vec![(name, destination.clone())],
+                    ..HeaderMutation::default()
+                },
+                clear_route_cache: true,
+                ..CommonReply::default()
+            }),
+            metadata: Some(LbMetadata {
+                strings: smallvec![(names::DESTINATION, destination)],
+                numbers: Vec::new(),
+            }),
+            mode_override: None,
+        });
+    }
+
     fn reply(&mut self, phase: ReplyPhase) {
         self.replies.push(Reply {
             phase,
@@ -61,8 +114,14 @@ impl EchoSession {
     fn answer(&mut self, phase: OutlinePhase) {
         match phase {
             OutlinePhase::RequestHeaders { end_of_stream } => {
-                if end_of_stream || self.request_mode != BodyMode::FullDuplexStreamed {
+                let buffered = matches!(
+                    self.request_mode,
+                    BodyMode::Buffered | BodyMode::BufferedPartial
+                );
+                if buffered && !end_of_stream {
                     self.reply(ReplyPhase::RequestHeaders(CommonReply::default()));
+                } else if end_of_stream || self.request_mode != BodyMode::FullDuplexStreamed {
+                    self.choose(ReplyPhase::RequestHeaders);
                 }
             }
             OutlinePhase::ResponseHeaders => {
@@ -73,9 +132,7 @@ impl EchoSession {
             {
                 self.hold(body);
             }
-            OutlinePhase::RequestBody(_) => {
-                self.reply(ReplyPhase::RequestBody(CommonReply::default()));
-            }
+            OutlinePhase::RequestBody(_) => self.choose(ReplyPhase::RequestBody),
             OutlinePhase::ResponseBody(body)
                 if self.response_mode == BodyMode::FullDuplexStreamed =>
             {
@@ -105,7 +162,7 @@ impl EchoSession {
     }
 
     fn release(&mut self, end_of_stream: bool) {
-        self.reply(ReplyPhase::RequestHeaders(CommonReply::default()));
+        self.choose(ReplyPhase::RequestHeaders);
         for chunk in chunks(std::mem::take(&mut self.held), end_of_stream) {
             self.reply(ReplyPhase::RequestBody(chunk));
         }
