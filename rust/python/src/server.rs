@@ -31,6 +31,10 @@ fn to_python(error: &ServerError) -> PyErr {
 
 #[pymethods]
 impl NativeServer {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python constructor"
+    )]
     #[new]
     #[pyo3(signature = (engine, address, *, tls=None, threads=0, max_message_bytes=0, tls_min_version="", echo_destinations=Vec::new()))]
     fn new(
