@@ -233,7 +233,7 @@ async fn a_message_over_the_limit_ends_its_stream_with_resource_exhausted() {
         maximum_message_length: 1_000,
         ..options()
     };
-    let server = start_with(&options, EchoFactory);
+    let server = start_with(&options, EchoFactory::default());
     let mut stream = Stream::open(&connect(&server).await).await.unwrap();
     stream.send(&request_body(&bytes_of(2_000), true)).await;
     assert_eq!(
@@ -448,7 +448,7 @@ async fn a_port_in_use_is_named_in_the_error() {
         listen: server.address().clone(),
         ..options()
     };
-    let error = NativeServer::start(&taken, Arc::new(EchoFactory)).unwrap_err();
+    let error = NativeServer::start(&taken, Arc::new(EchoFactory::default())).unwrap_err();
     assert!(matches!(error, ServerError::Bind { .. }));
     assert!(
         error.to_string().contains(&port(&server).to_string()),
@@ -463,7 +463,7 @@ fn an_http2_setting_out_of_range_is_named_in_the_error() {
             frame_size: 100,
             ..options()
         },
-        Arc::new(EchoFactory),
+        Arc::new(EchoFactory::default()),
     )
     .unwrap_err();
     assert!(
@@ -483,14 +483,14 @@ async fn a_unix_socket_serves_replaces_a_stale_file_and_goes_away_at_the_end() {
     };
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let mut server = start_with(&options, EchoFactory);
+    let mut server = start_with(&options, EchoFactory::default());
     let mut stream = Stream::open(&connect_unix(path.clone()).await)
         .await
         .unwrap();
     full_duplex(&mut stream, None, &bytes_of(100_000), 62_000).await;
     // A socket that somebody serves is not replaced.
     assert!(matches!(
-        NativeServer::start(&options, Arc::new(EchoFactory)),
+        NativeServer::start(&options, Arc::new(EchoFactory::default())),
         Err(ServerError::Bind { .. })
     ));
     drop(stream);

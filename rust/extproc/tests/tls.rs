@@ -136,7 +136,7 @@ async fn a_bad_replacement_is_refused_and_the_old_certificate_stays() {
 #[test]
 fn a_plaintext_server_takes_no_certificate() {
     let (certificate, key) = certificate();
-    let server = start(EchoFactory);
+    let server = start(EchoFactory::default());
     assert!(matches!(
         server.replace_tls(certificate.as_bytes(), key.as_bytes()),
         Err(ServerError::NotTls)
@@ -152,7 +152,7 @@ fn a_key_of_another_certificate_does_not_start() {
         ..options()
     };
     assert!(matches!(
-        NativeServer::start(&options, Arc::new(EchoFactory)),
+        NativeServer::start(&options, Arc::new(EchoFactory::default())),
         Err(ServerError::Tls(_))
     ));
 }
