@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from hosts import Grpcio, Native
 from warmroute import _core
 
 from .gateway import Gateway
-from .hosts import Grpcio, Native
 from .upstream import Upstream
 
 PROFILE = {"plugins": [{"type": "queue-scorer"}]}

@@ -1,10 +1,8 @@
 """A picker in this process, each host over real gRPC, with the pods and the metrics that a case asks for."""
 
-import asyncio
 import importlib
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +12,8 @@ import grpc
 import pytest
 from grpc_tools import protoc
 
+from hosts import Grpcio, Native
 from warmroute import _core
-from warmroute.host.grpcio_host import GrpcioHost
 
 PROTOS = Path(__file__).parents[2] / "protos"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
@@ -33,42 +31,6 @@ def pb(tmp_path_factory) -> ModuleType:
     assert status == 0
     sys.path.insert(0, str(out))
     return importlib.import_module("ext_proc_pb2")
-
-
-class Native:
-    """The native host."""
-
-    def __init__(self, engine: _core.Engine) -> None:
-        self._server = _core.NativeServer(engine, "127.0.0.1:0", threads=1)
-        self.address = self._server.address
-
-    def stop(self) -> None:
-        self._server.stop(0)
-
-
-class Grpcio:
-    """The grpcio host on a loop in a thread."""
-
-    def __init__(self, engine: _core.Engine) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._host = self._run(self._start(engine))
-        self.address = self._host.address
-
-    @staticmethod
-    async def _start(engine: _core.Engine) -> GrpcioHost:
-        host = GrpcioHost(lambda: _core.Exchange(engine), "127.0.0.1:0")
-        await host.start()
-        return host
-
-    def _run(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
-
-    def stop(self) -> None:
-        self._run(self._host.stop(0))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
 
 
 # "Large enough not to matter" (§11.1) means that no case turns on it, but it does: with room for more adapters than are active, case 3 is a tie.

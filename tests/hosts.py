@@ -1,4 +1,4 @@
-"""The two hosts, each in this process."""
+"""The two hosts, each in this process: for every suite that drives both over real gRPC."""
 
 import asyncio
 import threading
