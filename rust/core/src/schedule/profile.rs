@@ -279,15 +279,14 @@ impl Profile {
     ) -> Result<Choice, NoEndpoint> {
         ranked.clear();
         let count = context.candidates.len();
-        match prepared {
-            Some(prepared) => scratch.resume(context.candidates, &prepared.rows),
-            None => {
-                scratch.begin();
-                if let Some(explanation) = explain.as_deref_mut() {
-                    explanation.begin(context);
-                }
-                self.run_filters(context, None, scratch, explain.as_deref_mut())?;
+        if let Some(prepared) = prepared {
+            scratch.resume(context.candidates, &prepared.rows);
+        } else {
+            scratch.begin();
+            if let Some(explanation) = explain.as_deref_mut() {
+                explanation.begin(context);
             }
+            self.run_filters(context, None, scratch, explain.as_deref_mut())?;
         }
 
         let Scratch {
