@@ -17,6 +17,7 @@ use crate::plugin::{
 use crate::schedule::handlers::{ProfileHandler, SingleProfileHandler};
 use crate::schedule::pickers::MaxScorePicker;
 use crate::schedule::{FilterPart, Named, Picker, Profile, RequestAttributes, ScorerPart};
+use crate::stats::FamilySource;
 
 /// Plugins and profiles as a configuration writes them, complete; the JSON form is what `warmroute.config` writes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -148,7 +149,8 @@ pub struct Policy {
     pub(crate) saturation: Option<Arc<dyn SaturationDetector>>,
     pub(crate) pre_requests: Vec<Arc<dyn PreRequest>>,
     pub(crate) responses: Vec<Arc<dyn ResponseReceived>>,
-    pub(crate) reporters: Vec<Arc<dyn Reporter>>,
+    pub(crate) reporters: Vec<Named<Arc<dyn Reporter>>>,
+    pub(crate) families: Vec<Arc<dyn FamilySource>>,
     /// `None`: nothing consumes prefix matches, so prompts are not indexed.
     pub(crate) prefix: Option<PrefixSettings>,
     pub(crate) in_flight: InFlightSettings,
@@ -237,7 +239,14 @@ impl Policy {
             saturation,
             pre_requests: collect(&plugins, |instance| instance.parts.pre_request.clone()),
             responses: collect(&plugins, |instance| instance.parts.response.clone()),
-            reporters: collect(&plugins, |instance| instance.parts.reporter.clone()),
+            reporters: collect(&plugins, |instance| {
+                instance
+                    .parts
+                    .reporter
+                    .clone()
+                    .map(|part| named(instance, part))
+            }),
+            families: collect(&plugins, |instance| instance.parts.families.clone()),
             prefix,
             in_flight,
             min_block_tokens: spec.min_block_tokens,

@@ -2,7 +2,7 @@
 
 use super::kind::PluginKind;
 use super::spelling;
-use crate::control::producers;
+use crate::control::{admitters, producers, reporters, responses, screeners};
 use crate::schedule::{filters, handlers, pickers, scorers};
 
 /// Every type of plugin.
@@ -22,6 +22,10 @@ pub const REGISTRY: &[PluginKind] = &[
     handlers::single_profile::KIND,
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
+    admitters::probabilistic::KIND,
+    reporters::request_attribute::KIND,
+    responses::destination_endpoint_served_verifier::KIND,
+    screeners::disaggregatedset_rollout::KIND,
 ];
 
 /// Deprecated names of types: (old, new).

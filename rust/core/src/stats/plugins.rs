@@ -6,8 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::buckets;
+use super::family::{Family, FamilySource};
 use super::number::Histogram;
 use crate::Nanos;
+use crate::pool::Pool;
 
 /// A plugin as the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,5 +135,31 @@ impl PluginFailures {
                 },
             )
             .collect()
+    }
+}
+
+/// The plugins in force that have metrics of their own.
+#[derive(Debug, Default)]
+pub(super) struct PluginFamilies(Mutex<Option<(Vec<Arc<dyn FamilySource>>, Arc<Pool>)>>);
+
+impl PluginFamilies {
+    pub(super) fn set(&self, sources: Vec<Arc<dyn FamilySource>>, pool: &Arc<Pool>) {
+        *self.0.lock() = Some((sources, Arc::clone(pool)));
+    }
+
+    /// One family for each name.
+    pub(super) fn all(&self) -> Vec<Family> {
+        let Some((sources, pool)) = self.0.lock().clone() else {
+            return Vec::new();
+        };
+        let snapshot = pool.snapshot();
+        let mut merged: Vec<Family> = Vec::new();
+        for family in sources.iter().flat_map(|source| source.families(&snapshot)) {
+            match merged.iter_mut().find(|known| known.name == family.name) {
+                Some(known) => known.samples.extend(family.samples),
+                None => merged.push(family),
+            }
+        }
+        merged
     }
 }

@@ -8,14 +8,17 @@ use hashbrown::{Equivalent, HashMap};
 use parking_lot::{Mutex, RwLock};
 
 use super::buckets;
+use super::family::FamilySource;
 use super::labels::LabelValues;
 use super::number::Histogram;
-use super::plugins::{PluginDurations, PluginFailure, PluginFailures, PluginLabels, PluginTimers};
+use super::plugins::{
+    PluginDurations, PluginFailure, PluginFailures, PluginFamilies, PluginLabels, PluginTimers,
+};
 use super::request::RequestSeries;
 use super::streams::StreamStats;
 use crate::Nanos;
 use crate::plugin::ExternalFailure;
-use crate::pool::Endpoint;
+use crate::pool::{Endpoint, Pool};
 
 /// Distinct values of `model_name` and `target_model_name` together, as the reference caps them.
 const MODEL_VALUES: usize = 1000;
@@ -92,6 +95,7 @@ pub struct Stats {
     pub(super) scheduler_e2e: Histogram,
     pub(super) plugins: PluginDurations,
     pub(super) plugin_failures: PluginFailures,
+    pub(super) plugin_families: PluginFamilies,
     pub(super) streams: Option<Arc<StreamStats>>,
     /// `plugin_name` and `plugin_type` of the prefix index.
     pub(super) prefix_labels: Mutex<[Arc<str>; 2]>,
@@ -114,6 +118,7 @@ impl Stats {
             scheduler_e2e: Histogram::new(buckets::SMALL),
             plugins: PluginDurations::default(),
             plugin_failures: PluginFailures::default(),
+            plugin_families: PluginFamilies::default(),
             streams: None,
             prefix_labels: Mutex::new([Arc::clone(&producer), producer]),
             prefix_size: AtomicU64::new(0),
@@ -148,6 +153,11 @@ impl Stats {
             failure.reason(),
             failure.to_string(),
         );
+    }
+
+    /// From now on, plugins with metrics of their own are these; they are asked with the endpoints of `pool`.
+    pub fn set_plugin_families(&self, sources: Vec<Arc<dyn FamilySource>>, pool: &Arc<Pool>) {
+        self.plugin_families.set(sources, pool);
     }
 
     /// Every kind of failure of external plugins so far.
