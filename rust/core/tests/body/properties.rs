@@ -219,7 +219,7 @@ proptest! {
             let _ = parted.feed(piece);
         }
         prop_assert_eq!(whole.finish_prefix(), parted.finish_prefix());
-        for kind in [ResponseKind::Json, ResponseKind::EventStream] {
+        for kind in ResponseKind::ALL {
             let mut whole = UsageScanner::new(kind);
             whole.feed(&body);
             let mut parted = UsageScanner::new(kind);
