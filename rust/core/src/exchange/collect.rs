@@ -1,17 +1,12 @@
 //! A request whose body is arriving: scanned as it comes, kept as the slices that it came in.
 
-use std::sync::LazyLock;
-
 use bytes::Bytes;
 
 use super::headers::RequestHeaders;
 use super::message::HttpHeaders;
 use super::refusal::Refusal;
-use crate::body::{self, BodyScanner, Dialect, Parsers, ScanError, ScanLimits, ScannedBody};
+use crate::body::{self, BodyScanner, Dialect, ScanError, ScanLimits, ScannedBody};
 use crate::{Engine, Nanos};
-
-/// The parsers of a configuration that names none.
-static DEFAULT_PARSERS: LazyLock<Parsers> = LazyLock::new(Parsers::default);
 
 /// Most messages that a body may come in: one for each 256 bytes of the largest body, and some. A sender of countless tiny or empty
 /// messages would otherwise make us keep, and answer, each of them.
@@ -57,9 +52,8 @@ pub(super) struct Complete {
 impl Collecting {
     pub(super) fn new(engine: &Engine, headers: HttpHeaders, now: Nanos) -> Self {
         let headers = RequestHeaders::read(headers.headers);
-        let parsers: &Parsers = &DEFAULT_PARSERS;
         let path = headers.path.as_deref().unwrap_or("/v1/completions");
-        let (dialect, no_parser) = match parsers.resolve(path) {
+        let (dialect, no_parser) = match engine.active().policy.parsers.resolve(path) {
             Ok(dialect) => (dialect, None),
             Err(error) => (
                 Dialect::Passthrough,
