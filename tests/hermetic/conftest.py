@@ -3,7 +3,7 @@
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,16 @@ from warmroute import _core
 PROTOS = Path(__file__).parents[2] / "protos"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 # The suite's own configuration: four scorers of weight 1.
-PROFILE = {"plugins": [{"type": name} for name in ("queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer", "lora-affinity-scorer")]}
+SCORERS = ("queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer", "lora-affinity-scorer")
+
+
+def policy(scorers: Sequence[str], parsers: Sequence[str] | None = None) -> dict[str, Any]:
+    """One profile of scorers of weight 1."""
+    return {
+        "plugins": [{"type": name} for name in scorers],
+        "profiles": [{"name": "default", "plugins": [{"plugin": name} for name in scorers]}],
+        "parsers": parsers,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +58,9 @@ def metrics_page(waiting: float, kv_usage: float, adapters: tuple[str, ...]) -> 
 class Picker:
     """A running picker and its generated client."""
 
-    def __init__(self, host: type, pb: ModuleType, settings: dict[str, Any]) -> None:
+    def __init__(self, host: type, pb: ModuleType, settings: dict[str, Any], policy: dict[str, Any]) -> None:
         self.pb = pb
-        self.engine = _core.Engine(json.dumps({"profile": PROFILE} | settings))
+        self.engine = _core.Engine(json.dumps(settings), json.dumps(policy))
         self.host = host(self.engine)
         self.channel = grpc.insecure_channel(self.host.address)
         self.process = self.channel.stream_stream(
@@ -90,8 +99,8 @@ class Picker:
 def start(request, pb) -> Iterator[Callable[..., Picker]]:
     pickers: list[Picker] = []
 
-    def start_picker(**settings: Any) -> Picker:
-        pickers.append(Picker(request.param, pb, settings))
+    def start_picker(scorers: Sequence[str] = SCORERS, parsers: Sequence[str] | None = None, **settings: Any) -> Picker:
+        pickers.append(Picker(request.param, pb, settings, policy(scorers, parsers)))
         return pickers[-1]
 
     yield start_picker
