@@ -3,9 +3,12 @@
 As in test_requests, headers that are on the request already (here `:path`) are not echoed.
 """
 
+import json
 import struct
 
 import pytest
+
+from policies import policy
 
 from .messages import body, headers, response_body, response_headers, with_subset
 from .test_edges import kinds, trailers
@@ -53,9 +56,15 @@ def chunk(prompt: int, completion: int) -> bytes:
     return frame(delimited(1, delimited(1, b"\1") + number(2, prompt) + number(3, completion)))
 
 
+def with_parsers(*types: str) -> str:
+    """The suite's policy: three scorers of weight 1, and these parsers."""
+    scorers = policy(*({"type": f"{name}-scorer", "weight": 1} for name in ("queue", "kv-cache-utilization", "prefix-cache")))
+    return json.dumps(json.loads(scorers) | {"parsers": types})
+
+
 @pytest.fixture
 def picker(start):
-    return start(["queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer"], ["vllmgrpc-parser"])
+    return start(with_parsers("vllmgrpc-parser"))
 
 
 def request(pb, content, path=GENERATE, *, pieces=1, **extra):
@@ -210,4 +219,4 @@ def test_a_request_without_body_needs_no_parser(picker):
 
 def test_an_unknown_parser_is_told_with_those_that_exist(start):
     with pytest.raises(ValueError, match=r'unknown parser type "grpc"; the parsers are: openai-parser, .*, passthrough-parser'):
-        start(parsers=["grpc"])
+        start(with_parsers("grpc"))

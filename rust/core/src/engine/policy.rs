@@ -10,13 +10,14 @@ use crate::control::{
     Admitter, PreRequest, Reporter, RequestProcessor, ResponseReceived, SaturationDetector,
     Screener,
 };
+use crate::exchange::Header;
 use crate::plugin::{
     Data, Externals, InFlightSettings, Instance, PluginError, PluginSet, PluginSpec,
     PrefixSettings, Role,
 };
 use crate::schedule::handlers::{ProfileHandler, SingleProfileHandler};
 use crate::schedule::pickers::MaxScorePicker;
-use crate::schedule::{FilterPart, Named, Picker, Profile, ScorerPart};
+use crate::schedule::{FilterPart, Named, Picker, Profile, RequestAttributes, ScorerPart};
 
 /// Plugins and profiles as a configuration writes them, complete; the JSON form is what `warmroute.config` writes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -272,6 +273,15 @@ impl Policy {
             .filter(|position| *position < self.profiles.len())
     }
 
+    /// What plugins find in the request's headers.
+    pub(crate) fn attributes(&self, headers: &[Header]) -> RequestAttributes {
+        let mut attributes = RequestAttributes::default();
+        for processor in &self.requests {
+            processor.process(headers, &mut attributes);
+        }
+        attributes
+    }
+
     /// True when plugins have to do with the response.
     pub(crate) fn follows_responses(&self) -> bool {
         !self.responses.is_empty() || !self.reporters.is_empty()
@@ -340,6 +350,9 @@ fn find_handler(plugins: &PluginSet) -> Result<Named<Arc<dyn ProfileHandler>>, P
     }
 }
 
+/// A picker, and how many endpoints it ranks where it says so itself.
+type ChosenPicker = (Named<Arc<dyn Picker>>, Option<usize>);
+
 fn build_profile(
     spec: &ProfileSpec,
     plugins: &PluginSet,
@@ -351,7 +364,7 @@ fn build_profile(
     };
     let mut filters = Vec::new();
     let mut scorers = Vec::new();
-    let mut picker: Option<(Named<Arc<dyn Picker>>, Option<usize>)> = None;
+    let mut picker: Option<ChosenPicker> = None;
     for entry in &spec.plugins {
         let name = &entry.plugin;
         let Some(instance) = plugins.find(name) else {

@@ -328,10 +328,7 @@ impl Exchange {
 
         let engine = &self.engine;
         let active = engine.active();
-        let mut attributes = RequestAttributes::default();
-        for processor in &active.policy.requests {
-            processor.process(&headers.all, &mut attributes);
-        }
+        let attributes = active.policy.attributes(&headers.all);
         let fairness_id = headers
             .fairness_id
             .as_deref()

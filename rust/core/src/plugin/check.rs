@@ -221,13 +221,11 @@ fn unknown(field: &str, kinds: &[ParameterKind]) -> String {
     if kinds.is_empty() {
         return format!("unknown field \"{field}\" (this plugin has no parameters)");
     }
-    match spelling::nearest(field, kinds.iter().map(|kind| kind.name)) {
-        Some(nearest) => format!("unknown field \"{field}\" (did you mean \"{nearest}\"?)"),
-        None => {
-            let known: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-            format!("unknown field \"{field}\" (known: {})", known.join(", "))
-        }
+    if let Some(nearest) = spelling::nearest(field, kinds.iter().map(|kind| kind.name)) {
+        return format!("unknown field \"{field}\" (did you mean \"{nearest}\"?)");
     }
+    let known: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+    format!("unknown field \"{field}\" (known: {})", known.join(", "))
 }
 
 /// `a.b[1]`.

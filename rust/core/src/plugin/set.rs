@@ -38,6 +38,15 @@ impl PluginSpec {
         }
     }
 
+    /// The same with one parameter more.
+    #[must_use]
+    pub fn with(mut self, parameter: &str, value: impl Into<Value>) -> Self {
+        self.parameters
+            .get_or_insert_default()
+            .insert(parameter.to_owned(), value.into());
+        self
+    }
+
     /// The name that other sections refer to.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.type_name)
