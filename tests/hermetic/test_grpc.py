@@ -3,7 +3,6 @@
 As in test_requests, headers that are on the request already (here `:path`) are not echoed.
 """
 
-import json
 import struct
 
 import pytest
@@ -58,8 +57,8 @@ def chunk(prompt: int, completion: int) -> bytes:
 
 def with_parsers(*types: str) -> str:
     """The suite's policy: three scorers of weight 1, and these parsers."""
-    scorers = policy(*({"type": f"{name}-scorer", "weight": 1} for name in ("queue", "kv-cache-utilization", "prefix-cache")))
-    return json.dumps(json.loads(scorers) | {"parsers": types})
+    names = ("queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer")
+    return policy(*({"type": name, "weight": 1} for name in names), parsers=types)
 
 
 @pytest.fixture
