@@ -30,6 +30,7 @@ use crate::schedule::{Candidates, Context, Explanation, Prepared, RequestFacts, 
 use crate::stats::{PluginTimers, Stats};
 
 use decisions::Decisions;
+use gates::Gates;
 use refusals::Refusals;
 
 /// What all exchanges share. One per pool.
@@ -150,10 +151,10 @@ impl Engine {
             SlotChange::Freed(slot) => forgetful.remove_endpoint(slot),
         });
         let engine = Self {
-            pool,
             index,
             clock,
-            active: ArcSwap::from_pointee(Active::new(policy, &stats)),
+            active: ArcSwap::from_pointee(Active::new(policy, &stats, &pool)),
+            pool,
             reloading: Mutex::new(()),
             lru_capacity,
             stats,
@@ -184,7 +185,7 @@ impl Engine {
         let limit = self.settings.max_endpoints;
         let policy = Policy::build(policy, externals, limit, Some(&active.policy))?;
         self.active
-            .store(Arc::new(Active::new(policy, &self.stats)));
+            .store(Arc::new(Active::new(policy, &self.stats, &self.pool)));
         self.maintain();
         Ok(())
     }
@@ -308,7 +309,8 @@ impl Engine {
     /// Chooses endpoints for a request and reserves its load on the first.
     ///
     /// # Errors
-    /// [`Refusal::NoCandidates`] when the pool or the subset is empty, [`Refusal::Exhausted`] when filters left nothing.
+    /// In the order in which it is looked at: [`Refusal::Shed`], [`Refusal::NoCandidates`] when the pool or the subset is empty,
+    /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
     pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
             facts,
@@ -323,25 +325,26 @@ impl Engine {
         let active = self.active.load();
         let policy = &active.policy;
         let snapshot = self.pool.load();
-        let mut subset = subset_hint
+        let subset = subset_hint
             .filter(|_| self.settings.subset_filter)
             .map(|hint| snapshot.subset(hint));
+        let failed = |_: &Refusal| self.stats.scheduler_attempt(&facts.target_model, None);
+        let gates = Gates {
+            policy,
+            facts: &facts,
+            snapshot: &snapshot,
+            now,
+        };
+        gates.shed(subset.as_deref()).inspect_err(failed)?;
         if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
-            self.stats.scheduler_attempt(&facts.target_model, None);
-            return Err(Refusal::NoCandidates);
+            return Err(Refusal::NoCandidates).inspect_err(failed);
         }
+        let explain = explain && self.settings.explain;
+        let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let mut response_headers = HeaderPairs::new();
-        if policy.has_gates() {
-            subset = gates::pass_gates(
-                policy,
-                &facts,
-                &snapshot,
-                subset,
-                now,
-                &mut response_headers,
-            )
-            .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
-        }
+        let subset = gates
+            .screen(subset, &mut response_headers, explanation.as_mut())
+            .inspect_err(failed)?;
         let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
             let seed = prefix::seed(&facts.target_model, cache_salt);
             let chain = |ids: &Vec<u64>| prefix::chain(seed, ids);
@@ -350,9 +353,10 @@ impl Engine {
             Vec::new()
         };
         let matched = self.matched_blocks(&chains);
+        gates
+            .admit(subset.as_deref(), &matched)
+            .inspect_err(failed)?;
 
-        let explain = explain && self.settings.explain;
-        let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let question = Question {
             active: &active,
             facts: &facts,
@@ -361,16 +365,18 @@ impl Engine {
             matched: &matched,
             now,
         };
-        let Some(position) = policy.profile_for(&facts) else {
-            self.stats.scheduler_attempt(&facts.target_model, None);
-            return Err(Refusal::Exhausted(
-                "failed to find target endpoint: no scheduling profile runs for the request"
-                    .to_owned(),
-            ));
-        };
+        let position = policy
+            .profile_for(&facts)
+            .ok_or_else(|| {
+                Refusal::Exhausted(
+                    "failed to find target endpoint: no scheduling profile runs for the request"
+                        .to_owned(),
+                )
+            })
+            .inspect_err(failed)?;
         let choice = self
             .choose(&question, position, explanation.as_mut())
-            .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
+            .inspect_err(failed)?;
         // What was just sent counts as held from now on.
         for chain in &chains {
             self.index.record(choice.endpoints[0].slot, chain);
@@ -610,7 +616,7 @@ impl Question<'_> {
 }
 
 impl Active {
-    fn new(policy: Policy, stats: &Stats) -> Self {
+    fn new(policy: Policy, stats: &Stats, pool: &Arc<Pool>) -> Self {
         let timers = policy
             .profiles()
             .iter()
@@ -619,6 +625,7 @@ impl Active {
         if let Some((name, type_name)) = policy.prefix_producer() {
             stats.set_prefix_indexer(name, type_name);
         }
+        stats.set_plugin_families(policy.families.clone(), pool);
         Self { policy, timers }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::body::Parsers;
 use crate::control::{
     Admitter, PreRequest, Reporter, RequestProcessor, ResponseReceived, SaturationDetector,
     Screener,
@@ -30,6 +31,9 @@ pub struct PolicySpec {
     /// Name of the saturation detector by which sheddable requests are refused; `None`: none are.
     #[serde(default)]
     pub saturation_detector: Option<String>,
+    /// Types of the parsers, in order; `None`: those that read the HTTP APIs, and the fallback.
+    #[serde(default)]
+    pub parsers: Option<Vec<String>>,
     /// Smallest block of the prefix index in tokens; smaller ones are raised to it. Engines use 16; larger blocks cost a fraction and
     /// lose at most one block of a match. The reference's approximate index raises to 64.
     #[serde(default = "default_min_block_tokens")]
@@ -80,6 +84,7 @@ impl PolicySpec {
                     .collect(),
             }],
             saturation_detector: None,
+            parsers: None,
             min_block_tokens: default_min_block_tokens(),
         }
     }
@@ -142,6 +147,7 @@ pub struct Policy {
     handler: Named<Arc<dyn ProfileHandler>>,
     profile_names: Vec<Arc<str>>,
     profiles: Vec<Profile>,
+    pub(crate) parsers: Parsers,
     /// In the order of the configuration, as all that follow.
     pub(crate) requests: Vec<Arc<dyn RequestProcessor>>,
     pub(crate) screeners: Vec<Named<Arc<dyn Screener>>>,
@@ -208,6 +214,14 @@ impl Policy {
                     })?,
             ),
         };
+        let parsers = spec.parsers.as_ref().map_or_else(
+            || Ok(Parsers::default()),
+            |types| {
+                let types: Vec<&str> = types.iter().map(String::as_str).collect();
+                Parsers::from_types(&types)
+                    .map_err(|error| PolicyError::Other(error.to_string().into()))
+            },
+        )?;
         let consumes = |data| plugins.iter().any(|instance| instance.consumes(data));
         let prefix = plugins
             .iter()
@@ -221,6 +235,7 @@ impl Policy {
             handler,
             profile_names,
             profiles,
+            parsers,
             requests: collect(&plugins, |instance| instance.parts.request.clone()),
             screeners: collect(&plugins, |instance| {
                 instance
@@ -279,11 +294,6 @@ impl Policy {
     /// True when plugins have to do with the response.
     pub(crate) fn follows_responses(&self) -> bool {
         !self.responses.is_empty() || !self.reporters.is_empty()
-    }
-
-    /// True when something has to look at the candidates before a profile is run.
-    pub(crate) fn has_gates(&self) -> bool {
-        !self.screeners.is_empty() || !self.admitters.is_empty() || self.saturation.is_some()
     }
 
     /// Name and type of the plugin that keeps the prefix index, where one is configured.

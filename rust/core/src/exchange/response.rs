@@ -11,7 +11,7 @@ use super::message::{
 use super::reply::{can_override, content_length, stream};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
-use crate::body::{ResponseKind, Usage, UsageScanner, restore_model};
+use crate::body::{Dialect, Usage, UsageScanner, restore_model};
 use crate::control::{Report, Response};
 use crate::plugin::ExternalFailure;
 
@@ -29,6 +29,8 @@ pub(super) struct Gateway<'a> {
 /// What is known of the answer.
 #[derive(Debug, Default)]
 pub(super) struct ResponseSide {
+    /// What the request spoke.
+    pub(super) dialect: Dialect,
     /// Server-sent events: forwarded chunk by chunk.
     streaming: bool,
     usage: Option<UsageScanner>,
@@ -136,11 +138,8 @@ impl Exchange {
                 }
             }
             if (body_follows || wanted) && !failed {
-                self.response.usage = Some(UsageScanner::new(if event_stream {
-                    ResponseKind::EventStream
-                } else {
-                    ResponseKind::Json
-                }));
+                let kind = self.response.dialect.response_kind(event_stream);
+                self.response.usage = Some(UsageScanner::new(kind));
             }
         }
         replies.push(Reply {
@@ -244,7 +243,10 @@ impl Exchange {
 
     /// Puts what reporters tell of the ended answer on its last reply.
     fn report(&mut self, replies: &mut [Reply]) {
-        let active = self.flight.as_ref().and_then(|flight| flight.active.clone());
+        let active = self
+            .flight
+            .as_ref()
+            .and_then(|flight| flight.active.clone());
         let Some(active) = active.filter(|active| !active.policy.reporters.is_empty()) else {
             return;
         };

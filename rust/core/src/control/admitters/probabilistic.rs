@@ -189,7 +189,9 @@ mod tests {
     fn other_requests_and_pools_without_candidates_are_let_in() {
         let mut overloaded = scene(&[(100.0, 1.0)]);
         assert_eq!(
-            admitted(&overloaded, &json!({})).expect_err("saturated").as_ref(),
+            admitted(&overloaded, &json!({}))
+                .expect_err("saturated")
+                .as_ref(),
             "inference error: ResourceExhausted - probabilistic-admitter: rejected, saturation=20.000 prob=1.00"
         );
         for priority in [0, 1] {

@@ -107,9 +107,8 @@ impl AttributeReporter {
         Ok(Self {
             namespace: text("namespace").into(),
             name: text("name").into(),
-            expression: compiled("expression").ok_or_else(|| {
-                ParameterError::new("expression", "required and missing")
-            })??,
+            expression: compiled("expression")
+                .ok_or_else(|| ParameterError::new("expression", "required and missing"))??,
             condition: compiled("condition").transpose()?,
             functions,
         })
@@ -268,11 +267,7 @@ mod tests {
         };
         assert_eq!(reported("usage.total_tokens", None, nothing), None);
         assert_eq!(
-            reported(
-                "has(usage.prompt_tokens_details) ? 1 : 2",
-                None,
-                nothing
-            ),
+            reported("has(usage.prompt_tokens_details) ? 1 : 2", None, nothing),
             Some(2)
         );
     }
@@ -280,10 +275,22 @@ mod tests {
     #[test]
     fn an_evaluation_that_fails_tells_nothing_but_why() {
         for (expression, condition, why) in [
-            ("usage.prompt_tokens > 1.0", None, "expression: gives no number but Bool(true)"),
-            ("usage.prompt_tokens / 0.0", None, "expression: gives no number but Float(inf)"),
+            (
+                "usage.prompt_tokens > 1.0",
+                None,
+                "expression: gives no number but Bool(true)",
+            ),
+            (
+                "usage.prompt_tokens / 0.0",
+                None,
+                "expression: gives no number but Float(inf)",
+            ),
             ("usage.missing", None, "expression: No such key: missing"),
-            ("1", Some("usage.missing"), "condition: No such key: missing"),
+            (
+                "1",
+                Some("usage.missing"),
+                "condition: No such key: missing",
+            ),
             (
                 "usage.prompt_tokens * 2",
                 None,
@@ -325,7 +332,8 @@ mod tests {
         }
         let told = refused(&KIND, &parameters("usage.", None));
         assert!(
-            told.starts_with("attributes[0].expression: is no valid CEL: 1:7: ") && !told.contains('\n'),
+            told.starts_with("attributes[0].expression: is no valid CEL: 1:7: ")
+                && !told.contains('\n'),
             "{told}"
         );
     }

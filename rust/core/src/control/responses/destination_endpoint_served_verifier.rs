@@ -51,7 +51,11 @@ mod tests {
         let plugin = built(&KIND, &json!({})).response.expect("a response part");
         for (served, lb_metadata, told) in [
             (Some("10.0.0.9:8000"), true, "10.0.0.9:8000"),
-            (None, true, "fail: missing destination endpoint served metadata"),
+            (
+                None,
+                true,
+                "fail: missing destination endpoint served metadata",
+            ),
             (None, false, "fail: missing envoy lb metadata"),
         ] {
             let response = Response {
