@@ -105,3 +105,6 @@ impl Gates<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,7 +183,7 @@ fn without_gating_only_headers_screen() {
 fn endpoints_out_of_scope_or_without_labels_do_not_count() {
     let parts = built(&KIND, &parameters("sum", &["decode"]));
     let scene = Scene::with_labels(&[
-        &[("set", "mine"), (REVISION, "A"), (ROLE, "decode")],
+        &[("set", "mine"), (REVISION, "A"), (ROLE, "decode")][..],
         &[("set", "other"), (REVISION, "B"), (ROLE, "decode")],
         &[("set", "mine"), (REVISION, "A")],
         &[("set", "mine"), (ROLE, "decode")],
