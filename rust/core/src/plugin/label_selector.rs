@@ -88,21 +88,20 @@ impl LabelSelector {
     pub fn matches(&self, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
         self.requirements.iter().all(|(key, requirement)| {
             let value = labels.get(key);
+            let whole = || number(value.map(AsRef::as_ref));
             match requirement {
                 Requirement::In(values) => value.is_some_and(|value| values.contains(value)),
                 Requirement::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
                 Requirement::Exists => value.is_some(),
                 Requirement::DoesNotExist => value.is_none(),
-                Requirement::GreaterThan(bound) => {
-                    number(value).is_some_and(|number| number > *bound)
-                }
-                Requirement::LessThan(bound) => number(value).is_some_and(|number| number < *bound),
+                Requirement::GreaterThan(bound) => whole().is_some_and(|number| number > *bound),
+                Requirement::LessThan(bound) => whole().is_some_and(|number| number < *bound),
             }
         })
     }
 }
 
-fn number(value: Option<&Box<str>>) -> Option<i64> {
+fn number(value: Option<&str>) -> Option<i64> {
     value.and_then(|value| value.parse().ok())
 }
 

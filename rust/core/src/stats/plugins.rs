@@ -140,7 +140,10 @@ impl PluginFailures {
 
 /// The plugins in force that have metrics of their own.
 #[derive(Debug, Default)]
-pub(super) struct PluginFamilies(Mutex<Option<(Vec<Arc<dyn FamilySource>>, Arc<Pool>)>>);
+pub(super) struct PluginFamilies(Mutex<Option<Sources>>);
+
+/// The plugins, and where their endpoints are.
+type Sources = (Vec<Arc<dyn FamilySource>>, Arc<Pool>);
 
 impl PluginFamilies {
     pub(super) fn set(&self, sources: Vec<Arc<dyn FamilySource>>, pool: &Arc<Pool>) {

@@ -315,13 +315,14 @@ fn namespace_length(metadata: &LbMetadata, namespace: &str) -> usize {
 
 /// The namespaces that have something in them, each once: a map must not repeat a key.
 fn namespaces(metadata: &LbMetadata) -> SmallVec<[&str; 4]> {
-    let mut namespaces = SmallVec::new();
+    let mut namespaces: SmallVec<[&str; 4]> = SmallVec::new();
     if !metadata.strings.is_empty() || !metadata.numbers.is_empty() {
         namespaces.push(LOAD_BALANCER_NAMESPACE);
     }
     for report in &metadata.reports {
-        if !namespaces.contains(&&*report.namespace) {
-            namespaces.push(&report.namespace);
+        let namespace: &str = &report.namespace;
+        if !namespaces.contains(&namespace) {
+            namespaces.push(namespace);
         }
     }
     namespaces
