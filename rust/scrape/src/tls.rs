@@ -69,26 +69,22 @@ fn verifier(
     }
     let mut roots = RootCertStore::empty();
     let mut named = Vec::new();
-    let field = match &settings.ca_cert_path {
-        Some(path) => {
-            named = certificates("caCertPath", path)?;
-            for certificate in &named {
-                roots
-                    .add(certificate.clone())
-                    .map_err(|error| ("caCertPath", format!("{}: {error}", path.display())))?;
-            }
-            "caCertPath"
+    let field = if let Some(path) = &settings.ca_cert_path {
+        named = certificates("caCertPath", path)?;
+        for certificate in &named {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| ("caCertPath", format!("{}: {error}", path.display())))?;
         }
-        None => {
-            // A system's bundle may hold single certificates that are not understood; they vouch for nobody then.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                let reason =
-                    "the system has no certificate authorities; name a file with caCertPath";
-                return Err(("insecureSkipVerify", reason.to_owned()));
-            }
-            "insecureSkipVerify"
+        "caCertPath"
+    } else {
+        // A system's bundle may hold single certificates that are not understood; they vouch for nobody then.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            let reason = "the system has no certificate authorities; name a file with caCertPath";
+            return Err(("insecureSkipVerify", reason.to_owned()));
         }
+        "insecureSkipVerify"
     };
     let verifier =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::server::{Answer, Server, page};
 use crate::support::{add, eventually, settings, start, state_of};
-use warmroute_core::pool::{Endpoint, EndpointIdentity, Pool, Reservation};
-use warmroute_scrape::{ScrapeSettings, ScrapeState, Scraper, SourceSettings, StartError};
+use warmroute_core::pool::{EndpointIdentity, Pool, Reservation};
+use warmroute_scrape::{ScrapeSettings, Scraper, SourceSettings, StartError};
 
 const PAGE: &str =
     "# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{engine=\"0\"} 3\n";
