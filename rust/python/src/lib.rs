@@ -5,6 +5,7 @@ mod engine;
 mod exchange;
 mod scan;
 mod scraper;
+mod scraper_settings;
 mod server;
 
 use pyo3::prelude::*;

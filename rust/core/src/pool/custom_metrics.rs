@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::engine_spec::{SeriesSet, SeriesSpec};
+use super::engine_spec::SeriesSet;
+use super::series_spec::SeriesSpec;
 
 /// Most custom metrics of one engine.
 pub const CUSTOM_METRIC_LIMIT: usize = u64::BITS as usize - SeriesSet::FIXED as usize;

@@ -10,15 +10,17 @@ mod models;
 mod page;
 mod prefill;
 mod reservation;
+mod series_spec;
 mod snapshot;
 
 pub use attributes::{Attribute, CORE_METRICS_EXTRACTOR};
 pub use custom_metrics::{CUSTOM_METRIC_LIMIT, CustomMetric};
 pub use endpoint::{Endpoint, EndpointIdentity, EngineMetrics, MetricsCell, Picks, SharedEndpoint};
-pub use engine_spec::{EngineDefinition, EngineSpec, SeriesSet, SeriesSpec, SpecError};
+pub use engine_spec::{EngineDefinition, EngineSpec, SeriesSet, SpecError};
 pub use gpu::{GPU_UTILIZATION_FAMILY, GPU_UTILIZATION_KEY, GpuPageError, gpu_utilization};
 pub use models::{MODEL_LIMIT, MODEL_LIST_BYTES, ModelListError, model_ids};
 pub use page::{MetricsPage, PageError, PageReading};
 pub use prefill::ScrapeMark;
 pub use reservation::Reservation;
+pub use series_spec::SeriesSpec;
 pub use snapshot::{Pool, PoolFull, SLOT_LIMIT, SlotChange, Snapshot};

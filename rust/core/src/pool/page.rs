@@ -9,7 +9,8 @@ use memchr::{memchr, memchr_iter, memchr2};
 use smallvec::SmallVec;
 
 use super::endpoint::EngineMetrics;
-use super::engine_spec::{EngineSpec, LabelFilter, Role, SeriesSet};
+use super::engine_spec::{EngineSpec, Role, SeriesSet};
+use super::series_spec::LabelFilter;
 
 /// Bytes that are no metrics page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
