@@ -10,13 +10,16 @@ class Engine:
     """What decides: pool, prefix index, profile and counters, shared by every stream of a picker.
 
     `settings` is a JSON object (see `warmroute.config.engine_settings`, which builds it):
-    `profile` {`plugins`: [{`type`, `name`, `weight`, `parameters`}]}, `max_body_bytes`, `max_endpoints` (length of the fallback list),
-    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `stream_metrics` bool, `index_bytes`, `lru_capacity_per_endpoint`, `block_tokens`,
-    `max_prefix_tokens`, `decisions_kept`.
-    Raises ValueError with a message that names the field when the settings are wrong.
+    `max_body_bytes`, `max_endpoints` (length of the fallback list),
+    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `stream_metrics` bool, `index_bytes`, `decisions_kept`.
+    `policy` is a JSON object too (`warmroute.config.policy_settings`): `plugins` [{`type`, `name`, `parameters`}],
+    `profiles` [{`name`, `plugins`: [{`plugin`, `weight`}]}], `saturation_detector` (a name or null), `min_block_tokens`. Default: the default policy.
+    Raises ValueError with a message that names the plugin and the field when something is wrong.
     """
 
-    def __new__(cls, settings: str) -> Engine: ...
+    def __new__(cls, settings: str, policy: str | None = None) -> Engine: ...
+    def reload(self, policy: str) -> None:
+        """Decide by another policy from now on; plugins that did not change keep their state. ValueError: the policy in force stays."""
     def upsert_endpoint(
         self,
         namespace: str,
@@ -137,7 +140,16 @@ class Scraper:
 def scan_metrics_page(page: bytes, engine: str = "vllm") -> dict[str, Any]:
     """What the engine's page says, as in Engine.endpoints(); for tests and `warmroute` tools."""
 
+def plugin_kinds() -> str:
+    """JSON of every plugin type of the engine: `types` [{type, roles, stability, deprecated, summary, consumes, produces, parameters}], `aliases`, `data`.
+
+    A parameter is {name, expected (in words), required, default, unit, summary, deprecated (what to write instead, or null), fields (of objects)}.
+    """
+
+def check_plugin(type_name: str, name: str, parameters: str) -> str:
+    """JSON: {values (complete), references [{path, plugin, produces}], deprecated [{path, instead}]} or {problems [{path, message}]}; paths are lists of names and numbers below `parameters`."""
+
 def scan_body(path: str, body: bytes) -> dict[str, Any]:
     """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
 
-__all__ = ["EchoExchange", "Engine", "Exchange", "NativeServer", "Scraper", "__version__", "scan_body", "scan_metrics_page"]
+__all__ = ["EchoExchange", "Engine", "Exchange", "NativeServer", "Scraper", "__version__", "check_plugin", "plugin_kinds", "scan_body", "scan_metrics_page"]

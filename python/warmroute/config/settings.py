@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from warmroute.config.defaults import Plan, ProfileEntry
+from warmroute.config.defaults import Plan
 from warmroute.config.flags import Flags
 from warmroute.config.plugins import Kind
 
@@ -11,8 +11,6 @@ from warmroute.config.plugins import Kind
 INDEX_BYTES = 256 * 1024 * 1024
 # Decisions kept for /debug/decisions when --explain is given.
 DECISIONS_KEPT = 1000
-# The reference's 0 means no limit.
-_UNLIMITED_TOKENS = 2**31 - 1
 # The reference's HTTP client gives a page 10 s; a dispatch of its tick 1 s. One page later than that is stale anyway.
 _SCRAPE_TIMEOUT_SECONDS = 1.0
 # An endpoint on which nothing happens is asked at least this often, which keeps it fresh within the default staleness threshold of 2 s.
@@ -22,9 +20,6 @@ _IDLE_BACKOFF_SECONDS = 1.0
 def engine_settings(plan: Plan, flags: Flags) -> str:
     """Settings of `_core.Engine` as JSON."""
     settings: dict[str, Any] = {
-        "profile": {
-            "plugins": [_profile_entry(entry) for entry in plan.profile],
-        },
         "max_body_bytes": flags.max_body,
         "max_endpoints": plan.max_endpoints if flags.max_endpoints is None else flags.max_endpoints,
         "subset_filter": not flags.disable_endpoint_subset_filter,
@@ -33,23 +28,24 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
         "response_usage": flags.response_usage,
         "stream_metrics": flags.enable_grpc_stream_metrics,
         "index_bytes": INDEX_BYTES,
-        "lru_capacity_per_endpoint": plan.prefix.lru_capacity_per_server,
-        "block_tokens": plan.prefix.block_size_tokens,
-        "min_block_tokens": plan.min_block_tokens,
-        "max_prefix_tokens": plan.prefix.max_prefix_tokens_to_match or _UNLIMITED_TOKENS,
         "decisions_kept": DECISIONS_KEPT if flags.explain else 0,
     }
     return json.dumps(settings)
 
 
-def _profile_entry(entry: ProfileEntry) -> dict[str, Any]:
-    plugin = entry.plugin
-    # The engine gets the length of the destination list once, as `max_endpoints`.
-    parameters = plugin.parameters.model_dump(by_alias=True, exclude_unset=True, exclude={"max_num_of_endpoints"})
-    settings: dict[str, Any] = {"type": plugin.type, "name": plugin.name, "parameters": parameters}
-    if plugin.kind is Kind.SCORER:
-        settings["weight"] = entry.weight
-    return settings
+def policy_settings(plan: Plan) -> str:
+    """The policy of `_core.Engine` as JSON."""
+    prefix = plan.prefix.model_dump(by_alias=True)
+    plugins: list[dict[str, Any]] = [{"type": "approx-prefix-cache-producer", "parameters": prefix}]
+    entries: list[dict[str, Any]] = []
+    for entry in plan.profile:
+        plugin = entry.plugin
+        # The engine gets the length of the destination list once, as `max_endpoints`.
+        parameters = plugin.parameters.model_dump(by_alias=True, exclude_unset=True, exclude={"max_num_of_endpoints"})
+        plugins.append({"type": plugin.type, "name": plugin.name, "parameters": parameters})
+        entries.append({"plugin": plugin.name} | ({"weight": entry.weight} if plugin.kind is Kind.SCORER else {}))
+    profiles = [{"name": "default", "plugins": entries}]
+    return json.dumps({"plugins": plugins, "profiles": profiles, "min_block_tokens": plan.min_block_tokens})
 
 
 def scraper_settings(plan: Plan, flags: Flags) -> str | None:

@@ -13,7 +13,7 @@ from warmroute._core import Engine, Exchange, Scraper, __version__
 from warmroute.config.defaults import Plan
 from warmroute.config.errors import UsageError
 from warmroute.config.flags import Flags
-from warmroute.config.settings import DECISIONS_KEPT, engine_settings, scraper_settings
+from warmroute.config.settings import DECISIONS_KEPT, engine_settings, policy_settings, scraper_settings
 from warmroute.discovery.endpoints import EndpointSink
 from warmroute.discovery.file import FileDiscovery
 from warmroute.discovery.static import static_endpoints
@@ -49,7 +49,7 @@ class Picker:
         """Builds the engine; nothing listens yet. Raises ValueError when the engine refuses the settings."""
         self._flags = flags
         self._plan = plan
-        self.engine = Engine(engine_settings(plan, flags))
+        self.engine = Engine(engine_settings(plan, flags), policy_settings(plan))
         self._sink = EndpointSink(self.engine, plan.source.port if plan.source is not None else None)
         self._health = HealthServer()
         self._host: ExtProcHost | None = None

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use warmroute_core::Nanos;
+use warmroute_core::engine::{Policy, PolicySpec};
+use warmroute_core::plugin::Externals;
 use warmroute_core::pool::{EndpointIdentity, EngineMetrics, Pool};
 use warmroute_core::prefix::{ApproximateIndex, chain, seed};
-use warmroute_core::schedule::{Candidates, Context, Profile, ProfileSpec, RequestFacts, Scratch};
+use warmroute_core::schedule::{Candidates, Context, RequestFacts, Scratch};
 
 /// 8 KiB of prompt in blocks of 64 tokens of 4 bytes.
 const BLOCKS: u32 = 32;
@@ -67,12 +69,14 @@ fn picks(criterion: &mut Criterion) {
             ..RequestFacts::default()
         };
         for (name, spec) in [
-            ("default", ProfileSpec::default_policy()),
-            ("reference", ProfileSpec::reference_policy()),
+            ("default", PolicySpec::default_policy()),
+            ("reference", PolicySpec::reference_policy()),
         ] {
-            let Ok(profile) = Profile::from_spec(&spec, 1) else {
+            let Ok(policy) = Policy::build(&spec, &Externals::new(), 1, None) else {
                 continue;
             };
+            let profile = &policy.profiles()[0];
+            let random = std::cell::RefCell::new(fastrand::Rng::with_seed(2));
             let (mut scratch, mut ranked, mut matched) =
                 (Scratch::default(), Vec::new(), Vec::new());
             group.bench_function(format!("{name} policy, {count} endpoints"), |bencher| {
@@ -84,9 +88,10 @@ fn picks(criterion: &mut Criterion) {
                         snapshot: &snapshot,
                         candidates: &candidates,
                         now: Nanos(0),
+                        random: &random,
                     };
                     profile
-                        .run(&context, &mut random, &mut scratch, &mut ranked, None)
+                        .run(&context, None, &mut scratch, &mut ranked, None)
                         .map(|choice| choice.row)
                 });
             });
@@ -98,16 +103,11 @@ fn picks(criterion: &mut Criterion) {
                         snapshot: &snapshot,
                         candidates: &candidates,
                         now: Nanos(0),
+                        random: &random,
                     };
                     bencher.iter(|| {
                         profile
-                            .run(
-                                black_box(&context),
-                                &mut random,
-                                &mut scratch,
-                                &mut ranked,
-                                None,
-                            )
+                            .run(black_box(&context), None, &mut scratch, &mut ranked, None)
                             .map(|choice| choice.row)
                     });
                 },

@@ -1,26 +1,33 @@
 //! The engine: what all exchanges of a picker share, and the decision itself.
 
 mod decisions;
+mod gates;
+mod policy;
 mod refusals;
 mod settings;
 
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use decisions::RecordedDecision;
+pub use policy::{Policy, PolicyError, PolicySpec, ProfilePlugin, ProfileSpec};
 pub use refusals::RefusedRequest;
 pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
+use crate::control::{Chosen, HeaderPairs, RequestEdits};
 use crate::exchange::Refusal;
-use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, Reservation, SlotChange};
+use crate::plugin::{Externals, PrefixSettings};
+use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, Reservation, SlotChange, Snapshot};
 use crate::prefix::{self, ApproximateIndex};
-use crate::schedule::{Candidates, Context, Explanation, Profile, RequestFacts, Scratch};
-use crate::stats::Stats;
+use crate::schedule::{Candidates, Context, Explanation, Prepared, RequestFacts, Scratch};
+use crate::stats::{PluginTimers, Stats};
 
 use decisions::Decisions;
 use refusals::Refusals;
@@ -33,7 +40,11 @@ pub struct Engine {
     index: Arc<ApproximateIndex>,
     /// Only to measure how long a decision takes; decisions themselves are given the time.
     clock: fn() -> Nanos,
-    profile: Profile,
+    active: ArcSwap<Active>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+    /// Blocks remembered of an endpoint that has just joined.
+    lru_capacity: Arc<AtomicUsize>,
     stats: Stats,
     decisions: Option<Decisions>,
     refusals: Refusals,
@@ -43,10 +54,19 @@ pub struct Engine {
     choice: Mutex<Choosing>,
 }
 
+/// The policy in force, and where its plugins are measured.
+#[derive(Debug)]
+pub struct Active {
+    /// What decides.
+    pub policy: Policy,
+    /// One for each profile.
+    timers: Vec<PluginTimers>,
+}
+
 /// What the critical section works with, kept between decisions so that none allocates.
 #[derive(Debug)]
 struct Choosing {
-    random: fastrand::Rng,
+    random: RefCell<fastrand::Rng>,
     candidates: Candidates,
     scratch: Scratch,
     ranked: Vec<u32>,
@@ -84,46 +104,99 @@ pub struct Decision {
     pub scores: Option<Vec<(Box<str>, f64)>>,
     /// JSON, when the client asked and may.
     pub explanation: Option<Box<str>>,
+    /// Name of the profile that ran.
+    pub profile: Arc<str>,
+    /// Headers that plugins set on the request.
+    pub request_headers: HeaderPairs,
+    /// Headers that plugins set on the response.
+    pub response_headers: HeaderPairs,
+}
+
+/// What the choice left, as it comes out of the critical section.
+struct Choice<'a> {
+    endpoints: SmallVec<[&'a Arc<Endpoint>; 4]>,
+    reservation: Reservation,
+    /// Of the prompt, held by the first endpoint.
+    matched_blocks: u32,
+    scores: Option<Vec<(Box<str>, f64)>>,
+    edits: RequestEdits,
 }
 
 impl Engine {
     /// An engine without endpoints.
     ///
     /// # Errors
-    /// When a plugin of the profile does not exist or its parameters are wrong.
-    pub fn new(settings: Settings, clock: fn() -> Nanos) -> Result<Self, SettingsError> {
-        let profile = settings.profile()?;
-        let mut stats = Stats::new().with_plugins(profile.plugins());
+    /// When a plugin of the policy does not exist or its parameters are wrong.
+    pub fn new(
+        settings: Settings,
+        policy: &PolicySpec,
+        externals: &Externals,
+        clock: fn() -> Nanos,
+    ) -> Result<Self, PolicyError> {
+        let policy = Policy::build(policy, externals, settings.max_endpoints, None)?;
+        let mut stats = Stats::new();
         if settings.stream_metrics {
             stats = stats.with_streams(clock);
         }
         let pool = Arc::new(Pool::new());
         let index = Arc::new(ApproximateIndex::new(settings.index_bytes));
         let forgetful = Arc::clone(&index);
-        let default_capacity = settings.lru_capacity_per_endpoint;
+        let lru_capacity = Arc::new(AtomicUsize::new(0));
+        let capacity = Arc::clone(&lru_capacity);
         pool.on_slot_change(move |change| match change {
-            SlotChange::Taken(slot) => forgetful.add_endpoint(slot, default_capacity),
+            SlotChange::Taken(slot) => {
+                forgetful.add_endpoint(slot, capacity.load(Ordering::Relaxed));
+            }
             SlotChange::Freed(slot) => forgetful.remove_endpoint(slot),
         });
-        Ok(Self {
+        let engine = Self {
             pool,
             index,
             clock,
-            profile,
+            active: ArcSwap::from_pointee(Active::new(policy, &stats)),
+            reloading: Mutex::new(()),
+            lru_capacity,
             stats,
             decisions: settings
                 .explain
                 .then(|| Decisions::new(settings.decisions_kept)),
             refusals: Refusals::default(),
-            block_tokens: AtomicU32::new(settings.block_tokens.max(settings.min_block_tokens)),
+            block_tokens: AtomicU32::new(0),
             choice: Mutex::new(Choosing {
-                random: fastrand::Rng::new(),
+                random: RefCell::new(fastrand::Rng::new()),
                 candidates: Candidates::default(),
                 scratch: Scratch::timed(clock),
                 ranked: Vec::new(),
             }),
             settings,
-        })
+        };
+        engine.maintain();
+        Ok(engine)
+    }
+
+    /// Decides by another policy from now on. Requests that were decided stay as they were; plugins that did not change keep their state.
+    ///
+    /// # Errors
+    /// As `new`; the policy in force stays.
+    pub fn reload(&self, policy: &PolicySpec, externals: &Externals) -> Result<(), PolicyError> {
+        let _one_at_a_time = self.reloading.lock();
+        let active = self.active.load();
+        let limit = self.settings.max_endpoints;
+        let policy = Policy::build(policy, externals, limit, Some(&active.policy))?;
+        self.active
+            .store(Arc::new(Active::new(policy, &self.stats)));
+        self.maintain();
+        Ok(())
+    }
+
+    /// Response bodies are to be processed for their usage, where the gateway can be asked to send them.
+    pub fn wants_usage(&self) -> bool {
+        self.settings.response_usage || !self.active.load().policy.reporters.is_empty()
+    }
+
+    /// The policy in force.
+    pub fn active(&self) -> Guard<Arc<Active>> {
+        self.active.load()
     }
 
     /// The settings it was made with.
@@ -151,9 +224,11 @@ impl Engine {
         self.block_tokens.load(Ordering::Relaxed)
     }
 
-    /// Longest prompt, in blocks, that is matched.
+    /// Longest prompt, in blocks, that is matched; 0 where nothing consumes matches.
     pub fn max_blocks(&self) -> usize {
-        (self.settings.max_prefix_tokens / self.block_tokens()).max(1) as usize
+        let active = self.active.load();
+        let longest = active.policy.prefix.map(|prefix| prefix.max_prefix_tokens);
+        longest.map_or(0, |tokens| (tokens / self.block_tokens()).max(1) as usize)
     }
 
     /// Adds or changes an endpoint.
@@ -180,17 +255,19 @@ impl Engine {
     /// Follows what the engines say of themselves (block size, number of blocks). To be called about once a second.
     pub fn maintain(&self) {
         let snapshot = self.pool.snapshot();
-        let block_tokens = snapshot
+        let active = self.active.load();
+        let told = snapshot
             .endpoints
             .iter()
-            .find_map(|endpoint| endpoint.metrics.load().block_size)
-            .unwrap_or(self.settings.block_tokens)
-            .min(self.settings.max_prefix_tokens)
-            .max(self.settings.min_block_tokens);
+            .find_map(|endpoint| endpoint.metrics.load().block_size);
+        let block_tokens = active.policy.block_tokens(told);
         self.block_tokens.store(block_tokens, Ordering::Relaxed);
+        let prefix = active.policy.prefix.unwrap_or_default();
+        self.lru_capacity
+            .store(prefix.lru_capacity, Ordering::Relaxed);
         for endpoint in &snapshot.endpoints {
             self.index
-                .add_endpoint(endpoint.slot, self.capacity(endpoint));
+                .add_endpoint(endpoint.slot, self.capacity(endpoint, &prefix));
         }
         self.stats
             .set_prefix_indexer_size(self.index.usage().pairs as u64);
@@ -243,75 +320,67 @@ impl Engine {
             now,
         } = inquiry;
         let begun = (self.clock)();
+        let active = self.active.load();
+        let policy = &active.policy;
         let snapshot = self.pool.load();
-        let subset = subset_hint
+        let mut subset = subset_hint
             .filter(|_| self.settings.subset_filter)
             .map(|hint| snapshot.subset(hint));
         if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
             self.stats.scheduler_attempt(&facts.target_model, None);
             return Err(Refusal::NoCandidates);
         }
-        let seed = prefix::seed(&facts.target_model, cache_salt);
-        let chains: Vec<Vec<u64>> = sequences
-            .iter()
-            .map(|ids| prefix::chain(seed, ids))
-            .collect();
+        let mut response_headers = HeaderPairs::new();
+        if policy.has_gates() {
+            subset = self
+                .pass_gates(
+                    policy,
+                    &facts,
+                    &snapshot,
+                    subset,
+                    now,
+                    &mut response_headers,
+                )
+                .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
+        }
+        let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
+            let seed = prefix::seed(&facts.target_model, cache_salt);
+            let chain = |ids: &Vec<u64>| prefix::chain(seed, ids);
+            sequences.iter().map(chain).collect()
+        } else {
+            Vec::new()
+        };
         let matched = self.matched_blocks(&chains);
 
         let explain = explain && self.settings.explain;
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
-        let (endpoints, reservation, blocks, scores, marks) = {
-            let mut choosing = self.choice.lock();
-            let Choosing {
-                random,
-                candidates,
-                scratch,
-                ranked,
-            } = &mut *choosing;
-            snapshot.gather(subset.as_deref(), &matched, candidates);
-            let context = Context {
-                request: &facts,
-                snapshot: &snapshot,
-                candidates,
-                now,
-            };
-            if let Err(error) =
-                self.profile
-                    .run(&context, random, scratch, ranked, explanation.as_mut())
-            {
-                self.stats.plugin_durations(scratch.marks());
-                self.stats.scheduler_attempt(&facts.target_model, None);
-                return Err(Refusal::Exhausted(error.to_string()));
-            }
-            let endpoint_of =
-                |row: u32| &snapshot.endpoints[candidates.position[row as usize] as usize];
-            let endpoints: SmallVec<[&Arc<Endpoint>; 4]> =
-                ranked.iter().map(|row| endpoint_of(*row)).collect();
-            let first = ranked[0] as usize;
-            let reservation =
-                Reservation::reserve(endpoints[0], context.uncached_tokens(first) as u32);
-            let scores = self.settings.emit_endpoint_scores.then(|| {
-                scratch
-                    .totals()
-                    .map(|(row, total)| (endpoint_of(row).authority.clone(), total))
-                    .collect()
-            });
-            let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
-            (
-                endpoints,
-                reservation,
-                candidates.matched_blocks[first],
-                scores,
-                marks,
-            )
+        let question = Question {
+            active: &active,
+            facts: &facts,
+            snapshot: &snapshot,
+            subset: subset.as_deref(),
+            matched: &matched,
+            now,
         };
-        self.stats.plugin_durations(&marks);
+        let Some(position) = policy.profile_for(&facts) else {
+            self.stats.scheduler_attempt(&facts.target_model, None);
+            return Err(Refusal::Exhausted(
+                "failed to find target endpoint: no scheduling profile runs for the request"
+                    .to_owned(),
+            ));
+        };
+        let choice = self
+            .choose(&question, position, explanation.as_mut())
+            .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
         // What was just sent counts as held from now on.
         for chain in &chains {
-            self.index.record(endpoints[0].slot, chain);
+            self.index.record(choice.endpoints[0].slot, chain);
         }
-        let destination = join(&endpoints);
-        self.count(endpoints[0], &facts, blocks, begun);
+        let destination = choice
+            .edits
+            .destination
+            .unwrap_or_else(|| join(&choice.endpoints));
+        self.count(choice.endpoints[0], &facts, choice.matched_blocks, begun);
         let explanation = explanation.and_then(|explanation| {
             let decision =
                 RecordedDecision::new(&facts, request_id, &destination, explanation, now);
@@ -323,11 +392,143 @@ impl Engine {
         });
         Ok(Decision {
             destination,
-            reservation,
+            reservation: choice.reservation,
             chains,
-            scores,
+            scores: choice.scores,
             explanation,
+            profile: Arc::clone(policy.profiles()[position].name()),
+            request_headers: choice.edits.set,
+            response_headers,
         })
+    }
+
+    /// Runs a profile and reserves the load on what it chose.
+    fn choose<'a>(
+        &self,
+        question: &Question<'a>,
+        position: usize,
+        mut explanation: Option<&mut Explanation>,
+    ) -> Result<Choice<'a>, Refusal> {
+        let Question {
+            active,
+            facts,
+            snapshot,
+            now,
+            ..
+        } = *question;
+        let policy = &active.policy;
+        let profile = &policy.profiles()[position];
+        let timers = &active.timers[position];
+        let prepared = if profile.has_external() {
+            Some(self.prepare(question, position, explanation.as_deref_mut())?)
+        } else {
+            None
+        };
+        let skipped = prepared.as_ref().map_or(0, |_| profile.filter_count());
+        let (chosen, marks) = {
+            let mut choosing = self.choice.lock();
+            let Choosing {
+                random,
+                candidates,
+                scratch,
+                ranked,
+            } = &mut *choosing;
+            question.gather(candidates);
+            let context = Context {
+                request: facts,
+                snapshot,
+                candidates,
+                now,
+                random,
+            };
+            let outcome = profile.run(&context, prepared.as_ref(), scratch, ranked, explanation);
+            let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
+            let chosen = match outcome {
+                Err(error) => Err(Refusal::Exhausted(error.to_string())),
+                Ok(_)
+                    if wants_warm_cache(facts)
+                        && candidates.matched_blocks[ranked[0] as usize] == 0 =>
+                {
+                    Err(Refusal::NotCached)
+                }
+                Ok(_) => Ok(self.reserve(question, &context, profile.name(), scratch, ranked)),
+            };
+            (chosen, marks)
+        };
+        timers.observe_from(skipped, &marks);
+        chosen
+    }
+
+    /// The part of the critical section that follows the choice.
+    fn reserve<'a>(
+        &self,
+        question: &Question<'a>,
+        context: &Context<'_>,
+        profile: &str,
+        scratch: &Scratch,
+        ranked: &[u32],
+    ) -> Choice<'a> {
+        let policy = &question.active.policy;
+        let candidates = context.candidates;
+        let endpoint_of =
+            |row: u32| &question.snapshot.endpoints[candidates.position[row as usize] as usize];
+        let endpoints: SmallVec<[&Arc<Endpoint>; 4]> =
+            ranked.iter().map(|row| endpoint_of(*row)).collect();
+        let first = ranked[0] as usize;
+        let mut edits = RequestEdits::default();
+        if !policy.pre_requests.is_empty() {
+            let chosen = Chosen { ranked, profile };
+            for plugin in &policy.pre_requests {
+                plugin.pre_request(context, &chosen, &mut edits);
+            }
+        }
+        let output_tokens = policy
+            .in_flight
+            .output_tokens(question.facts.prompt_tokens, question.facts.max_tokens);
+        Choice {
+            reservation: Reservation::reserve(
+                endpoints[0],
+                context.uncached_tokens(first) as u32,
+                output_tokens,
+            ),
+            scores: self.settings.emit_endpoint_scores.then(|| {
+                scratch
+                    .totals()
+                    .map(|(row, total)| (endpoint_of(row).authority.clone(), total))
+                    .collect()
+            }),
+            matched_blocks: candidates.matched_blocks[first],
+            endpoints,
+            edits,
+        }
+    }
+
+    /// Lets external plugins work before the choice is locked.
+    fn prepare(
+        &self,
+        question: &Question<'_>,
+        position: usize,
+        explanation: Option<&mut Explanation>,
+    ) -> Result<Prepared, Refusal> {
+        let profile = &question.active.policy.profiles()[position];
+        let mut candidates = Candidates::default();
+        question.gather(&mut candidates);
+        let random = RefCell::new(fastrand::Rng::new());
+        let context = Context {
+            request: question.facts,
+            snapshot: question.snapshot,
+            candidates: &candidates,
+            now: question.now,
+            random: &random,
+        };
+        let mut scratch = Scratch::timed(self.clock);
+        let prepared = profile.prepare(question.snapshot, &context, &mut scratch, explanation);
+        question.active.timers[position].observe(scratch.marks());
+        let prepared = prepared.map_err(|error| Refusal::Exhausted(error.to_string()))?;
+        for (type_name, name, failure) in &prepared.failures {
+            self.stats.plugin_failed(type_name, name, failure);
+        }
+        Ok(prepared)
     }
 
     /// The gateway reports which endpoint served the request; after a retry it is another than the first choice, and the load moves there.
@@ -377,16 +578,61 @@ impl Engine {
     }
 
     /// Blocks of the index that equal the engine's own cache: its number of blocks, in tokens, over the index's block.
-    fn capacity(&self, endpoint: &Endpoint) -> usize {
+    fn capacity(&self, endpoint: &Endpoint, prefix: &PrefixSettings) -> usize {
         let metrics = endpoint.metrics.load();
         match (metrics.num_blocks, metrics.block_size) {
-            (Some(blocks), Some(size)) if blocks > 0 && size > 0 => {
+            (Some(blocks), Some(size)) if prefix.auto_tune && blocks > 0 && size > 0 => {
                 (u64::from(blocks) * u64::from(size) / u64::from(self.block_tokens())).max(1)
                     as usize
             }
-            _ => self.settings.lru_capacity_per_endpoint,
+            _ => prefix.lru_capacity,
         }
     }
+}
+
+/// A decision to be made: what stays the same while it is made.
+struct Question<'a> {
+    active: &'a Active,
+    facts: &'a RequestFacts,
+    snapshot: &'a Arc<Snapshot>,
+    /// Positions in the snapshot; `None`: all.
+    subset: Option<&'a [u32]>,
+    /// Matched blocks by slot.
+    matched: &'a [u32],
+    now: Nanos,
+}
+
+impl Question<'_> {
+    fn gather(&self, candidates: &mut Candidates) {
+        let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
+        self.snapshot
+            .gather(self.subset, self.matched, to_the_end, candidates);
+    }
+}
+
+impl Active {
+    fn new(policy: Policy, stats: &Stats) -> Self {
+        let timers = policy
+            .profiles()
+            .iter()
+            .map(|profile| stats.plugin_timers(profile.plugins()))
+            .collect();
+        if let Some((name, type_name)) = policy.prefix_producer() {
+            stats.set_prefix_indexer(name, type_name);
+        }
+        Self { policy, timers }
+    }
+}
+
+/// The client wants an answer only where its prompt is cached (`prefer: if-available`, RFC 7240).
+fn wants_warm_cache(facts: &RequestFacts) -> bool {
+    let mut prefer = facts.headers.iter().filter(|header| header.key == "prefer");
+    prefer.any(|header| {
+        header.value.split(|byte| *byte == b',').any(|preference| {
+            let name = preference.split(|byte| *byte == b';').next();
+            name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"if-available"))
+        })
+    })
 }
 
 fn join(endpoints: &[&Arc<Endpoint>]) -> Bytes {

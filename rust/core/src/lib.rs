@@ -4,13 +4,15 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
+pub mod control;
 pub mod engine;
 pub mod exchange;
+pub mod plugin;
 pub mod pool;
 pub mod prefix;
 pub mod schedule;
 pub mod stats;
 mod time;
 
-pub use engine::Engine;
+pub use engine::{Engine, PolicySpec};
 pub use time::Nanos;

@@ -14,7 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use warmroute_core::Engine;
-use warmroute_core::engine::Settings;
+use warmroute_core::engine::{PolicySpec, Settings};
+use warmroute_core::plugin::Externals;
 use warmroute_core::pool::EndpointIdentity;
 use warmroute_extproc::{EchoFactory, ExchangeFactory, SessionFactory, now};
 
@@ -165,7 +166,13 @@ fn engine(endpoints: u8) -> Option<Arc<Engine>> {
         lru_capacity_per_endpoint: BLOCKS_PER_ENDPOINT,
         ..Settings::default()
     };
-    let engine = Engine::new(settings, now).ok()?;
+    let engine = Engine::new(
+        settings,
+        &PolicySpec::default_policy(),
+        &Externals::new(),
+        now,
+    )
+    .ok()?;
     for number in 0..endpoints {
         let identity = EndpointIdentity {
             namespace: "default".into(),

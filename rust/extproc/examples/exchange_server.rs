@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use warmroute_core::Engine;
-use warmroute_core::engine::Settings;
+use warmroute_core::engine::{PolicySpec, Settings};
+use warmroute_core::plugin::Externals;
 use warmroute_core::pool::EndpointIdentity;
 use warmroute_extproc::host::{NativeServer, ServerOptions};
 use warmroute_extproc::{ExchangeFactory, now};
@@ -32,7 +33,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         lru_capacity_per_endpoint: 6_750,
         ..Settings::default()
     };
-    let engine = Engine::new(settings, now)?;
+    let engine = Engine::new(
+        settings,
+        &PolicySpec::default_policy(),
+        &Externals::new(),
+        now,
+    )?;
     for number in 0..endpoints {
         engine.upsert_endpoint(EndpointIdentity {
             namespace: "default".into(),

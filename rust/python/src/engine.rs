@@ -7,10 +7,22 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use warmroute_core::engine::Settings;
+use warmroute_core::engine::{PolicySpec, Settings};
+use warmroute_core::plugin::Externals;
 use warmroute_core::pool::EndpointIdentity;
 
 use crate::convert;
+
+fn value_error(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+fn read_policy(json: Option<&str>) -> PyResult<PolicySpec> {
+    json.map_or_else(
+        || Ok(PolicySpec::default_policy()),
+        |json| serde_json::from_str(json).map_err(|error| value_error(format!("policy: {error}"))),
+    )
+}
 
 /// What decides, shared by every stream of a picker.
 #[pyclass(frozen, module = "warmroute._core")]
@@ -21,15 +33,26 @@ pub(crate) struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    fn new(settings: &str) -> PyResult<Self> {
-        let value_error =
-            |error: warmroute_core::engine::SettingsError| PyValueError::new_err(error.to_string());
+    #[pyo3(signature = (settings, policy=None))]
+    fn new(settings: &str, policy: Option<&str>) -> PyResult<Self> {
         let settings = Settings::from_json(settings).map_err(value_error)?;
-        let engine =
-            warmroute_core::Engine::new(settings, warmroute_extproc::now).map_err(value_error)?;
+        let engine = warmroute_core::Engine::new(
+            settings,
+            &read_policy(policy)?,
+            &Externals::new(),
+            warmroute_extproc::now,
+        )
+        .map_err(value_error)?;
         Ok(Self {
             inner: Arc::new(engine),
         })
+    }
+
+    fn reload(&self, policy: &str) -> PyResult<()> {
+        let policy = read_policy(Some(policy))?;
+        self.inner
+            .reload(&policy, &Externals::new())
+            .map_err(value_error)
     }
 
     #[pyo3(signature = (namespace, name, address, port, labels, metrics_host=None))]

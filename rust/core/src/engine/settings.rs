@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::schedule::{Profile, ProfileError, ProfileSpec};
+use super::policy::PolicyError;
 
 /// Settings of an engine; the JSON form is what `warmroute.config` writes. Sizes in bytes.
 #[derive(Clone, Debug, Deserialize)]
@@ -14,8 +14,6 @@ use crate::schedule::{Profile, ProfileError, ProfileSpec};
     reason = "each is a flag of the command line"
 )]
 pub struct Settings {
-    /// Filters, scorers and picker; `None`: the default policy.
-    pub profile: Option<ProfileSpec>,
     /// Largest request body; beyond it 413.
     pub max_body_bytes: usize,
     /// How many endpoints the destination lists.
@@ -32,15 +30,6 @@ pub struct Settings {
     pub stream_metrics: bool,
     /// Budget of the prefix index.
     pub index_bytes: usize,
-    /// Blocks remembered of an endpoint whose engine does not tell its number of blocks.
-    pub lru_capacity_per_endpoint: usize,
-    /// Tokens in a block where the engine does not tell.
-    pub block_tokens: u32,
-    /// Smallest block of the prefix index in tokens; smaller ones are raised to it. Engines use 16; larger blocks cost a fraction and
-    /// lose at most one block of a match. The reference's approximate index raises to 64.
-    pub min_block_tokens: u32,
-    /// Longest prefix that is matched, in tokens.
-    pub max_prefix_tokens: u32,
     /// How many decisions are kept when explaining.
     pub decisions_kept: usize,
 }
@@ -48,7 +37,6 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            profile: None,
             max_body_bytes: 64 << 20,
             max_endpoints: 1,
             subset_filter: true,
@@ -57,10 +45,6 @@ impl Default for Settings {
             response_usage: false,
             stream_metrics: false,
             index_bytes: 256 << 20,
-            lru_capacity_per_endpoint: 31_250,
-            block_tokens: 16,
-            min_block_tokens: 64,
-            max_prefix_tokens: 131_072,
             decisions_kept: 256,
         }
     }
@@ -71,8 +55,8 @@ impl Default for Settings {
 pub enum SettingsError {
     /// Not the JSON expected.
     Json(serde_json::Error),
-    /// The profile names what does not exist or misconfigures it.
-    Profile(ProfileError),
+    /// The policy names what does not exist or misconfigures it.
+    Policy(PolicyError),
     /// A value out of its range.
     Range {
         /// The field.
@@ -86,7 +70,7 @@ impl fmt::Display for SettingsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(error) => write!(formatter, "engine settings: {error}"),
-            Self::Profile(error) => write!(formatter, "engine settings: profile: {error}"),
+            Self::Policy(error) => error.fmt(formatter),
             Self::Range { field, expected } => {
                 write!(formatter, "engine settings: {field} must be {expected}")
             }
@@ -117,30 +101,11 @@ impl Settings {
             "from 1 to 64",
         )?;
         range(
-            settings.min_block_tokens > 0,
-            "min_block_tokens",
-            "positive",
-        )?;
-        range(
-            settings.max_prefix_tokens > 0,
-            "max_prefix_tokens",
-            "positive",
-        )?;
-        range(
             settings.decisions_kept <= 10_000,
             "decisions_kept",
             "at most 10000",
         )?;
         Ok(settings)
-    }
-
-    pub(super) fn profile(&self) -> Result<Profile, SettingsError> {
-        let default = ProfileSpec::default_policy();
-        Profile::from_spec(
-            self.profile.as_ref().unwrap_or(&default),
-            self.max_endpoints,
-        )
-        .map_err(SettingsError::Profile)
     }
 }
 

@@ -23,6 +23,8 @@ pub use message::{
 };
 pub use refusal::Refusal;
 
+use crate::control::HeaderPairs;
+use crate::engine::Active;
 use crate::pool::Reservation;
 use crate::stats::RunningRequest;
 use crate::{Engine, Nanos};
@@ -64,6 +66,12 @@ pub(crate) struct Flight {
     pub(crate) renamed: Option<(Box<str>, Box<str>)>,
     /// JSON to answer with when the client asked why.
     pub(crate) explanation: Option<Box<str>>,
+    /// Headers that plugins set on the answer.
+    pub(crate) response_headers: HeaderPairs,
+    /// Name of the profile that chose.
+    pub(crate) profile: Arc<str>,
+    /// The policy that decided, where its plugins follow the response.
+    pub(crate) active: Option<Arc<Active>>,
 }
 
 impl Exchange {
@@ -96,8 +104,9 @@ impl Exchange {
             Phase::RequestBody(body) => self.on_request_body(body, now, replies),
             Phase::RequestTrailers => self.on_request_trailers(now, replies),
             Phase::ResponseHeaders(headers) => {
-                let served = message.served_endpoint.or(message.upstream_address);
-                self.on_response_headers(&headers, served.as_deref(), now, replies)
+                let told = message.served_endpoint.as_deref();
+                let served = told.or(message.upstream_address.as_deref());
+                self.on_response_headers(&headers, served, told, now, replies)
             }
             Phase::ResponseBody(body) => self.on_response_body(body, now, replies),
             Phase::ResponseTrailers => self.on_response_trailers(now, replies),

@@ -19,8 +19,16 @@ pub enum Refusal {
     },
     /// 503: the pool (or the subset that the gateway allows) has no endpoint.
     NoCandidates,
+    /// 503: screeners left nothing.
+    Screened(String),
     /// 429: filters left nothing.
     Exhausted(String),
+    /// 429: the pool is saturated and the request can be dropped.
+    Shed,
+    /// 412: the client wants an answer only from a warm cache, and there is none.
+    NotCached,
+    /// 500: an admitter said no; the status is the reference's.
+    NotAdmitted(String),
 }
 
 impl Refusal {
@@ -29,8 +37,10 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => "BadRequest",
             Self::TooLarge { .. } => "PayloadTooLarge",
-            Self::NoCandidates => "ServiceUnavailable",
-            Self::Exhausted(_) => "ResourceExhausted",
+            Self::NoCandidates | Self::Screened(_) => "ServiceUnavailable",
+            Self::Exhausted(_) | Self::Shed => "ResourceExhausted",
+            Self::NotCached => "PreconditionFailed",
+            Self::NotAdmitted(_) => "Internal",
         }
     }
 
@@ -39,24 +49,37 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => 400,
             Self::TooLarge { .. } => 413,
-            Self::NoCandidates => 503,
-            Self::Exhausted(_) => 429,
+            Self::NoCandidates | Self::Screened(_) => 503,
+            Self::Exhausted(_) | Self::Shed => 429,
+            Self::NotCached => 412,
+            Self::NotAdmitted(_) => 500,
         }
     }
 
     /// Value of the header that says why a request was dropped.
     pub fn dropped_reason(&self) -> Option<&'static str> {
         match self {
-            Self::NoCandidates => Some("rejected-no-endpoints"),
+            Self::NoCandidates | Self::Screened(_) => Some("rejected-no-endpoints"),
             Self::Exhausted(_) => Some("rejected-saturated"),
-            Self::BadRequest(_) | Self::TooLarge { .. } => None,
+            Self::BadRequest(_)
+            | Self::TooLarge { .. }
+            | Self::Shed
+            | Self::NotCached
+            | Self::NotAdmitted(_) => None,
         }
     }
 
     /// What is wrong, without the code.
     pub fn message(&self) -> Cow<'_, str> {
         match self {
-            Self::BadRequest(message) | Self::Exhausted(message) => Cow::Borrowed(message),
+            Self::BadRequest(message) | Self::Exhausted(message) | Self::Screened(message) => {
+                Cow::Borrowed(message)
+            }
+            Self::Shed => Cow::Borrowed("system saturated, sheddable request dropped"),
+            Self::NotCached => Cow::Borrowed("no decode worker has the requested KV cache"),
+            Self::NotAdmitted(reason) => {
+                Cow::Owned(format!("request cannot be admitted: {reason}"))
+            }
             Self::TooLarge { limit } => {
                 Cow::Owned(format!("request body is larger than {limit} bytes"))
             }

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
+use crate::control::HeaderPairs;
+
 use super::headers::names;
 use super::message::{
     BodyMode, BodyMutation, CommonReply, HeaderMutation, LbMetadata, ProtocolConfig, Reply,
@@ -31,6 +33,8 @@ pub(super) enum Wording {
 pub(super) struct Decided {
     /// `host:port`, comma-joined in order of preference.
     pub(super) destination: Bytes,
+    /// Headers that plugins set.
+    pub(super) set: HeaderPairs,
     /// Scores to publish.
     pub(super) scores: Option<Vec<(Box<str>, f64)>>,
     /// Control headers to take off.
@@ -139,6 +143,7 @@ impl Decided {
         if let Some(id) = &self.new_request_id {
             set.push((Bytes::from_static(names::REQUEST_ID.as_bytes()), id.clone()));
         }
+        set.extend(self.set.iter().cloned());
         HeaderMutation {
             set,
             remove: self.remove.clone(),

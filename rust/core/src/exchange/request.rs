@@ -1,6 +1,7 @@
 //! The request's side: collect what the mode lets us see, decide, word the reply.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use super::reply::{self, Wording};
 use super::{Exchange, Flight, Progress};
 use crate::body::{self, Dialect};
 use crate::engine::{Decision, Inquiry};
-use crate::schedule::RequestFacts;
+use crate::schedule::{RequestAttributes, RequestFacts};
 use crate::{Engine, Nanos};
 
 /// Flow of requests that name none.
@@ -101,7 +102,7 @@ impl Exchange {
                 metadata: None,
                 mode_override: reply::response_body_override(
                     self.protocol,
-                    self.engine.settings().response_usage,
+                    self.engine.wants_usage(),
                 ),
             });
         }
@@ -281,12 +282,7 @@ impl Exchange {
                 flight.streaming |= tunnel;
                 self.flight = Some(flight);
                 self.request.request_id = None;
-                decided.word(
-                    wording,
-                    self.protocol,
-                    self.engine.settings().response_usage,
-                    replies,
-                );
+                decided.word(wording, self.protocol, self.engine.wants_usage(), replies);
                 if close_after {
                     Progress::Close
                 } else {
@@ -330,7 +326,16 @@ impl Exchange {
             .map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
 
         let engine = &self.engine;
-        let fairness_id = headers.fairness_id.as_deref().unwrap_or(DEFAULT_FLOW);
+        let active = engine.active();
+        let mut attributes = RequestAttributes::default();
+        for processor in &active.policy.requests {
+            processor.process(&headers.all, &mut attributes);
+        }
+        let fairness_id = headers
+            .fairness_id
+            .as_deref()
+            .or_else(|| attributes.get(RequestAttributes::AGENT_IDENTITY, None))
+            .unwrap_or(DEFAULT_FLOW);
         let series = engine.stats().series(&incoming, &target, fairness_id, 0);
         let running = series.started(size as u64);
         self.request.counted = true;
@@ -342,7 +347,10 @@ impl Exchange {
                 block_tokens: engine.block_tokens(),
                 max_tokens: body.max_tokens,
                 priority: 0,
+                fairness_id: fairness_id.into(),
+                request_id: request_id.clone().into_owned(),
                 headers: headers.all,
+                attributes,
             },
             sequences: &body.sequences,
             cache_salt: body.cache_salt.as_deref(),
@@ -357,6 +365,9 @@ impl Exchange {
             chains,
             scores,
             explanation,
+            profile,
+            request_headers,
+            response_headers,
         } = engine.decide(inquiry).inspect_err(|refusal| {
             series.error(refusal.code());
         })?;
@@ -368,10 +379,17 @@ impl Exchange {
             streaming: body.stream,
             renamed: renamed.then_some((target, incoming)),
             explanation,
+            response_headers,
+            profile,
+            active: active
+                .policy
+                .follows_responses()
+                .then(|| Arc::clone(&active)),
         };
         let decided = reply::Decided {
             destination,
             scores,
+            set: request_headers,
             remove: headers.remove,
             new_request_id: headers
                 .request_id

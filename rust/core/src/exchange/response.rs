@@ -12,6 +12,7 @@ use super::reply::{can_override, content_length, stream};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
 use crate::body::{ResponseKind, UsageScanner, restore_model};
+use crate::control::Response;
 
 /// What is known of the answer.
 #[derive(Debug, Default)]
@@ -32,6 +33,7 @@ impl Exchange {
         &mut self,
         headers: &HttpHeaders,
         served: Option<&str>,
+        told: Option<&str>,
         now: Nanos,
         replies: &mut Vec<Reply>,
     ) -> Progress {
@@ -67,6 +69,18 @@ impl Exchange {
                 // A plain answer's headers come when the engine is done with it.
                 flight.reservation.release_prefill();
             }
+            common.headers.set.append(&mut flight.response_headers);
+            if let Some(active) = &flight.active {
+                let response = Response {
+                    endpoint: flight.reservation.endpoint(),
+                    profile: &flight.profile,
+                    lb_metadata: told.is_some(),
+                    served: told,
+                };
+                for plugin in &active.policy.responses {
+                    plugin.response_received(&response, &mut common.headers.set);
+                }
+            }
             if let Some(explanation) = &flight.explanation {
                 common.headers.set.push((
                     Bytes::from_static(names::DECISION.as_bytes()),
@@ -77,7 +91,7 @@ impl Exchange {
             // What follows a 101 is a tunnel and has no usage.
             let tunnel = header(headers, b":status") == Some(b"101");
             let overridable = can_override(self.protocol) && !headers.end_of_stream && !tunnel;
-            let wanted = self.engine.settings().response_usage && !body_follows && overridable;
+            let wanted = self.engine.wants_usage() && !body_follows && overridable;
             // Events that Envoy collects to the end are no stream any more.
             let buffered = matches!(
                 self.protocol.response_body_mode,

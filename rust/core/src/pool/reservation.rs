@@ -10,17 +10,21 @@ use super::endpoint::Endpoint;
 pub struct Reservation {
     endpoint: Arc<Endpoint>,
     uncached_tokens: u32,
+    /// Expected output that counts until the end, 0 where none is counted.
+    output_tokens: u32,
     /// Name of the pending prefill in the endpoint's queue; `None` once this request has released it.
     prefill: Option<u64>,
 }
 
 impl Reservation {
     /// Counts a request with `uncached_tokens` of prompt to prefill on `endpoint`.
-    pub fn reserve(endpoint: &Arc<Endpoint>, uncached_tokens: u32) -> Self {
-        let prefill = add(endpoint, uncached_tokens, true);
+    /// `output_tokens` of expected output count beside them.
+    pub fn reserve(endpoint: &Arc<Endpoint>, uncached_tokens: u32, output_tokens: u32) -> Self {
+        let prefill = add(endpoint, uncached_tokens, output_tokens, true);
         Self {
             endpoint: Arc::clone(endpoint),
             uncached_tokens,
+            output_tokens,
             prefill,
         }
     }
@@ -58,10 +62,14 @@ impl Reservation {
             return;
         }
         let pending = self.prefill.is_some();
-        let prefill = add(endpoint, self.uncached_tokens, pending);
+        let prefill = add(endpoint, self.uncached_tokens, self.output_tokens, pending);
         self.take_off(false);
         self.endpoint = Arc::clone(endpoint);
         self.prefill = prefill;
+    }
+
+    fn tokens(&self) -> u64 {
+        u64::from(self.uncached_tokens) + u64::from(self.output_tokens)
     }
 
     fn take_off(&mut self, counted: bool) {
@@ -80,7 +88,7 @@ impl Reservation {
         state
             .numbers
             .tokens
-            .fetch_sub(u64::from(self.uncached_tokens), Ordering::Relaxed);
+            .fetch_sub(self.tokens(), Ordering::Relaxed);
         state.numbers.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -91,14 +99,19 @@ impl Drop for Reservation {
     }
 }
 
-fn add(endpoint: &Endpoint, uncached_tokens: u32, prefill: bool) -> Option<u64> {
+fn add(
+    endpoint: &Endpoint,
+    uncached_tokens: u32,
+    output_tokens: u32,
+    prefill: bool,
+) -> Option<u64> {
     let state = &endpoint.state;
     let mut prefills = state.prefills.lock();
     state.numbers.requests.fetch_add(1, Ordering::Relaxed);
-    state
-        .numbers
-        .tokens
-        .fetch_add(u64::from(uncached_tokens), Ordering::Relaxed);
+    state.numbers.tokens.fetch_add(
+        u64::from(uncached_tokens) + u64::from(output_tokens),
+        Ordering::Relaxed,
+    );
     prefill.then(|| {
         state
             .numbers
@@ -154,7 +167,7 @@ mod tests {
     #[test]
     fn a_reservation_counts_until_it_is_dropped() {
         let endpoint = &endpoints(1)[0];
-        let mut reservation = Reservation::reserve(endpoint, 700);
+        let mut reservation = Reservation::reserve(endpoint, 700, 0);
         assert_eq!(load(endpoint), (1, 700, 700, 1));
         reservation.release_prefill();
         reservation.release_prefill();
@@ -166,7 +179,7 @@ mod tests {
     #[test]
     fn a_retry_takes_the_load_along() {
         let endpoints = endpoints(2);
-        let mut reservation = Reservation::reserve(&endpoints[0], 9);
+        let mut reservation = Reservation::reserve(&endpoints[0], 9, 0);
         reservation.move_to(&endpoints[1]);
         assert_eq!(load(&endpoints[0]), (0, 0, 0, 0));
         assert_eq!(load(&endpoints[1]), (1, 9, 9, 1));
@@ -179,8 +192,8 @@ mod tests {
     fn the_engines_counter_releases_the_oldest_prefill() {
         let endpoint = &endpoints(1)[0];
         endpoint.refresh(counted(40.0), Nanos(1));
-        let first = Reservation::reserve(endpoint, 5);
-        let second = Reservation::reserve(endpoint, 7);
+        let first = Reservation::reserve(endpoint, 5, 0);
+        let second = Reservation::reserve(endpoint, 7, 0);
         endpoint.refresh(counted(41.0), Nanos(2));
         assert_eq!(load(endpoint), (2, 12, 7, 1));
         drop((first, second));
@@ -216,7 +229,7 @@ mod tests {
             let mut live: Vec<Reservation> = Vec::new();
             for step in steps {
                 match step {
-                    Step::Reserve(endpoint, tokens) => live.push(Reservation::reserve(&endpoints[endpoint], tokens)),
+                    Step::Reserve(endpoint, tokens) => live.push(Reservation::reserve(&endpoints[endpoint], tokens, 0)),
                     Step::Mark(endpoint) => marks[endpoint] = endpoints[endpoint].scrape_mark(),
                     Step::Refresh(endpoint, counter) => {
                         endpoints[endpoint].refresh_since(counted(f64::from(counter)), marks[endpoint], Nanos(1));
@@ -254,6 +267,7 @@ mod tests {
                         live.push_back(Reservation::reserve(
                             &endpoints[random.usize(..4)],
                             random.u32(..),
+                            0,
                         ));
                         let which = random.usize(..live.len());
                         match random.u8(..4) {

@@ -303,7 +303,14 @@ impl Snapshot {
 
     /// Fills `out` with one row for each of `positions` (all endpoints when `None`; positions out of range are left out).
     /// `matched` holds matched blocks by slot; slots beyond its end matched nothing.
-    pub fn gather(&self, positions: Option<&[u32]>, matched: &[u32], out: &mut Candidates) {
+    /// In-flight tokens are, as in the reference, those without a first token, or with an output estimate (`to_the_end`) those of all requests.
+    pub fn gather(
+        &self,
+        positions: Option<&[u32]>,
+        matched: &[u32],
+        to_the_end: bool,
+        out: &mut Candidates,
+    ) {
         out.position.clear();
         match positions {
             Some(positions) => out.position.extend(
@@ -335,10 +342,13 @@ impl Snapshot {
             out.kv_usage.push(numbers.kv_usage());
             out.inflight_requests
                 .push(numbers.requests.load(Ordering::Relaxed) as f64);
-            out.inflight_tokens
-                .push(numbers.tokens.load(Ordering::Relaxed) as f64);
-            out.prefill_tokens
-                .push(numbers.prefill_tokens.load(Ordering::Relaxed) as f64);
+            let prefill_tokens = numbers.prefill_tokens.load(Ordering::Relaxed) as f64;
+            out.inflight_tokens.push(if to_the_end {
+                numbers.tokens.load(Ordering::Relaxed) as f64
+            } else {
+                prefill_tokens
+            });
+            out.prefill_tokens.push(prefill_tokens);
             out.matched_blocks
                 .push(matched.get(*slot as usize).copied().unwrap_or(0));
         }
@@ -408,7 +418,7 @@ mod tests {
     fn new_labels_keep_slot_load_and_metrics() {
         let pool = Pool::new();
         let before = pool.upsert(identity("a", "10.0.0.1:8000"));
-        let reservation = Reservation::reserve(&before, 5);
+        let reservation = Reservation::reserve(&before, 5, 0);
         before.refresh(
             EngineMetrics {
                 waiting: Some(3.0),
@@ -435,7 +445,7 @@ mod tests {
     fn a_new_address_is_a_new_endpoint() {
         let pool = Pool::new();
         let before = pool.upsert(identity("a", "10.0.0.1:8000"));
-        let _reservation = Reservation::reserve(&before, 5);
+        let _reservation = Reservation::reserve(&before, 5, 0);
         let after = pool.upsert(identity("a", "10.0.0.2:8000"));
         assert_eq!((after.inflight_requests(), pool.snapshot().len()), (0, 1));
         assert!(pool.snapshot().by_authority("10.0.0.1:8000").is_none());
@@ -519,16 +529,16 @@ mod tests {
             ..EngineMetrics::default()
         };
         second.metrics.store(Arc::new(metrics));
-        let mut reservation = Reservation::reserve(&second, 70);
-        let _other = Reservation::reserve(&second, 30);
+        let mut reservation = Reservation::reserve(&second, 70, 0);
+        let _other = Reservation::reserve(&second, 30, 0);
         reservation.release_prefill();
         let mut out = Candidates::default();
-        pool.load().gather(None, &[0], &mut out);
+        pool.load().gather(None, &[0], true, &mut out);
         assert_eq!(
             (out.position.as_slice(), out.matched_blocks.as_slice()),
             ([0, 1].as_slice(), [0, 0].as_slice())
         );
-        pool.load().gather(Some(&[1, 7]), &[9, 8], &mut out);
+        pool.load().gather(Some(&[1, 7]), &[9, 8], true, &mut out);
         let rows = (
             out.waiting[0],
             out.running[0],

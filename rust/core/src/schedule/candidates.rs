@@ -1,7 +1,52 @@
 //! What plugins see: the request's facts and one row of numbers per candidate endpoint.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use crate::Nanos;
 use crate::pool::Snapshot;
+
+/// Something that a plugin found out about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// What it is: a name that plugins agree on.
+    pub key: &'static str,
+    /// Name of the plugin that made it.
+    pub producer: Arc<str>,
+    /// Its value; not empty.
+    pub value: Box<str>,
+}
+
+/// What plugins found out about a request before it was scheduled.
+#[derive(Clone, Debug, Default)]
+pub struct RequestAttributes(Vec<Attribute>);
+
+impl RequestAttributes {
+    /// Key of the session's id, as `session-id-producer` makes it.
+    pub const SESSION_ID: &'static str = "SessionID";
+    /// Key of the agent's identity, as `agent-identity` makes it: the flow of a request that names none.
+    pub const AGENT_IDENTITY: &'static str = "AgentIdentity";
+
+    /// Adds an attribute; an empty value counts as none.
+    pub fn push(&mut self, key: &'static str, producer: &Arc<str>, value: &str) {
+        if !value.is_empty() {
+            self.0.push(Attribute {
+                key,
+                producer: Arc::clone(producer),
+                value: value.into(),
+            });
+        }
+    }
+
+    /// The first value under that key, made by that plugin or (`None`) by any.
+    pub fn get(&self, key: &str, producer: Option<&str>) -> Option<&str> {
+        let mut found = self.0.iter();
+        let found = found.find(|attribute| {
+            attribute.key == key && producer.is_none_or(|producer| producer == &*attribute.producer)
+        })?;
+        Some(&found.value)
+    }
+}
 
 /// What is known of a request when it is scheduled.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +65,24 @@ pub struct RequestFacts {
     pub headers: Vec<crate::exchange::Header>,
     /// Priority of the objective; 0 when none is named.
     pub priority: i32,
+    /// Id of the flow that the request belongs to.
+    pub fairness_id: Box<str>,
+    /// Id of the request.
+    pub request_id: bytes::Bytes,
+    /// What plugins found out about it.
+    pub attributes: RequestAttributes,
+}
+
+impl RequestFacts {
+    /// Value of the first header of that lower-case name, where it is text and not empty.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        let header = headers.find(|header| header.key == name.as_bytes())?;
+        std::str::from_utf8(&header.value)
+            .ok()
+            .map(str::trim)
+            .filter(|value| !value.is_empty())
+    }
 }
 
 /// The candidates, a structure of arrays: row `i` of each column is the same endpoint.
@@ -66,9 +129,22 @@ pub struct Context<'a> {
     pub candidates: &'a Candidates,
     /// Now.
     pub now: Nanos,
+    /// The decision's source of chance.
+    pub random: &'a RefCell<fastrand::Rng>,
 }
 
 impl Context<'_> {
+    /// The endpoint of a row; `None` for a row that is not in the snapshot.
+    pub fn endpoint(&self, row: usize) -> Option<&Arc<crate::pool::Endpoint>> {
+        let position = *self.candidates.position.get(row)? as usize;
+        self.snapshot.endpoints.get(position)
+    }
+
+    /// Value of the first request header of that lower-case name, where it is text and not empty.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.request.header(name)
+    }
+
     /// Prompt tokens that the endpoint of `row` would have to prefill; at least 1.
     pub fn uncached_tokens(&self, row: usize) -> f64 {
         let matched =

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::Context;
-use super::profile::clamped;
+use super::profile::{Named, clamped};
 
 /// A decision, step by step; serialises to JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -27,7 +27,7 @@ pub struct FilterExplanation {
     pub name: Box<str>,
     /// Type in the configuration.
     #[serde(rename = "type")]
-    pub type_name: &'static str,
+    pub type_name: Box<str>,
     /// Candidates left after it.
     pub kept: u32,
 }
@@ -39,7 +39,7 @@ pub struct ScorerExplanation {
     pub name: Box<str>,
     /// Type in the configuration.
     #[serde(rename = "type")]
-    pub type_name: &'static str,
+    pub type_name: Box<str>,
     /// What its scores are multiplied by.
     pub weight: f64,
 }
@@ -119,32 +119,31 @@ impl Explanation {
             .collect();
     }
 
-    pub(super) fn filtered(&mut self, name: &str, type_name: &'static str, keep: &[bool]) {
+    pub(super) fn filtered<T>(&mut self, filter: &Named<T>, keep: &[bool]) {
         for (candidate, keep) in self.candidates.iter_mut().zip(keep) {
             if !keep && candidate.dropped_by.is_none() {
-                candidate.dropped_by = Some(name.into());
+                candidate.dropped_by = Some(filter.name.as_ref().into());
             }
         }
         let kept = keep.iter().filter(|keep| **keep).count() as u32;
         self.filters.push(FilterExplanation {
-            name: name.into(),
-            type_name,
+            name: filter.name.as_ref().into(),
+            type_name: filter.type_name.as_ref().into(),
             kept,
         });
     }
 
     /// `rows`: original row of each score; empty when they are the same.
-    pub(super) fn scored(
+    pub(super) fn scored<T>(
         &mut self,
-        name: &str,
-        type_name: &'static str,
+        scorer: &Named<T>,
         weight: f64,
         rows: &[u32],
         scores: &[f64],
     ) {
         self.scorers.push(ScorerExplanation {
-            name: name.into(),
-            type_name,
+            name: scorer.name.as_ref().into(),
+            type_name: scorer.type_name.as_ref().into(),
             weight,
         });
         for (packed, &raw) in scores.iter().enumerate() {

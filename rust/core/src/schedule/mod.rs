@@ -5,20 +5,17 @@
 mod candidates;
 mod explanation;
 pub mod filters;
-mod parameters;
+pub mod handlers;
 pub mod pickers;
 mod profile;
-mod registry;
 pub mod scorers;
-mod spec;
 #[cfg(test)]
 mod testing;
 
-pub use candidates::{Candidates, Context, RequestFacts};
+pub use candidates::{Attribute, Candidates, Context, RequestAttributes, RequestFacts};
 pub use explanation::{
     CandidateExplanation, Explanation, FilterExplanation, ScoreExplanation, ScorerExplanation,
 };
-pub use parameters::{ParameterError, Parameters};
-pub use profile::{Choice, Filter, NoEndpoint, Picker, Profile, Scorer, Scratch};
-pub use registry::{ParameterKind, Plugin, PluginKind, REGISTRY, Role};
-pub use spec::{PluginSpec, ProfileError, ProfileSpec};
+pub use handlers::ProfileHandler;
+pub use profile::{Choice, Filter, NoEndpoint, Picker, Prepared, Profile, Scorer, Scratch};
+pub(crate) use profile::{FilterPart, Named, ScorerPart};

@@ -1,60 +1,75 @@
 //! The weighted profile: filters in order, scores clamped and summed by weight, a picker that ranks.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::{Candidates, Context, Explanation};
 use crate::Nanos;
+use crate::plugin::{External, ExternalFailure};
+use crate::pool::Snapshot;
 use crate::stats::PluginLabels;
 
 /// Removes candidates. Called once per decision, before any scorer, with the rows that earlier filters kept.
 pub trait Filter: Send + Sync + fmt::Debug {
-    /// Type name as in the configuration.
-    fn type_name(&self) -> &'static str;
     /// Sets `keep[row] = false` for each row to drop; never sets a `false` back to `true`.
     fn filter(&self, context: &Context<'_>, keep: &mut [bool]);
 }
 
 /// Rates candidates. Called once per decision.
 pub trait Scorer: Send + Sync + fmt::Debug {
-    /// Type name as in the configuration.
-    fn type_name(&self) -> &'static str;
     /// Writes one score per row, all 0 before; the profile clamps each to 0..=1 (NaN counts 0) and multiplies it by the weight.
     fn score(&self, context: &Context<'_>, scores: &mut [f64]);
 }
 
 /// Chooses among scored candidates. Called once per decision.
 pub trait Picker: Send + Sync + fmt::Debug {
-    /// Type name as in the configuration.
-    fn type_name(&self) -> &'static str;
     /// Writes into `ranked` up to `limit` (at least 1) distinct rows, best first. `scores` has one total per row and is not empty.
     fn pick(&self, scores: &[f64], limit: usize, random: &mut fastrand::Rng, ranked: &mut Vec<u32>);
 }
 
-/// A filter under its name in the configuration.
-#[derive(Debug)]
-pub(super) struct NamedFilter {
-    pub(super) name: Box<str>,
-    pub(super) filter: Box<dyn Filter>,
+/// A part of a profile under its plugin's name in the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Named<T> {
+    pub(crate) name: Arc<str>,
+    pub(crate) type_name: Arc<str>,
+    pub(crate) part: T,
 }
 
-/// A scorer under its name in the configuration, with its weight.
-#[derive(Debug)]
-pub(super) struct NamedScorer {
-    pub(super) name: Box<str>,
-    pub(super) weight: f64,
-    pub(super) scorer: Box<dyn Scorer>,
+/// A filter, here or elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) enum FilterPart {
+    Own(Arc<dyn Filter>),
+    External(Arc<dyn External>),
 }
 
-/// What decides: built from a [`super::ProfileSpec`] by `Profile::from_spec`.
+/// A scorer, here or elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) enum ScorerPart {
+    Own(Arc<dyn Scorer>),
+    External(Arc<dyn External>),
+}
+
+/// What decides: built from a [`crate::PolicySpec`].
 #[derive(Debug)]
 pub struct Profile {
-    pub(super) filters: Vec<NamedFilter>,
-    pub(super) scorers: Vec<NamedScorer>,
-    pub(super) picker: Box<dyn Picker>,
-    /// Name of the picker in the configuration.
-    pub(super) picker_name: Box<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) filters: Vec<Named<FilterPart>>,
+    /// With weights.
+    pub(crate) scorers: Vec<(Named<ScorerPart>, f64)>,
+    pub(crate) picker: Named<Arc<dyn Picker>>,
     /// How many endpoints are ranked; at least 1.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
+}
+
+/// What was worked out before the choice was locked: the filters' verdict and the scores of external plugins.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Rows that the filters left; empty: none was dropped.
+    rows: Vec<u32>,
+    /// One list for each external scorer, in their order; `None`: it gave no usable answer.
+    scores: Vec<Option<Vec<f64>>>,
+    /// External plugins that gave no usable answer.
+    pub failures: Vec<(Arc<str>, Arc<str>, ExternalFailure)>,
 }
 
 /// The outcome of a decision, beside the ranked rows.
@@ -111,6 +126,31 @@ impl Scratch {
         }
     }
 
+    fn begin(&mut self) {
+        self.rows.clear();
+        self.totals.clear();
+        self.marks.clear();
+    }
+
+    /// As `begin`, with filters that ran before.
+    fn resume(&mut self, candidates: &Candidates, rows: &[u32]) {
+        self.begin();
+        self.rows.extend_from_slice(rows);
+        if !rows.is_empty() {
+            pack(candidates, rows, &mut self.kept);
+        }
+        mark(self.clock, &mut self.marks);
+    }
+
+    /// The rows that filters left.
+    fn left<'a>(&'a self, all: &'a Candidates) -> &'a Candidates {
+        if self.rows.is_empty() {
+            all
+        } else {
+            &self.kept
+        }
+    }
+
     /// When the first plugin of the last decision began and when each one ended, in the order of [`Profile::plugins`]; empty unless timed.
     pub fn marks(&self) -> &[Nanos] {
         &self.marks
@@ -136,23 +176,89 @@ fn mark(clock: Option<fn() -> Nanos>, marks: &mut Vec<Nanos>) {
 }
 
 impl Profile {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// The plugins in the order in which a decision runs them.
     pub fn plugins(&self) -> impl Iterator<Item = PluginLabels<'_>> {
-        let labels = |extension_point, plugin_type, plugin_name| PluginLabels {
-            extension_point,
-            plugin_type,
-            plugin_name,
-        };
-        let filters = self
-            .filters
-            .iter()
-            .map(move |named| labels("Filter", named.filter.type_name(), &*named.name));
+        fn labels<'a, T>(extension_point: &'static str, named: &'a Named<T>) -> PluginLabels<'a> {
+            PluginLabels {
+                extension_point,
+                plugin_type: &named.type_name,
+                plugin_name: &named.name,
+            }
+        }
+        let filters = self.filters.iter().map(|named| labels("Filter", named));
         let scorers = self
             .scorers
             .iter()
-            .map(move |named| labels("Scorer", named.scorer.type_name(), &*named.name));
-        let picker = labels("Picker", self.picker.type_name(), &*self.picker_name);
-        filters.chain(scorers).chain(std::iter::once(picker))
+            .map(|(named, _)| labels("Scorer", named));
+        filters
+            .chain(scorers)
+            .chain(std::iter::once(labels("Picker", &self.picker)))
+    }
+
+    /// How many filters it has.
+    pub fn filter_count(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// True when a plugin stands outside of the engine, so that `prepare` has to run before the choice is locked.
+    pub fn has_external(&self) -> bool {
+        let filters = self.filters.iter();
+        let scorers = self.scorers.iter();
+        filters
+            .map(|named| matches!(named.part, FilterPart::External(_)))
+            .chain(scorers.map(|(named, _)| matches!(named.part, ScorerPart::External(_))))
+            .any(|external| external)
+    }
+
+    /// Runs all filters, and the external scorers on what they left: the part of a decision that may take its time. Nothing may be locked.
+    ///
+    /// A filter of our own that reads the load then sees it as it was some microseconds before the choice.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn prepare(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        context: &Context<'_>,
+        scratch: &mut Scratch,
+        mut explain: Option<&mut Explanation>,
+    ) -> Result<Prepared, NoEndpoint> {
+        scratch.begin();
+        if let Some(explanation) = explain.as_deref_mut() {
+            explanation.begin(context);
+        }
+        let mut prepared = Prepared::default();
+        self.run_filters(
+            context,
+            Some((snapshot, &mut prepared.failures)),
+            scratch,
+            explain,
+        )?;
+        prepared.rows.clone_from(&scratch.rows);
+        let left = Context {
+            candidates: scratch.left(context.candidates),
+            ..*context
+        };
+        for (named, _) in &self.scorers {
+            let ScorerPart::External(external) = &named.part else {
+                continue;
+            };
+            let scores = external.call(snapshot, &left).and_then(|scores| {
+                let expected = left.candidates.len();
+                check_length(scores, expected)
+            });
+            prepared.scores.push(
+                scores
+                    .map_err(|failure| prepared.failures.push(named.failed(failure)))
+                    .ok(),
+            );
+        }
+        Ok(prepared)
     }
 
     /// Ranks the candidates: writes into `ranked` up to the profile's number of rows of `context`, best first.
@@ -166,28 +272,22 @@ impl Profile {
     pub fn run(
         &self,
         context: &Context<'_>,
-        random: &mut fastrand::Rng,
+        prepared: Option<&Prepared>,
         scratch: &mut Scratch,
         ranked: &mut Vec<u32>,
         mut explain: Option<&mut Explanation>,
     ) -> Result<Choice, NoEndpoint> {
         ranked.clear();
-        scratch.rows.clear();
-        scratch.totals.clear();
-        scratch.marks.clear();
-        if let Some(explanation) = explain.as_deref_mut() {
-            explanation.begin(context);
-        }
         let count = context.candidates.len();
-        if count == 0 {
-            return Err(NoEndpoint {
-                candidates: 0,
-                filter: None,
-            });
-        }
-        mark(scratch.clock, &mut scratch.marks);
-        if !self.filters.is_empty() {
-            self.run_filters(context, scratch, explain.as_deref_mut())?;
+        match prepared {
+            Some(prepared) => scratch.resume(context.candidates, &prepared.rows),
+            None => {
+                scratch.begin();
+                if let Some(explanation) = explain.as_deref_mut() {
+                    explanation.begin(context);
+                }
+                self.run_filters(context, None, scratch, explain.as_deref_mut())?;
+            }
         }
 
         let Scratch {
@@ -210,17 +310,25 @@ impl Profile {
         };
         let considered = candidates.len();
         totals.resize(considered, 0.0);
-        for NamedScorer {
-            name,
-            weight,
-            scorer,
-        } in &self.scorers
-        {
+        let mut external = prepared.map_or(&[][..], |prepared| &prepared.scores).iter();
+        for (named, weight) in &self.scorers {
             scores.clear();
-            scores.resize(considered, 0.0);
-            scorer.score(&context, scores);
+            match &named.part {
+                ScorerPart::Own(scorer) => {
+                    scores.resize(considered, 0.0);
+                    scorer.score(&context, scores);
+                }
+                // Without an answer the plugin has no part in the totals.
+                ScorerPart::External(_) => {
+                    scores.extend_from_slice(
+                        external
+                            .next()
+                            .map_or(&[], |given| given.as_deref().unwrap_or_default()),
+                    );
+                }
+            }
             if let Some(explanation) = explain.as_deref_mut() {
-                explanation.scored(name, scorer.type_name(), *weight, rows, scores);
+                explanation.scored(named, *weight, rows, scores);
             }
             for (total, score) in totals.iter_mut().zip(scores.iter()) {
                 *total += weight * clamped(*score);
@@ -228,7 +336,9 @@ impl Profile {
             mark(*clock, marks);
         }
 
-        self.picker.pick(totals, self.limit, random, ranked);
+        self.picker
+            .part
+            .pick(totals, self.limit, &mut context.random.borrow_mut(), ranked);
         mark(*clock, marks);
         let Some(&best) = ranked.first() else {
             return Err(NoEndpoint {
@@ -243,7 +353,7 @@ impl Profile {
             }
         }
         if let Some(explanation) = explain {
-            explanation.finish(self.picker.type_name(), scratch.totals(), ranked);
+            explanation.finish(&self.picker.type_name, scratch.totals(), ranked);
         }
         Ok(Choice {
             row: ranked[0],
@@ -256,10 +366,21 @@ impl Profile {
     fn run_filters(
         &self,
         context: &Context<'_>,
+        mut outside: Option<Outside<'_>>,
         scratch: &mut Scratch,
         mut explain: Option<&mut Explanation>,
     ) -> Result<(), NoEndpoint> {
         let count = context.candidates.len();
+        if count == 0 {
+            return Err(NoEndpoint {
+                candidates: 0,
+                filter: None,
+            });
+        }
+        mark(scratch.clock, &mut scratch.marks);
+        if self.filters.is_empty() {
+            return Ok(());
+        }
         let Scratch {
             keep,
             kept,
@@ -271,17 +392,34 @@ impl Profile {
         keep.clear();
         keep.resize(count, true);
         let mut left = count;
-        for NamedFilter { name, filter } in &self.filters {
-            filter.filter(context, keep);
+        for named in &self.filters {
+            match (&named.part, &mut outside) {
+                (FilterPart::Own(filter), _) => filter.filter(context, keep),
+                (FilterPart::External(external), Some((snapshot, failures))) => {
+                    let verdict = external
+                        .call(snapshot, context)
+                        .and_then(|verdict| check_length(verdict, count));
+                    match verdict {
+                        Ok(verdict) => {
+                            for (keep, verdict) in keep.iter_mut().zip(verdict) {
+                                *keep &= verdict != 0.0;
+                            }
+                        }
+                        Err(failure) => failures.push(named.failed(failure)),
+                    }
+                }
+                // `prepare` runs before: see `has_external`.
+                (FilterPart::External(_), None) => {}
+            }
             left = keep.iter().filter(|kept| **kept).count();
             mark(*clock, marks);
             if let Some(explanation) = explain.as_deref_mut() {
-                explanation.filtered(name, filter.type_name(), keep);
+                explanation.filtered(named, keep);
             }
             if left == 0 {
                 return Err(NoEndpoint {
                     candidates: count,
-                    filter: Some(name.clone()),
+                    filter: Some(named.name.as_ref().into()),
                 });
             }
         }
@@ -294,6 +432,27 @@ impl Profile {
             pack(context.candidates, rows, kept);
         }
         Ok(())
+    }
+}
+
+/// What external plugins need, where they may run, and where their failures go.
+type Outside<'a> = (
+    &'a Arc<Snapshot>,
+    &'a mut Vec<(Arc<str>, Arc<str>, ExternalFailure)>,
+);
+
+impl<T> Named<T> {
+    fn failed(&self, failure: ExternalFailure) -> (Arc<str>, Arc<str>, ExternalFailure) {
+        (Arc::clone(&self.type_name), Arc::clone(&self.name), failure)
+    }
+}
+
+fn check_length(values: Vec<f64>, expected: usize) -> Result<Vec<f64>, ExternalFailure> {
+    if values.len() == expected {
+        Ok(values)
+    } else {
+        let text = format!("{} values for {expected} endpoints", values.len());
+        Err(ExternalFailure::BadResult(text.into()))
     }
 }
 

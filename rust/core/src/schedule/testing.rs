@@ -1,26 +1,30 @@
 //! Candidates for the tests of plugins.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::{Candidates, Context, RequestFacts, Scorer};
 use crate::Nanos;
+use crate::plugin::Parts;
 use crate::pool::{EndpointIdentity, EngineMetrics, Pool, Snapshot};
 
 /// Everything that a context points to.
-pub(super) struct Scene {
-    pub(super) request: RequestFacts,
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) candidates: Candidates,
+pub(crate) struct Scene {
+    pub(crate) request: RequestFacts,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) candidates: Candidates,
+    pub(crate) now: Nanos,
+    pub(crate) random: RefCell<fastrand::Rng>,
 }
 
 impl Scene {
     /// `count` idle endpoints, 10.0.0.1 to 10.0.0.`count`, port 8000, and a prompt of 1,000 tokens in 16 blocks of 64.
-    pub(super) fn new(count: u8) -> Self {
+    pub(crate) fn new(count: u8) -> Self {
         Self::with_labels(&vec![&[][..]; usize::from(count)])
     }
 
     /// One endpoint for each list of labels.
-    pub(super) fn with_labels(labels: &[&[(&str, &str)]]) -> Self {
+    pub(crate) fn with_labels(labels: &[&[(&str, &str)]]) -> Self {
         let pool = Pool::new();
         for (number, labels) in (1..).zip(labels) {
             pool.upsert(EndpointIdentity {
@@ -56,27 +60,54 @@ impl Scene {
             request,
             snapshot: pool.snapshot(),
             candidates,
+            now: Nanos(0),
+            random: RefCell::new(fastrand::Rng::with_seed(1)),
         }
     }
 
-    pub(super) fn context(&self) -> Context<'_> {
+    pub(crate) fn context(&self) -> Context<'_> {
         Context {
             request: &self.request,
             snapshot: &self.snapshot,
             candidates: &self.candidates,
-            now: Nanos(0),
+            now: self.now,
+            random: &self.random,
         }
     }
 
-    pub(super) fn set_metrics(&self, row: usize, metrics: EngineMetrics) {
+    /// Adds a request header.
+    pub(crate) fn header(&mut self, name: &'static str, value: &str) {
+        self.request.headers.push(crate::exchange::Header {
+            key: bytes::Bytes::from_static(name.as_bytes()),
+            value: bytes::Bytes::copy_from_slice(value.as_bytes()),
+        });
+    }
+
+    pub(crate) fn set_metrics(&self, row: usize, metrics: EngineMetrics) {
         self.snapshot.endpoints[row]
             .metrics
             .store(Arc::new(metrics));
     }
 
-    pub(super) fn scores(&self, rating: &dyn Scorer) -> Vec<f64> {
+    pub(crate) fn scores(&self, rating: &dyn Scorer) -> Vec<f64> {
         let mut scores = vec![0.0; self.candidates.len()];
         rating.score(&self.context(), &mut scores);
         scores
+    }
+
+    /// What a filter keeps.
+    pub(crate) fn kept(&self, plugin: &Parts) -> Vec<bool> {
+        let mut keep = vec![true; self.candidates.len()];
+        plugin
+            .filter
+            .as_ref()
+            .expect("a filter")
+            .filter(&self.context(), &mut keep);
+        keep
+    }
+
+    /// What a scorer gives.
+    pub(crate) fn rated(&self, plugin: &Parts) -> Vec<f64> {
+        self.scores(plugin.scorer.as_deref().expect("a scorer"))
     }
 }

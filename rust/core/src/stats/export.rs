@@ -141,6 +141,7 @@ impl Stats {
             ),
             self.attempts_family(),
             self.plugins_family(),
+            self.plugin_failures_family(),
         ]);
         families.extend(
             self.streams
@@ -169,7 +170,8 @@ impl Stats {
     }
 
     fn plugins_family(&self) -> Family {
-        let observed = self.plugins.iter().filter_map(|(labels, histogram)| {
+        let plugins = self.plugins.all();
+        let observed = plugins.iter().filter_map(|(labels, histogram)| {
             Some(Sample {
                 labels: labels.to_vec(),
                 value: histogram.observed()?,
@@ -185,9 +187,27 @@ impl Stats {
         }
     }
 
+    fn plugin_failures_family(&self) -> Family {
+        let failures = self.plugin_failures().into_iter();
+        Family {
+            name: "plugin_failures_total",
+            kind: Kind::Counter,
+            help: "[ALPHA] Calls of external plugins that gave no usable answer, so that the plugin was skipped.",
+            label_names: &["plugin_type", "plugin_name", "reason"],
+            buckets: &[],
+            samples: failures
+                .map(|failure| Sample {
+                    labels: vec![failure.plugin_type, failure.plugin_name, failure.reason],
+                    value: SampleValue::Number(failure.count as f64),
+                })
+                .collect(),
+        }
+    }
+
     fn prefix_families(&self) -> [Family; 3] {
+        let prefix_labels = self.prefix_labels.lock().clone();
         let labelled = |value| Sample {
-            labels: self.prefix_labels.to_vec(),
+            labels: prefix_labels.to_vec(),
             value,
         };
         let histogram = |name, help, histogram: &Histogram| Family {

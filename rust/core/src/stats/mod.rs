@@ -14,7 +14,7 @@ mod request;
 mod streams;
 
 pub use family::{Family, Kind, Sample, SampleValue};
-pub use plugins::PluginLabels;
+pub use plugins::{PluginFailure, PluginLabels, PluginTimers};
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};
 pub use streams::{OpenStream, StreamStats};

@@ -1,6 +1,9 @@
-//! How long each plugin of the profile takes.
+//! How long each plugin takes, and how often one gave no usable answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::buckets;
 use super::number::Histogram;
@@ -12,37 +15,123 @@ pub struct PluginLabels<'a> {
     /// `Filter`, `Scorer` or `Picker`.
     pub extension_point: &'static str,
     /// Type in the configuration.
-    pub plugin_type: &'static str,
+    pub plugin_type: &'a str,
     /// Name in the configuration.
     pub plugin_name: &'a str,
 }
 
-/// One histogram for each plugin, in the order in which a decision runs them.
+/// Labels of a series: extension point, type, name; or for failures type, name, reason.
+type Labels = [Arc<str>; 3];
+
+/// One histogram for each plugin that ran since the start; a reload adds those it brings and keeps those it takes away.
 #[derive(Debug, Default)]
-pub(super) struct PluginDurations(Vec<([Arc<str>; 3], Histogram)>);
+pub(super) struct PluginDurations(Mutex<Vec<(Labels, Arc<Histogram>)>>);
 
-impl PluginDurations {
-    pub(super) fn new<'a>(plugins: impl Iterator<Item = PluginLabels<'a>>) -> Self {
-        let series = plugins.map(|plugin| {
-            let labels = [
-                plugin.extension_point,
-                plugin.plugin_type,
-                plugin.plugin_name,
-            ]
-            .map(Arc::from);
-            (labels, Histogram::new(buckets::SMALL))
-        });
-        Self(series.collect())
-    }
+/// The histograms of one profile, in the order in which a decision runs its plugins.
+#[derive(Clone, Debug, Default)]
+pub struct PluginTimers(Vec<Arc<Histogram>>);
 
+impl PluginTimers {
     /// `marks`: when the first plugin began and when each ended. A decision that a filter ends has fewer.
-    pub(super) fn observe(&self, marks: &[Nanos]) {
-        for ((_, histogram), mark) in self.0.iter().zip(marks.windows(2)) {
+    pub fn observe(&self, marks: &[Nanos]) {
+        for (histogram, mark) in self.0.iter().zip(marks.windows(2)) {
             histogram.observe((mark[1] - mark[0]).as_secs_f64());
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &([Arc<str>; 3], Histogram)> {
-        self.0.iter()
+    /// The same for the plugins at `skipped..` of the profile: its filters ran, and were told, apart.
+    pub fn observe_from(&self, skipped: usize, marks: &[Nanos]) {
+        for (histogram, mark) in self.0.iter().skip(skipped).zip(marks.windows(2)) {
+            histogram.observe((mark[1] - mark[0]).as_secs_f64());
+        }
+    }
+}
+
+impl PluginDurations {
+    /// Finds or makes the series of these plugins.
+    pub(super) fn timers<'a>(
+        &self,
+        plugins: impl Iterator<Item = PluginLabels<'a>>,
+    ) -> PluginTimers {
+        let mut series = self.0.lock();
+        PluginTimers(
+            plugins
+                .map(|plugin| {
+                    let labels = [
+                        plugin.extension_point,
+                        plugin.plugin_type,
+                        plugin.plugin_name,
+                    ];
+                    let known = series
+                        .iter()
+                        .find(|(known, _)| known.iter().map(|label| &**label).eq(labels));
+                    if let Some((_, histogram)) = known {
+                        return Arc::clone(histogram);
+                    }
+                    let histogram = Arc::new(Histogram::new(buckets::SMALL));
+                    series.push((labels.map(Arc::from), Arc::clone(&histogram)));
+                    histogram
+                })
+                .collect(),
+        )
+    }
+
+    pub(super) fn all(&self) -> Vec<(Labels, Arc<Histogram>)> {
+        self.0.lock().clone()
+    }
+}
+
+/// How often an external plugin gave no usable answer, and the last reason.
+#[derive(Debug, Default)]
+pub(super) struct PluginFailures(Mutex<BTreeMap<Labels, (u64, String)>>);
+
+/// One kind of failure of one plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginFailure {
+    /// Type in the configuration.
+    pub plugin_type: Arc<str>,
+    /// Name in the configuration.
+    pub plugin_name: Arc<str>,
+    /// `exception`, `timeout`, `busy` or `bad_result`.
+    pub reason: Arc<str>,
+    /// Times since the start.
+    pub count: u64,
+    /// What it said the last time.
+    pub last: String,
+}
+
+impl PluginFailures {
+    pub(super) fn record(
+        &self,
+        plugin_type: &Arc<str>,
+        plugin_name: &Arc<str>,
+        reason: &'static str,
+        text: String,
+    ) {
+        let key = [
+            Arc::clone(plugin_type),
+            Arc::clone(plugin_name),
+            reason.into(),
+        ];
+        let mut failures = self.0.lock();
+        let entry = failures.entry(key).or_default();
+        entry.0 += 1;
+        entry.1 = text;
+    }
+
+    pub(super) fn all(&self) -> Vec<PluginFailure> {
+        let failures = self.0.lock();
+        failures
+            .iter()
+            .map(
+                |([plugin_type, plugin_name, reason], (count, last))| PluginFailure {
+                    plugin_type: Arc::clone(plugin_type),
+                    plugin_name: Arc::clone(plugin_name),
+                    reason: Arc::clone(reason),
+                    count: *count,
+                    last: last.clone(),
+                },
+            )
+            .collect()
     }
 }

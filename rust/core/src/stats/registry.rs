@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::{Equivalent, HashMap};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::buckets;
 use super::labels::LabelValues;
 use super::number::Histogram;
-use super::plugins::{PluginDurations, PluginLabels};
+use super::plugins::{PluginDurations, PluginFailure, PluginFailures, PluginLabels, PluginTimers};
 use super::request::RequestSeries;
 use super::streams::StreamStats;
 use crate::Nanos;
+use crate::plugin::ExternalFailure;
 use crate::pool::Endpoint;
 
 /// Distinct values of `model_name` and `target_model_name` together, as the reference caps them.
@@ -90,9 +91,10 @@ pub struct Stats {
     pub(super) response_processing: Histogram,
     pub(super) scheduler_e2e: Histogram,
     pub(super) plugins: PluginDurations,
+    pub(super) plugin_failures: PluginFailures,
     pub(super) streams: Option<Arc<StreamStats>>,
     /// `plugin_name` and `plugin_type` of the prefix index.
-    pub(super) prefix_labels: [Arc<str>; 2],
+    pub(super) prefix_labels: Mutex<[Arc<str>; 2]>,
     pub(super) prefix_size: AtomicU64,
     pub(super) prefix_hit_ratio: Histogram,
     pub(super) prefix_hit_bytes: Histogram,
@@ -111,8 +113,9 @@ impl Stats {
             response_processing: Histogram::new(buckets::RESPONSE_PROCESSING),
             scheduler_e2e: Histogram::new(buckets::SMALL),
             plugins: PluginDurations::default(),
+            plugin_failures: PluginFailures::default(),
             streams: None,
-            prefix_labels: [Arc::clone(&producer), producer],
+            prefix_labels: Mutex::new([Arc::clone(&producer), producer]),
             prefix_size: AtomicU64::new(0),
             prefix_hit_ratio: Histogram::new(buckets::RATIO),
             prefix_hit_bytes: Histogram::new(buckets::HIT_BYTES),
@@ -120,17 +123,36 @@ impl Stats {
     }
 
     /// Names the prefix index in its families' labels.
-    #[must_use]
-    pub fn with_prefix_indexer(mut self, plugin_name: &str, plugin_type: &str) -> Self {
-        self.prefix_labels = [plugin_name.into(), plugin_type.into()];
-        self
+    pub fn set_prefix_indexer(&self, plugin_name: &Arc<str>, plugin_type: &Arc<str>) {
+        *self.prefix_labels.lock() = [Arc::clone(plugin_name), Arc::clone(plugin_type)];
     }
 
-    /// Measures these plugins, given in the order in which a decision runs them.
-    #[must_use]
-    pub fn with_plugins<'a>(mut self, plugins: impl Iterator<Item = PluginLabels<'a>>) -> Self {
-        self.plugins = PluginDurations::new(plugins);
-        self
+    /// Where to measure these plugins, given in the order in which a decision runs them.
+    pub fn plugin_timers<'a>(
+        &self,
+        plugins: impl Iterator<Item = PluginLabels<'a>>,
+    ) -> PluginTimers {
+        self.plugins.timers(plugins)
+    }
+
+    /// An external plugin gave no usable answer and was skipped.
+    pub fn plugin_failed(
+        &self,
+        plugin_type: &Arc<str>,
+        plugin_name: &Arc<str>,
+        failure: &ExternalFailure,
+    ) {
+        self.plugin_failures.record(
+            plugin_type,
+            plugin_name,
+            failure.reason(),
+            failure.to_string(),
+        );
+    }
+
+    /// Every kind of failure of external plugins so far.
+    pub fn plugin_failures(&self) -> Vec<PluginFailure> {
+        self.plugin_failures.all()
     }
 
     /// Counts `Process` streams too.
@@ -143,11 +165,6 @@ impl Stats {
     /// Where streams are counted; `None` unless asked for.
     pub fn streams(&self) -> Option<&Arc<StreamStats>> {
         self.streams.as_ref()
-    }
-
-    /// One decision: when its first plugin began and when each one ended.
-    pub fn plugin_durations(&self, marks: &[Nanos]) {
-        self.plugins.observe(marks);
     }
 
     /// The series of a label set. Values beyond the caps become `other`; beyond 10,000 label sets all four do (priority 0).

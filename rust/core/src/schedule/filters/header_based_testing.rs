@@ -1,20 +1,20 @@
 //! `header-based-testing-filter`: only the endpoints that the client names, for conformance tests.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::schedule::{Context, Filter, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Parts, PluginKind, Role};
+use crate::schedule::{Context, Filter, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "header-based-testing-filter",
-    role: Role::FilterAndScorer,
+    roles: &[Role::Filter, Role::Scorer],
     summary: "Only the endpoints listed in the request header test-epp-endpoint-selection, in that order; none without the header. For tests.",
-    parameters: &[],
     build: |_| {
-        Ok(Plugin::FilterAndScorer(
-            Box::new(HeaderBasedTestingFilter),
-            Box::new(HeaderBasedTestingFilter),
-        ))
+        Ok(Parts::filter(HeaderBasedTestingFilter).with_scorer(Arc::new(HeaderBasedTestingFilter)))
     },
+    ..PluginKind::BASE
 };
 
 /// The header that names the endpoints.
@@ -60,10 +60,6 @@ impl HeaderBasedTestingFilter {
 }
 
 impl Filter for HeaderBasedTestingFilter {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn filter(&self, context: &Context<'_>, keep: &mut [bool]) {
         let mut named = vec![false; keep.len()];
         Self::each(context, |row| keep[row], |_, row| named[row] = true);
@@ -74,10 +70,6 @@ impl Filter for HeaderBasedTestingFilter {
 }
 
 impl Scorer for HeaderBasedTestingFilter {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         // An endpoint that is named twice counts where it is named first.
         Self::each(

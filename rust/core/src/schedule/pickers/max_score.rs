@@ -1,13 +1,16 @@
 //! `max-score-picker`: the best total wins, equal ones by lot.
 
-use crate::schedule::{Picker, PluginKind, Role};
+use crate::plugin::{PluginKind, Role};
+use crate::schedule::Picker;
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "max-score-picker",
-    role: Role::Picker,
+    roles: &[Role::Picker],
     summary: "The highest totals, best first; equal totals in random order.",
     parameters: super::PARAMETERS,
     build: |parameters| super::build(MaxScorePicker, parameters),
+    ..PluginKind::BASE
 };
 
 /// Has the distribution of a shuffle followed by a stable sort by falling total, without sorting what is not asked for.
@@ -15,10 +18,6 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
 pub struct MaxScorePicker;
 
 impl Picker for MaxScorePicker {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn pick(
         &self,
         scores: &[f64],

@@ -8,25 +8,32 @@ pub use max_score::MaxScorePicker;
 pub use random::RandomPicker;
 pub use weighted_random::WeightedRandomPicker;
 
+use std::sync::Arc;
+
 use super::Picker;
-use super::parameters::{ParameterError, Parameters};
-use super::registry::{ParameterKind, Plugin};
+use crate::plugin::{ParameterError, ParameterKind, Parameters, Parts, Shape};
 
 const PARAMETERS: &[ParameterKind] = &[ParameterKind {
     name: "maxNumOfEndpoints",
+    shape: Shape::Integer {
+        least: i64::MIN,
+        most: 64,
+    },
     default: "null",
-    summary: "How many endpoints are ranked, the first choice and its fallbacks; 0 and less count as 1, absent as the engine is set.",
+    unit: "endpoints",
+    summary: "How many endpoints are ranked, the first choice and its fallbacks; 0 and less count as 1. Left out: 1, or as --max-endpoints says.",
+    ..ParameterKind::BASE
 }];
 
 fn build(
     picker: impl Picker + 'static,
     parameters: &Parameters<'_>,
-) -> Result<Plugin, ParameterError> {
+) -> Result<Parts, ParameterError> {
     let limit = parameters
-        .integer("maxNumOfEndpoints")?
+        .optional_integer("maxNumOfEndpoints")
         .map(|count| usize::try_from(count).unwrap_or(1).max(1));
-    Ok(Plugin::Picker {
-        picker: Box::new(picker),
-        limit,
+    Ok(Parts {
+        picker: Some((Arc::new(picker), limit)),
+        ..Parts::default()
     })
 }

@@ -1,13 +1,16 @@
 //! `random-picker`: any candidate, whatever its score.
 
-use crate::schedule::{Picker, PluginKind, Role};
+use crate::plugin::{PluginKind, Role};
+use crate::schedule::Picker;
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "random-picker",
-    role: Role::Picker,
+    roles: &[Role::Picker],
     summary: "Candidates at random, whatever their scores.",
     parameters: super::PARAMETERS,
     build: |parameters| super::build(RandomPicker, parameters),
+    ..PluginKind::BASE
 };
 
 /// The beginning of a shuffle.
@@ -15,10 +18,6 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
 pub struct RandomPicker;
 
 impl Picker for RandomPicker {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn pick(
         &self,
         scores: &[f64],

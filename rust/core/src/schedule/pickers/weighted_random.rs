@@ -2,14 +2,17 @@
 
 use smallvec::SmallVec;
 
-use crate::schedule::{Picker, PluginKind, Role};
+use crate::plugin::{PluginKind, Role};
+use crate::schedule::Picker;
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "weighted-random-picker",
-    role: Role::Picker,
+    roles: &[Role::Picker],
     summary: "Candidates at random, in proportion to their totals; those without a total only after all others.",
     parameters: super::PARAMETERS,
     build: |parameters| super::build(WeightedRandomPicker, parameters),
+    ..PluginKind::BASE
 };
 
 /// Weighted sampling without replacement after Efraimidis and Spirakis (A-Res): the k largest keys `U^(1/score)`.
@@ -23,10 +26,6 @@ pub struct WeightedRandomPicker;
 type Keyed = (f64, f64, u32);
 
 impl Picker for WeightedRandomPicker {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn pick(
         &self,
         scores: &[f64],

@@ -1,7 +1,6 @@
 //! The profile's arithmetic, its filters and its explanation.
 
 use super::*;
-use crate::schedule::ProfileSpec;
 use crate::schedule::pickers::MaxScorePicker;
 use crate::schedule::testing::Scene;
 
@@ -10,10 +9,6 @@ use crate::schedule::testing::Scene;
 struct Fixed(Vec<f64>);
 
 impl Scorer for Fixed {
-    fn type_name(&self) -> &'static str {
-        "fixed"
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         assert_eq!(scores.len(), context.candidates.len());
         for (score, position) in scores.iter_mut().zip(&context.candidates.position) {
@@ -27,10 +22,6 @@ impl Scorer for Fixed {
 struct Only(Vec<u32>);
 
 impl Filter for Only {
-    fn type_name(&self) -> &'static str {
-        "only"
-    }
-
     fn filter(&self, context: &Context<'_>, keep: &mut [bool]) {
         for (keep, position) in keep.iter_mut().zip(&context.candidates.position) {
             *keep &= self.0.contains(position);
@@ -40,23 +31,31 @@ impl Filter for Only {
 
 fn profile(filters: Vec<Only>, scorers: Vec<(f64, Vec<f64>)>, limit: usize) -> Profile {
     Profile {
+        name: "default".into(),
         filters: filters
             .into_iter()
-            .map(|filter| NamedFilter {
+            .map(|filter| Named {
                 name: format!("only {:?}", filter.0).into(),
-                filter: Box::new(filter),
+                type_name: "only".into(),
+                part: FilterPart::Own(Arc::new(filter)),
             })
             .collect(),
         scorers: scorers
             .into_iter()
-            .map(|(weight, scores)| NamedScorer {
-                name: "mine".into(),
-                weight,
-                scorer: Box::new(Fixed(scores)),
+            .map(|(weight, scores)| {
+                let named = Named {
+                    name: "mine".into(),
+                    type_name: "fixed".into(),
+                    part: ScorerPart::Own(Arc::new(Fixed(scores)) as Arc<dyn Scorer>),
+                };
+                (named, weight)
             })
             .collect(),
-        picker: Box::new(MaxScorePicker),
-        picker_name: "max-score-picker".into(),
+        picker: Named {
+            name: "max-score-picker".into(),
+            type_name: "max-score-picker".into(),
+            part: Arc::new(MaxScorePicker),
+        },
         limit,
     }
 }
@@ -68,13 +67,7 @@ fn run(
     explain: Option<&mut Explanation>,
 ) -> Result<(Choice, Vec<u32>), NoEndpoint> {
     let mut ranked = vec![77];
-    let choice = profile.run(
-        &scene.context(),
-        &mut fastrand::Rng::with_seed(1),
-        scratch,
-        &mut ranked,
-        explain,
-    )?;
+    let choice = profile.run(&scene.context(), None, scratch, &mut ranked, explain)?;
     Ok((choice, ranked))
 }
 
@@ -163,18 +156,11 @@ fn nothing_left_is_an_error_that_names_the_filter() {
 fn without_scorers_the_choice_is_random() {
     let profile = profile(Vec::new(), Vec::new(), 1);
     let scene = Scene::new(2);
-    let mut random = fastrand::Rng::with_seed(3);
     let (mut scratch, mut ranked) = (Scratch::default(), Vec::new());
     let firsts = (0..1000)
         .filter(|_| {
             profile
-                .run(
-                    &scene.context(),
-                    &mut random,
-                    &mut scratch,
-                    &mut ranked,
-                    None,
-                )
+                .run(&scene.context(), None, &mut scratch, &mut ranked, None)
                 .is_ok_and(|choice| choice.row == 0)
         })
         .count();
@@ -257,11 +243,14 @@ fn an_explanation_tells_every_step() {
 #[test]
 fn the_reference_policy_prefers_the_lower_queue_and_cache_usage() {
     // The first case of the reference's hermetic suite.
-    let profile = Profile::from_spec(&ProfileSpec::reference_policy(), 1).expect("built-in");
+    let spec = crate::PolicySpec::reference_policy();
+    let policy = crate::engine::Policy::build(&spec, &crate::plugin::Externals::new(), 1, None)
+        .expect("built-in");
+    let profile = &policy.profiles()[0];
     let mut scene = Scene::new(3);
     scene.candidates.waiting = vec![3.0, 0.0, 10.0];
     scene.candidates.kv_usage = vec![0.2, 0.1, 0.2];
-    let (choice, _) = run(&profile, &scene, &mut Scratch::default(), None).expect("candidates");
+    let (choice, _) = run(profile, &scene, &mut Scratch::default(), None).expect("candidates");
     assert_eq!(choice.row, 1);
     assert!((choice.total - 3.8).abs() < 1e-12);
 }

@@ -1,13 +1,15 @@
 //! `kv-cache-utilization-scorer`: the emptier the KV cache, the better.
 
-use crate::schedule::{Context, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Parts, PluginKind, Role};
+use crate::schedule::{Context, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "kv-cache-utilization-scorer",
-    role: Role::Scorer,
+    roles: &[Role::Scorer],
     summary: "1 minus the KV cache usage that the engine reports (0 to 1).",
-    parameters: &[],
-    build: |_| Ok(Plugin::Scorer(Box::new(KvCacheUtilizationScorer))),
+    build: |_| Ok(Parts::scorer(KvCacheUtilizationScorer)),
+    ..PluginKind::BASE
 };
 
 /// `1 − usage`; an unknown usage counts as 0.
@@ -15,10 +17,6 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
 pub struct KvCacheUtilizationScorer;
 
 impl Scorer for KvCacheUtilizationScorer {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         for (score, usage) in scores.iter_mut().zip(&context.candidates.kv_usage) {
             *score = 1.0 - usage;

@@ -1,13 +1,15 @@
 //! `lora-affinity-scorer`: prefer engines that have the model's adapter loaded, then those with room for it.
 
-use crate::schedule::{Context, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Parts, PluginKind, Role};
+use crate::schedule::{Context, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "lora-affinity-scorer",
-    role: Role::Scorer,
+    roles: &[Role::Scorer],
     summary: "1 where the target model is a running adapter, 0.8 where there is room for another one, 0.6 where it waits, else 0.",
-    parameters: &[],
-    build: |_| Ok(Plugin::Scorer(Box::new(LoraAffinityScorer))),
+    build: |_| Ok(Parts::scorer(LoraAffinityScorer)),
+    ..PluginKind::BASE
 };
 
 /// 1 running, 0.8 room (`running + waiting < max_lora`), 0.6 waiting, 0 otherwise; an engine that reports no adapters has no room.
@@ -15,10 +17,6 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
 pub struct LoraAffinityScorer;
 
 impl Scorer for LoraAffinityScorer {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         let model = &*context.request.target_model;
         for (score, position) in scores.iter_mut().zip(&context.candidates.position) {

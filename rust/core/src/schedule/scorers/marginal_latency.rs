@@ -1,22 +1,27 @@
 //! `marginal-latency-scorer`: the least total latency added, to this request and to those already there. The default policy.
 
-use crate::schedule::{Context, ParameterKind, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape};
+use crate::schedule::{Context, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "marginal-latency-scorer",
-    role: Role::Scorer,
+    roles: &[Role::Scorer],
     summary: "Least cost P + u·(1 + n/3) over own cost: P tokens waiting for prefill, u uncached tokens of this request, n requests in flight.",
     parameters: &[ParameterKind {
         name: "countEngineRequests",
+        shape: Shape::Boolean,
         default: "true",
         summary: "Take n as the engine's running and waiting requests where those are more than the ones in flight through this picker.",
+        ..ParameterKind::BASE
     }],
+    consumes: &[Data::PrefixMatch, Data::InFlightLoad],
     build: |parameters| {
-        let count_engine_requests = parameters.boolean("countEngineRequests", true)?;
-        Ok(Plugin::Scorer(Box::new(MarginalLatencyScorer {
-            count_engine_requests,
-        })))
+        Ok(Parts::scorer(MarginalLatencyScorer {
+            count_engine_requests: parameters.boolean("countEngineRequests"),
+        }))
     },
+    ..PluginKind::BASE
 };
 
 /// Share of a prefill that each request in flight on the endpoint is stalled by: `k_x` of `policy.md`.
@@ -55,10 +60,6 @@ impl MarginalLatencyScorer {
 }
 
 impl Scorer for MarginalLatencyScorer {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         let mut least = f64::INFINITY;
         for (row, score) in scores.iter_mut().enumerate() {

@@ -1,34 +1,50 @@
 //! `prefix-cache-scorer`: the more of the prompt is in the endpoint's cache, the better.
 
-use crate::schedule::{Context, ParameterKind, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape};
+use crate::schedule::{Context, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "prefix-cache-scorer",
-    role: Role::Scorer,
+    roles: &[Role::Scorer],
     summary: "Matched share of the prompt's blocks, mixed by matchLengthWeight with the square of the matched length.",
     parameters: &[
         ParameterKind {
             name: "matchLengthWeight",
+            shape: Shape::Number {
+                least: 0.0,
+                most: 1.0,
+            },
             default: "0",
-            summary: "Share of the score that comes from the matched length instead of the matched ratio, 0 to 1.",
+            summary: "Share of the score that comes from the matched length instead of the matched ratio.",
+            ..ParameterKind::BASE
         },
         ParameterKind {
             name: "matchLengthScaleTokens",
+            shape: Shape::Integer {
+                least: 1,
+                most: i64::MAX,
+            },
             default: "8192",
-            summary: "Matched tokens at which the length part is 1; at least 1.",
+            unit: "tokens",
+            summary: "Matched tokens at which the length part is 1.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "prefixMatchInfoProducerName",
+            shape: Shape::ProducerName(Data::PrefixMatch),
+            summary: "Whose matches are scored.",
+            ..ParameterKind::BASE
         },
     ],
+    consumes: &[Data::PrefixMatch],
     build: |parameters| {
-        Ok(Plugin::Scorer(Box::new(PrefixCacheScorer {
-            length_weight: parameters.number("matchLengthWeight", 0.0, 0.0, 1.0)?,
-            length_scale_tokens: parameters.number(
-                "matchLengthScaleTokens",
-                8192.0,
-                1.0,
-                f64::INFINITY,
-            )?,
-        })))
+        Ok(Parts::scorer(PrefixCacheScorer {
+            length_weight: parameters.number("matchLengthWeight"),
+            length_scale_tokens: parameters.number("matchLengthScaleTokens"),
+        }))
     },
+    ..PluginKind::BASE
 };
 
 /// `w · min(1, matched tokens / scale)² + (1 − w) · matched blocks / total blocks`; 0 for a prompt without blocks.
@@ -41,10 +57,6 @@ pub struct PrefixCacheScorer {
 }
 
 impl Scorer for PrefixCacheScorer {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         let total = f64::from(context.request.total_blocks);
         if total == 0.0 {

@@ -1,14 +1,16 @@
 //! `queue-scorer`: the shorter the engine's queue, the better.
 
 use super::relative::lower_is_better;
-use crate::schedule::{Context, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Parts, PluginKind, Role};
+use crate::schedule::{Context, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "queue-scorer",
-    role: Role::Scorer,
+    roles: &[Role::Scorer],
     summary: "Requests waiting in the engine, from 1 for the shortest queue among the candidates to 0 for the longest; all 1 when equal.",
-    parameters: &[],
-    build: |_| Ok(Plugin::Scorer(Box::new(QueueScorer))),
+    build: |_| Ok(Parts::scorer(QueueScorer)),
+    ..PluginKind::BASE
 };
 
 /// `(longest − own) / (longest − shortest)` over the candidates; all 1 when equal. Unknown queues count as empty.
@@ -16,10 +18,6 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
 pub struct QueueScorer;
 
 impl Scorer for QueueScorer {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         lower_is_better(&context.candidates.waiting, scores);
     }

@@ -1,14 +1,16 @@
 //! `running-requests-size-scorer`: the fewer requests the engine runs, the better.
 
 use super::relative::lower_is_better;
-use crate::schedule::{Context, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Parts, PluginKind, Role};
+use crate::schedule::{Context, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "running-requests-size-scorer",
-    role: Role::Scorer,
+    roles: &[Role::Scorer],
     summary: "Requests running in the engine, from 1 for the fewest among the candidates to 0 for the most; all 1 when equal.",
-    parameters: &[],
-    build: |_| Ok(Plugin::Scorer(Box::new(RunningRequestsSizeScorer))),
+    build: |_| Ok(Parts::scorer(RunningRequestsSizeScorer)),
+    ..PluginKind::BASE
 };
 
 /// `(most − own) / (most − fewest)` over the candidates; all 1 when equal. Unknown numbers count as none.
@@ -16,10 +18,6 @@ pub(in crate::schedule) const KIND: PluginKind = PluginKind {
 pub struct RunningRequestsSizeScorer;
 
 impl Scorer for RunningRequestsSizeScorer {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         lower_is_better(&context.candidates.running, scores);
     }

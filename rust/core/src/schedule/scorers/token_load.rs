@@ -1,23 +1,39 @@
 //! `token-load-scorer`: the fewer prompt tokens are on their way to the endpoint, the better.
 
-use crate::schedule::{Context, ParameterKind, Plugin, PluginKind, Role, Scorer};
+use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape};
+use crate::schedule::{Context, Scorer};
 
-pub(in crate::schedule) const KIND: PluginKind = PluginKind {
+/// The type.
+pub const KIND: PluginKind = PluginKind {
     type_name: "token-load-scorer",
-    role: Role::Scorer,
+    roles: &[Role::Scorer],
     summary: "1 − load / threshold, where load is the uncached tokens in flight and those of this request.",
-    parameters: &[ParameterKind {
-        name: "queueThresholdTokens",
-        default: "4194304",
-        summary: "Load in tokens at which the score is 0; at least 1.",
-    }],
+    parameters: &[
+        ParameterKind {
+            name: "queueThresholdTokens",
+            shape: Shape::Integer {
+                least: 1,
+                most: i64::MAX,
+            },
+            default: "4194304",
+            unit: "tokens",
+            summary: "Load at which the score is 0.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "inFlightLoadProducerName",
+            shape: Shape::ProducerName(Data::InFlightLoad),
+            summary: "Whose count of the load is scored.",
+            ..ParameterKind::BASE
+        },
+    ],
+    consumes: &[Data::InFlightLoad, Data::PrefixMatch],
     build: |parameters| {
-        let threshold_tokens =
-            parameters.number("queueThresholdTokens", 4_194_304.0, 1.0, f64::INFINITY)?;
-        Ok(Plugin::Scorer(Box::new(TokenLoadScorer {
-            threshold_tokens,
-        })))
+        Ok(Parts::scorer(TokenLoadScorer {
+            threshold_tokens: parameters.number("queueThresholdTokens"),
+        }))
     },
+    ..PluginKind::BASE
 };
 
 /// `1 − min(load, threshold) / threshold` with load = uncached tokens in flight through this picker + this request's; 1 without load.
@@ -28,10 +44,6 @@ pub struct TokenLoadScorer {
 }
 
 impl Scorer for TokenLoadScorer {
-    fn type_name(&self) -> &'static str {
-        KIND.type_name
-    }
-
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         for (row, (score, inflight)) in scores
             .iter_mut()

@@ -1,0 +1,74 @@
+//! What the data producers that are built into the engine are set to.
+
+/// The approximate prefix index, as `approx-prefix-cache-producer` describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixSettings {
+    /// Follow the block size and the number of blocks that the engines tell.
+    pub auto_tune: bool,
+    /// Tokens in a block where the engines do not tell.
+    pub block_tokens: u32,
+    /// Longest prefix that is matched, in tokens.
+    pub max_prefix_tokens: u32,
+    /// Blocks remembered of an endpoint whose engine does not tell its number of blocks.
+    pub lru_capacity: usize,
+}
+
+impl Default for PrefixSettings {
+    fn default() -> Self {
+        Self {
+            auto_tune: true,
+            block_tokens: 16,
+            max_prefix_tokens: 131_072,
+            lru_capacity: 31_250,
+        }
+    }
+}
+
+/// How a request counts while it is in flight, as `inflight-load-producer` describes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InFlightSettings {
+    /// Count estimated output tokens, until the end of the request. Without, prompt tokens count, until the first token.
+    pub add_estimated_output_tokens: bool,
+    /// Output tokens expected for each prompt token.
+    pub output_ratio: f64,
+    /// Most output tokens expected.
+    pub max_estimated_output_tokens: Option<u32>,
+}
+
+impl Default for InFlightSettings {
+    fn default() -> Self {
+        Self {
+            add_estimated_output_tokens: false,
+            output_ratio: 1.5,
+            max_estimated_output_tokens: None,
+        }
+    }
+}
+
+impl InFlightSettings {
+    /// Output tokens to count for a request: `min(round(prompt · ratio), the client's limit, the configured limit)`, 0 where none are counted.
+    pub fn output_tokens(&self, prompt_tokens: u32, client_limit: Option<u32>) -> u32 {
+        if !self.add_estimated_output_tokens {
+            return 0;
+        }
+        let expected = (f64::from(prompt_tokens) * self.output_ratio).round() as u32;
+        let limits = [client_limit, self.max_estimated_output_tokens];
+        limits.into_iter().flatten().fold(expected, u32::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expected_output_is_bounded_by_both_limits() {
+        let mut settings = InFlightSettings::default();
+        assert_eq!(settings.output_tokens(100, Some(10)), 0);
+        settings.add_estimated_output_tokens = true;
+        assert_eq!(settings.output_tokens(101, None), 152);
+        assert_eq!(settings.output_tokens(100, Some(10)), 10);
+        settings.max_estimated_output_tokens = Some(7);
+        assert_eq!(settings.output_tokens(100, Some(10)), 7);
+    }
+}
