@@ -63,7 +63,8 @@ def test_log_line_carries_caller_fields_and_error(log_lines):
 
 
 def state(address="a", ok=True, failures=0, filtered=True, error=""):
-    return {"address": address, "ok": ok, "error": error, "filtered": filtered, "failures": failures, "scrapes": 1}
+    told = {"address": address, "ok": ok, "error": error, "filtered": filtered, "failures": failures, "scrapes": 1}
+    return told | {"source": "metrics-data-source", "source_type": "metrics-data-source", "filter_wanted": True, "extractors": []}
 
 
 def test_scrape_failures_are_counted_without_going_back():

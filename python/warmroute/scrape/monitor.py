@@ -62,7 +62,8 @@ class ScrapeMonitor:
 
     def look(self) -> None:
         """Log what has changed and count new failures."""
-        states = {(state["address"], state["source"]): state for state in self._states() if state["scrapes"] or state["failures"]}
+        tried = (state for state in self._states() if state["scrapes"] or state["failures"])
+        states: dict[Key, dict[str, Any]] = {(state["address"], state["source"]): state for state in tried}
         self._tell_failures(states)
         self._tell_whole_pages(states)
         self._tell_extractors(states)
@@ -113,7 +114,5 @@ class ScrapeMonitor:
         extractions = "[ALPHA] The number of answers in which an extractor did not find all it looks for."
         return [
             Family(f"{PREFIX}datalayer_poll_errors_total", "counter", polls, ("source_type",), self._polls.samples()),
-            Family(
-                f"{PREFIX}datalayer_extract_errors_total", "counter", extractions, ("source_type", "extractor_type"), self._extractions.samples()
-            ),
+            Family(f"{PREFIX}datalayer_extract_errors_total", "counter", extractions, ("source_type", "extractor_type"), self._extractions.samples()),
         ]
