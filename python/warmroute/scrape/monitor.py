@@ -53,6 +53,7 @@ class ScrapeMonitor:
         self._failing: set[Key] = set()
         self._unfiltered: set[Key] = set()
         self._lacking: dict[Key, str] = {}
+        self._tls_errors: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -67,6 +68,7 @@ class ScrapeMonitor:
         self._tell_failures(states)
         self._tell_whole_pages(states)
         self._tell_extractors(states)
+        self._tell_certificates(states)
         self._polls.look((key, (state["source_type"],), int(state["failures"])) for key, state in states.items())
         self._extractions.look(
             ((*key, extractor["name"]), (state["source_type"], extractor["type"]), int(extractor["failures"]))
@@ -107,6 +109,13 @@ class ScrapeMonitor:
                 else:
                     logger.info("extractor finds all it looks for again", extra=fields(**told))
         self._lacking = lacking
+
+    def _tell_certificates(self, states: dict[Key, dict[str, Any]]) -> None:
+        errors = {state["source"]: state["tls_error"] for state in states.values() if state["tls_error"]}
+        for source in sorted(errors):
+            if errors[source] != self._tls_errors.get(source):
+                logger.warning("new certificate files cannot be used", extra=fields(source=source, error=errors[source]))
+        self._tls_errors = errors
 
     def families(self) -> list[Family]:
         """The counters of answers that could not be read, and of those that lacked something."""
