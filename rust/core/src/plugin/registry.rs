@@ -12,6 +12,7 @@ pub const REGISTRY: &[PluginKind] = &[
     scorers::kv_cache_utilization::KIND,
     scorers::lora_affinity::KIND,
     scorers::marginal_latency::KIND,
+    scorers::mm_embeddings_cache::KIND,
     scorers::prefix_cache::KIND,
     scorers::queue::KIND,
     scorers::running_requests_size::KIND,
@@ -22,6 +23,7 @@ pub const REGISTRY: &[PluginKind] = &[
     handlers::single_profile::KIND,
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
+    producers::mm_embeddings_cache::KIND,
 ];
 
 /// Deprecated names of types: (old, new).
