@@ -2,7 +2,7 @@
 
 use super::kind::PluginKind;
 use super::spelling;
-use crate::control::producers;
+use crate::control::{producers, saturation};
 use crate::schedule::{filters, handlers, pickers, scorers};
 
 /// Every type of plugin.
@@ -22,6 +22,20 @@ pub const REGISTRY: &[PluginKind] = &[
     handlers::single_profile::KIND,
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
+    filters::by_label::KIND,
+    filters::prefix_cache_affinity::KIND,
+    filters::role::DECODE,
+    filters::role::ENCODE,
+    filters::role::PREFILL,
+    filters::utilization::KIND,
+    handlers::data_parallel::KIND,
+    handlers::header_profile::KIND,
+    saturation::concurrency::KIND,
+    saturation::utilization::KIND,
+    scorers::active_request::KIND,
+    scorers::context_length_aware::KIND,
+    scorers::header_label_affinity::KIND,
+    scorers::load_aware::KIND,
 ];
 
 /// Deprecated names of types: (old, new).
