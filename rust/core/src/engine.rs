@@ -332,16 +332,15 @@ impl Engine {
         }
         let mut response_headers = HeaderPairs::new();
         if policy.has_gates() {
-            subset = self
-                .pass_gates(
-                    policy,
-                    &facts,
-                    &snapshot,
-                    subset,
-                    now,
-                    &mut response_headers,
-                )
-                .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
+            subset = gates::pass_gates(
+                policy,
+                &facts,
+                &snapshot,
+                subset,
+                now,
+                &mut response_headers,
+            )
+            .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
         }
         let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
             let seed = prefix::seed(&facts.target_model, cache_salt);

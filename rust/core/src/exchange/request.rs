@@ -272,6 +272,7 @@ impl Exchange {
         let close_after = collecting.dialect == Dialect::AnthropicCountTokens
             && matches!(wording, Wording::FullDuplex { .. });
         let tunnel = wording == Wording::Headers { tunnel: true };
+        self.response.dialect = collecting.dialect;
         let complete = match collecting.complete(whole) {
             Ok(complete) => complete,
             Err(refusal) => return self.refuse(&refusal, replies),
@@ -327,10 +328,7 @@ impl Exchange {
 
         let engine = &self.engine;
         let active = engine.active();
-        let mut attributes = RequestAttributes::default();
-        for processor in &active.policy.requests {
-            processor.process(&headers.all, &mut attributes);
-        }
+        let attributes = active.policy.attributes(&headers.all);
         let fairness_id = headers
             .fairness_id
             .as_deref()
