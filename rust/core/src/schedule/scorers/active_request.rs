@@ -128,13 +128,13 @@ mod tests {
 
     #[test]
     fn one_endpoint_equal_ones_and_no_number() {
-        let scorer = built(&KIND, &json!({}));
-        assert_eq!(Scene::new(1).rated(&scorer), [1.0]);
+        let plugin = built(&KIND, &json!({}));
+        assert_eq!(Scene::new(1).rated(&plugin), [1.0]);
         let mut scene = Scene::new(2);
         scene.candidates.inflight_requests = vec![5.0, 5.0];
-        assert_eq!(scene.rated(&scorer), [0.0; 2]);
+        assert_eq!(scene.rated(&plugin), [0.0; 2]);
         scene.candidates.inflight_requests = vec![f64::NAN, 5.0];
-        let scores = scene.rated(&scorer);
+        let scores = scene.rated(&plugin);
         assert!(scores[0].is_nan(), "the profile counts it as 0");
         assert_eq!(scores[1..], [0.0]);
     }
