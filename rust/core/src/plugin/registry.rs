@@ -23,6 +23,7 @@ pub const REGISTRY: &[PluginKind] = &[
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
     filters::by_label::KIND,
+    filters::endpoint_attribute::KIND,
     filters::prefix_cache_affinity::KIND,
     filters::role::DECODE,
     filters::role::ENCODE,
@@ -34,6 +35,7 @@ pub const REGISTRY: &[PluginKind] = &[
     saturation::utilization::KIND,
     scorers::active_request::KIND,
     scorers::context_length_aware::KIND,
+    scorers::endpoint_attribute::KIND,
     scorers::header_label_affinity::KIND,
     scorers::load_aware::KIND,
 ];

@@ -2,6 +2,7 @@
 
 pub mod active_request;
 pub mod context_length_aware;
+pub mod endpoint_attribute;
 pub mod header_label_affinity;
 pub mod kv_cache_utilization;
 pub mod load_aware;
@@ -15,6 +16,7 @@ pub mod token_load;
 
 pub use active_request::ActiveRequestScorer;
 pub use context_length_aware::ContextLengthAware;
+pub use endpoint_attribute::EndpointAttributeScorer;
 pub use header_label_affinity::HeaderLabelAffinityScorer;
 pub use kv_cache_utilization::KvCacheUtilizationScorer;
 pub use load_aware::LoadAwareScorer;
