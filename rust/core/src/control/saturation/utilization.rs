@@ -102,10 +102,10 @@ impl UtilizationDetector {
     }
 
     fn is_fresh(self, context: &Context<'_>, row: usize) -> bool {
-        let refreshed = context
+        let overdue = context
             .endpoint(row)
-            .and_then(|endpoint| endpoint.refreshed());
-        refreshed.is_some_and(|refreshed| context.now - refreshed <= self.staleness)
+            .and_then(|endpoint| endpoint.overdue(context.now));
+        overdue.is_some_and(|overdue| overdue <= self.staleness)
     }
 
     /// 1 where it is not known.
