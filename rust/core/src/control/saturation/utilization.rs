@@ -206,6 +206,17 @@ mod tests {
     }
 
     #[test]
+    fn an_announced_pause_is_not_staleness() {
+        let scene = scene(&[(0.0, 0.0)]);
+        refreshed(&scene, 0, 100);
+        let endpoint = &scene.snapshot.endpoints[0];
+        for (pause, saturated) in [(0, 1.0), (699, 1.0), (700, 0.0), (900, 0.0)] {
+            endpoint.pauses(Duration::from_millis(pause));
+            assert!((saturation(&scene, &json!({})) - saturated).abs() < 1e-12);
+        }
+    }
+
+    #[test]
     fn missing_and_stale_metrics_count_as_saturated() {
         let mut never = Scene::new(1);
         never.now = Nanos(1000 * MILLISECOND);
