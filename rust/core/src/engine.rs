@@ -105,6 +105,8 @@ pub struct Decision {
     pub scores: Option<Vec<(Box<str>, f64)>>,
     /// JSON, when the client asked and may.
     pub explanation: Option<Box<str>>,
+    /// A plugin put another destination in the place of the chosen one, so what the gateway reports as served says nothing of the choice.
+    pub redirected: bool,
     /// Name of the profile that ran.
     pub profile: Arc<str>,
     /// Headers that plugins set on the request.
@@ -381,6 +383,7 @@ impl Engine {
         for chain in &chains {
             self.index.record(choice.endpoints[0].slot, chain);
         }
+        let redirected = choice.edits.destination.is_some();
         let destination = choice
             .edits
             .destination
@@ -401,6 +404,7 @@ impl Engine {
             chains,
             scores: choice.scores,
             explanation,
+            redirected,
             profile: Arc::clone(policy.profiles()[position].name()),
             request_headers: choice.edits.set,
             response_headers,
@@ -612,6 +616,9 @@ impl Question<'_> {
         let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
             .gather(self.subset, self.matched, to_the_end, candidates);
+        for producer in &self.active.policy.columns {
+            producer.produce(self.facts, self.snapshot, candidates);
+        }
     }
 }
 

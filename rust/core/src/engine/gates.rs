@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Policy;
 use crate::Nanos;
 use crate::control::HeaderPairs;
+use crate::control::saturation::stages;
 use crate::exchange::Refusal;
 use crate::pool::Snapshot;
 use crate::schedule::{Candidates, Context, Explanation, RequestFacts};
@@ -26,9 +27,12 @@ impl Gates<'_> {
         let Some(detector) = detector.filter(|_| self.facts.priority < 0) else {
             return Ok(());
         };
-        let mut candidates = Candidates::default();
-        self.snapshot.gather(subset, &[], false, &mut candidates);
-        let saturation = self.with_context(&candidates, |context| detector.saturation(context));
+        let gather = |positions: &[u32], candidates: &mut Candidates| {
+            self.gather(Some(positions), &[], candidates);
+        };
+        let saturation = self.with_context(&Candidates::default(), |context| {
+            stages::effective(&**detector, context, subset, gather)
+        });
         if saturation >= 1.0 {
             return Err(Refusal::Shed);
         }
@@ -46,9 +50,7 @@ impl Gates<'_> {
             return Ok(subset);
         }
         let mut candidates = Candidates::default();
-        let subset_given = subset.as_deref();
-        self.snapshot
-            .gather(subset_given, &[], false, &mut candidates);
+        self.gather(subset.as_deref(), &[], &mut candidates);
         let mut keep = vec![true; candidates.len()];
         for screener in &self.policy.screeners {
             // Each sees all candidates; what all of them keep remains.
@@ -82,17 +84,18 @@ impl Gates<'_> {
             return Ok(());
         }
         let mut candidates = Candidates::default();
-        self.snapshot.gather(
-            subset,
-            matched,
-            self.policy.in_flight.add_estimated_output_tokens,
-            &mut candidates,
-        );
+        self.gather(subset, matched, &mut candidates);
         for admitter in &self.policy.admitters {
             self.with_context(&candidates, |context| admitter.part.admit(context))
                 .map_err(|reason| Refusal::NotAdmitted(reason.into()))?;
         }
         Ok(())
+    }
+
+    fn gather(&self, positions: Option<&[u32]>, matched: &[u32], candidates: &mut Candidates) {
+        let to_the_end = self.policy.in_flight.add_estimated_output_tokens;
+        self.snapshot
+            .gather(positions, matched, to_the_end, candidates);
     }
 
     fn with_context<R>(&self, candidates: &Candidates, ask: impl FnOnce(&Context<'_>) -> R) -> R {

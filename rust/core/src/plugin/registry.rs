@@ -2,7 +2,7 @@
 
 use super::kind::PluginKind;
 use super::spelling;
-use crate::control::{admitters, producers, reporters, responses, screeners};
+use crate::control::{admitters, producers, reporters, responses, saturation, screeners};
 use crate::schedule::{filters, handlers, pickers, scorers};
 
 /// Every type of plugin.
@@ -12,6 +12,7 @@ pub const REGISTRY: &[PluginKind] = &[
     scorers::kv_cache_utilization::KIND,
     scorers::lora_affinity::KIND,
     scorers::marginal_latency::KIND,
+    scorers::mm_embeddings_cache::KIND,
     scorers::prefix_cache::KIND,
     scorers::queue::KIND,
     scorers::running_requests_size::KIND,
@@ -22,6 +23,23 @@ pub const REGISTRY: &[PluginKind] = &[
     handlers::single_profile::KIND,
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
+    producers::mm_embeddings_cache::KIND,
+    filters::by_label::KIND,
+    filters::endpoint_attribute::KIND,
+    filters::prefix_cache_affinity::KIND,
+    filters::role::DECODE,
+    filters::role::ENCODE,
+    filters::role::PREFILL,
+    filters::utilization::KIND,
+    handlers::data_parallel::KIND,
+    handlers::header_profile::KIND,
+    saturation::concurrency::KIND,
+    saturation::utilization::KIND,
+    scorers::active_request::KIND,
+    scorers::context_length_aware::KIND,
+    scorers::endpoint_attribute::KIND,
+    scorers::header_label_affinity::KIND,
+    scorers::load_aware::KIND,
     admitters::probabilistic::KIND,
     reporters::request_attribute::KIND,
     responses::destination_endpoint_served_verifier::KIND,

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
+use super::attributes::{self, Attribute, AttributeTable};
 use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
 
@@ -63,6 +65,8 @@ pub(super) struct Numbers {
     kv_usage: AtomicU64,
     /// When the metrics were last refreshed; 0: never.
     refreshed: AtomicU64,
+    /// Nanoseconds until the next page that the scraper announced, because nothing happens there.
+    pause: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) tokens: AtomicU64,
     pub(super) prefill_tokens: AtomicU64,
@@ -87,6 +91,8 @@ impl Numbers {
 pub(super) struct State {
     pub(super) numbers: Numbers,
     page: ArcSwap<EngineMetrics>,
+    attributes: ArcSwap<AttributeTable>,
+    models: ArcSwap<Vec<Box<str>>>,
     pub(super) prefills: Mutex<PrefillQueue>,
     picks: PickTotals,
 }
@@ -227,6 +233,46 @@ impl Endpoint {
             .fetch_sub(released, Ordering::Relaxed);
     }
 
+    /// The number that the extractor named `producer` published under `key`, if it has.
+    ///
+    /// Extractors of core metrics have `WaitingQueueSize`, `RunningRequestsSize`, `KVCacheUsagePercent` (0 to 1), `MaxActiveModels`,
+    /// `CacheBlockSize` (tokens) and `CacheNumBlocks` without any configuration, beside their custom metrics.
+    pub fn attribute(&self, producer: &str, key: &str) -> Option<f64> {
+        let table = self.state.attributes.load();
+        attributes::find(&table, producer, key, |read| read(&self.metrics.load()))
+    }
+
+    /// Everything published under a key of a configuration or of an extractor, as (producer, key, value).
+    pub fn attributes(&self) -> Vec<(Box<str>, Arc<str>, f64)> {
+        attributes::list(&self.state.attributes.load())
+    }
+
+    /// Replaces what `producer` published. `engine`: it is an extractor of core metrics, whose built-in keys `attribute` reads from the
+    /// endpoint's metrics. True when something changed; values that are not sorted by key always count as changed.
+    pub fn set_attributes(&self, producer: &str, engine: bool, values: &[Attribute]) -> bool {
+        if attributes::holds(&self.state.attributes.load(), producer, engine, values) {
+            return false;
+        }
+        self.state
+            .attributes
+            .rcu(|table| attributes::replaced(table, producer, engine, values));
+        true
+    }
+
+    /// Ids of the models that the server listed last, in its order; empty before.
+    pub fn models(&self) -> Arc<Vec<Box<str>>> {
+        self.state.models.load_full()
+    }
+
+    /// Replaces the list of models. True when it changed.
+    pub fn set_models(&self, models: Vec<Box<str>>) -> bool {
+        let changed = **self.state.models.load() != models;
+        if changed {
+            self.state.models.store(Arc::new(models));
+        }
+        changed
+    }
+
     /// A request with so many prompt tokens was sent here, of which so many were expected in the cache.
     pub fn picked(&self, prompt_tokens: u32, matched_tokens: u64) {
         self.state.picks.requests.fetch_add(1, Ordering::Relaxed);
@@ -247,6 +293,19 @@ impl Endpoint {
             prompt_tokens: self.state.picks.prompt_tokens.load(Ordering::Relaxed),
             matched_tokens: self.state.picks.matched_tokens.load(Ordering::Relaxed),
         }
+    }
+
+    /// The scraper found the endpoint idle and asks again only after `pause`, or at once when a request is sent there; zero: it does not pause.
+    pub fn pauses(&self, pause: Duration) {
+        let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        self.state.numbers.pause.store(nanos, Ordering::Relaxed);
+    }
+
+    /// How old the metrics are beyond a pause that was announced: an idle endpoint that is asked less often is not stale. `None`: there are none yet.
+    pub fn overdue(&self, now: Nanos) -> Option<Duration> {
+        let pause = Duration::from_nanos(self.state.numbers.pause.load(Ordering::Relaxed));
+        self.refreshed()
+            .map(|refreshed| (now - refreshed).saturating_sub(pause))
     }
 
     /// When the metrics were last refreshed, if ever.

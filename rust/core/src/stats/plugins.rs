@@ -83,7 +83,7 @@ impl PluginDurations {
     }
 }
 
-/// How often an external plugin gave no usable answer, and the last reason.
+/// How often a plugin gave no usable answer, and the last reason.
 #[derive(Debug, Default)]
 pub(super) struct PluginFailures(Mutex<BTreeMap<Labels, (u64, String)>>);
 
@@ -164,5 +164,54 @@ impl PluginFamilies {
             }
         }
         merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Snapshot;
+    use crate::stats::{Kind, Sample, SampleValue};
+
+    /// A plugin of that name, which counts endpoints.
+    #[derive(Debug)]
+    struct Counting(&'static str);
+
+    impl FamilySource for Counting {
+        fn families(&self, snapshot: &Snapshot) -> Vec<Family> {
+            vec![Family {
+                name: "counted",
+                kind: Kind::Gauge,
+                help: "[ALPHA] Endpoints.",
+                label_names: &["plugin_name"],
+                buckets: &[],
+                samples: vec![Sample {
+                    labels: vec![self.0.into()],
+                    value: SampleValue::Number(snapshot.endpoints.len() as f64),
+                }],
+            }]
+        }
+    }
+
+    #[test]
+    fn families_of_several_plugins_are_one_and_a_reload_replaces_them() {
+        let families = PluginFamilies::default();
+        assert_eq!(families.all(), []);
+        let pool = Arc::new(Pool::new());
+        families.set(
+            vec![Arc::new(Counting("a")), Arc::new(Counting("b"))],
+            &pool,
+        );
+        let [family] = &families.all()[..] else {
+            panic!("one family");
+        };
+        let names: Vec<&str> = family
+            .samples
+            .iter()
+            .map(|sample| &*sample.labels[0])
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+        families.set(vec![Arc::new(Counting("c"))], &pool);
+        assert_eq!(families.all()[0].samples.len(), 1);
     }
 }

@@ -140,7 +140,7 @@ impl Stats {
         self.plugins.timers(plugins)
     }
 
-    /// An external plugin gave no usable answer and was skipped.
+    /// A plugin gave no usable answer and was skipped.
     pub fn plugin_failed(
         &self,
         plugin_type: &Arc<str>,
@@ -160,7 +160,7 @@ impl Stats {
         self.plugin_families.set(sources, pool);
     }
 
-    /// Every kind of failure of external plugins so far.
+    /// Every kind of failure of plugins so far.
     pub fn plugin_failures(&self) -> Vec<PluginFailure> {
         self.plugin_failures.all()
     }
