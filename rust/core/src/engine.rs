@@ -330,23 +330,20 @@ impl Engine {
         let subset = subset_hint
             .filter(|_| self.settings.subset_filter)
             .map(|hint| snapshot.subset(hint));
-        let failed = |_: &Refusal| self.stats.scheduler_attempt(&facts.target_model, None);
         let gates = Gates {
             policy,
             facts: &facts,
             snapshot: &snapshot,
             now,
         };
-        gates.shed(subset.as_deref()).inspect_err(failed)?;
+        gates.shed(subset.as_deref())?;
         if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Refusal::NoCandidates).inspect_err(failed);
+            return Err(Refusal::NoCandidates);
         }
         let explain = explain && self.settings.explain;
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let mut response_headers = HeaderPairs::new();
-        let subset = gates
-            .screen(subset, &mut response_headers, explanation.as_mut())
-            .inspect_err(failed)?;
+        let subset = gates.screen(subset, &mut response_headers, explanation.as_mut())?;
         let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
             let seed = prefix::seed(&facts.target_model, cache_salt);
             let chain = |ids: &Vec<u64>| prefix::chain(seed, ids);
@@ -355,10 +352,14 @@ impl Engine {
             Vec::new()
         };
         let matched = self.matched_blocks(&chains);
-        gates
-            .admit(subset.as_deref(), &matched)
-            .inspect_err(failed)?;
+        gates.admit(subset.as_deref(), &matched)?;
 
+        // What was refused so far never came to the scheduler; from here on it is an attempt, as the reference counts them.
+        let failed = |refusal: &Refusal| {
+            if *refusal != Refusal::NotCached {
+                self.stats.scheduler_attempt(&facts.target_model, None);
+            }
+        };
         let question = Question {
             active: &active,
             facts: &facts,
@@ -458,6 +459,11 @@ impl Engine {
                     if wants_warm_cache(facts)
                         && candidates.matched_blocks[ranked[0] as usize] == 0 =>
                 {
+                    // An endpoint was found; that it is not used is no failure of the scheduler.
+                    let position = candidates.position[ranked[0] as usize];
+                    let endpoint = &snapshot.endpoints[position as usize];
+                    self.stats
+                        .scheduler_attempt(&facts.target_model, Some(endpoint));
                     Err(Refusal::NotCached)
                 }
                 Ok(_) => Ok(self.reserve(question, &context, profile.name(), scratch, ranked)),

@@ -358,6 +358,55 @@ fn wire_mutation(set: &[(Bytes, Bytes)], remove: &[&str]) -> Option<support::Hea
     })
 }
 
+fn wire_metadata(metadata: &LbMetadata) -> Struct {
+    let mut fields = BTreeMap::new();
+    for (key, value) in &metadata.strings {
+        fields.insert((*key).to_owned(), text(std::str::from_utf8(value).unwrap()));
+    }
+    for (key, numbers) in &metadata.numbers {
+        let numbers = numbers
+            .iter()
+            .map(|(name, number)| {
+                (
+                    name.to_string(),
+                    Value {
+                        kind: Some(Kind::Number(*number)),
+                    },
+                )
+            })
+            .collect();
+        fields.insert(
+            (*key).to_owned(),
+            Value {
+                kind: Some(Kind::Struct(Struct { fields: numbers })),
+            },
+        );
+    }
+    let mut namespaces = BTreeMap::from([("envoy.lb".to_owned(), fields)]);
+    for report in &metadata.reports {
+        let number = Value {
+            kind: Some(Kind::Number(report.value as f64)),
+        };
+        namespaces
+            .entry(report.namespace.to_string())
+            .or_default()
+            .insert(report.name.to_string(), number);
+    }
+    let namespaces = namespaces
+        .into_iter()
+        .filter(|(_, fields)| !fields.is_empty());
+    Struct {
+        fields: namespaces
+            .map(|(name, fields)| {
+                let fields = Value {
+                    kind: Some(Kind::Struct(Struct { fields })),
+                };
+                (name, fields)
+            })
+            .collect(),
+    }
+}
+
 fn wire_reply(reply: &Reply) -> ProcessingResponse {
     let common = |common: &CommonReply| {
         let mutation = match &common.body {
@@ -400,54 +449,7 @@ fn wire_reply(reply: &Reply) -> ProcessingResponse {
             details: String::new(),
         }),
     };
-    let dynamic_metadata = reply.metadata.as_ref().map(|metadata| {
-        let mut fields = BTreeMap::new();
-        for (key, value) in &metadata.strings {
-            fields.insert((*key).to_owned(), text(std::str::from_utf8(value).unwrap()));
-        }
-        for (key, numbers) in &metadata.numbers {
-            let numbers = numbers
-                .iter()
-                .map(|(name, number)| {
-                    (
-                        name.to_string(),
-                        Value {
-                            kind: Some(Kind::Number(*number)),
-                        },
-                    )
-                })
-                .collect();
-            fields.insert(
-                (*key).to_owned(),
-                Value {
-                    kind: Some(Kind::Struct(Struct { fields: numbers })),
-                },
-            );
-        }
-        let mut namespaces = BTreeMap::from([("envoy.lb".to_owned(), fields)]);
-        for report in &metadata.reports {
-            let number = Value {
-                kind: Some(Kind::Number(report.value as f64)),
-            };
-            namespaces
-                .entry(report.namespace.to_string())
-                .or_default()
-                .insert(report.name.to_string(), number);
-        }
-        let namespaces = namespaces
-            .into_iter()
-            .filter(|(_, fields)| !fields.is_empty());
-        Struct {
-            fields: namespaces
-                .map(|(name, fields)| {
-                    let fields = Value {
-                        kind: Some(Kind::Struct(Struct { fields })),
-                    };
-                    (name, fields)
-                })
-                .collect(),
-        }
-    });
+    let dynamic_metadata = reply.metadata.as_ref().map(wire_metadata);
     let mode_override = reply
         .mode_override
         .map(|(request, response)| ProcessingMode {

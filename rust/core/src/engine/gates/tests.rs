@@ -10,6 +10,7 @@ use crate::exchange::Header;
 use crate::plugin::Externals;
 use crate::pool::{EndpointIdentity, Pool};
 use crate::schedule::Named;
+use crate::stats::SampleValue;
 use crate::{Engine, Nanos};
 
 /// Keeps these rows.
@@ -263,6 +264,21 @@ fn a_request_that_prefers_a_warm_cache_is_refused_until_there_is_one() {
         );
         assert_eq!(decide(&engine, &[("prefer", "if-available-not")]), Ok(()));
         assert_eq!(decide(&engine, &[("prefer", asking)]), Ok(()));
+        let attempts = |status: &str| -> f64 {
+            let families = engine.stats().export();
+            let mut families = families.iter();
+            let family = families.find(|family| family.name == "scheduler_attempts_total");
+            let samples = family.expect("a family").samples.iter();
+            samples
+                .filter(|sample| &*sample.labels[0] == status)
+                .map(|sample| match sample.value {
+                    SampleValue::Number(number) => number,
+                    SampleValue::Histogram { .. } => panic!("no histogram"),
+                })
+                .sum()
+        };
+        assert!((attempts("success") - 4.0).abs() < f64::EPSILON);
+        assert!(attempts("failure") < f64::EPSILON);
         let load = &engine.pool().snapshot().endpoints[0].clone();
         assert_eq!(load.inflight_requests(), 0, "refusals reserve nothing");
     }
