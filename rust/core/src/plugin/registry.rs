@@ -9,19 +9,25 @@ use crate::schedule::{filters, handlers, pickers, scorers};
 pub const REGISTRY: &[PluginKind] = &[
     filters::header_based_testing::KIND,
     filters::label_selector::KIND,
+    filters::session_affinity::KIND,
     scorers::kv_cache_utilization::KIND,
     scorers::lora_affinity::KIND,
     scorers::marginal_latency::KIND,
+    scorers::no_hit_lru::KIND,
     scorers::prefix_cache::KIND,
     scorers::queue::KIND,
     scorers::running_requests_size::KIND,
+    scorers::session_affinity::KIND,
     scorers::token_load::KIND,
     pickers::max_score::KIND,
     pickers::random::KIND,
     pickers::weighted_random::KIND,
     handlers::single_profile::KIND,
+    producers::agent_identity::KIND,
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
+    producers::session_id::KIND,
+    producers::tokens::KIND,
 ];
 
 /// Deprecated names of types: (old, new).

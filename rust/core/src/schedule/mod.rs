@@ -9,6 +9,7 @@ pub mod handlers;
 pub mod pickers;
 mod profile;
 pub mod scorers;
+mod session;
 #[cfg(test)]
 mod testing;
 

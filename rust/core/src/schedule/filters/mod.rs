@@ -2,6 +2,7 @@
 
 pub mod header_based_testing;
 pub mod label_selector;
+pub mod session_affinity;
 
 pub use header_based_testing::HeaderBasedTestingFilter;
 pub use label_selector::LabelSelectorFilter;

@@ -3,15 +3,18 @@
 pub mod kv_cache_utilization;
 pub mod lora_affinity;
 pub mod marginal_latency;
+pub mod no_hit_lru;
 pub mod prefix_cache;
 pub mod queue;
 mod relative;
 pub mod running_requests_size;
+pub mod session_affinity;
 pub mod token_load;
 
 pub use kv_cache_utilization::KvCacheUtilizationScorer;
 pub use lora_affinity::LoraAffinityScorer;
 pub use marginal_latency::MarginalLatencyScorer;
+pub use no_hit_lru::NoHitLruScorer;
 pub use prefix_cache::PrefixCacheScorer;
 pub use queue::QueueScorer;
 pub use running_requests_size::RunningRequestsSizeScorer;
