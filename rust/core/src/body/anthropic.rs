@@ -5,8 +5,8 @@ use super::table::{Field, KeyClass, Media, Requires, Segment, Shape, Table};
 
 /// Path suffixes.
 pub(super) const PATHS: &[(&str, Dialect)] = &[
-    ("/v1/messages", Dialect::AnthropicMessages),
-    ("/v1/messages/count_tokens", Dialect::AnthropicCountTokens),
+    ("v1/messages", Dialect::AnthropicMessages),
+    ("v1/messages/count_tokens", Dialect::AnthropicCountTokens),
 ];
 
 /// Content blocks: `{"type":"image","source":{"type":"base64","media_type":…,"data":…}}`. Cache breakpoints move from turn
@@ -38,6 +38,8 @@ pub(super) const MESSAGES: Table = Table {
     keys: KEYS,
     requires: Requires::FilledList,
     requirement: "invalid messages request: must have valid messages field",
+    finer: &[],
+    salt_requirement: None,
 };
 
 /// Count of tokens: passed on as it is.
@@ -46,4 +48,6 @@ pub(super) const COUNT_TOKENS: Table = Table {
     keys: KEYS,
     requires: Requires::Nothing,
     requirement: "",
+    finer: &[],
+    salt_requirement: None,
 };

@@ -244,6 +244,9 @@ impl Prompt {
     /// `true` or `false`; `None` for `null`, which says no more than a missing key.
     pub(super) fn literal(&mut self, text: Option<&[u8]>) {
         let class = self.begin_value();
+        if text.is_none() && self.level == 0 && self.segment == Segment::Main {
+            self.main_value = MainValue::Missing;
+        }
         if let Some(text) = text
             && self.skipped_level.is_none()
             && class != KeyClass::Skipped

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::body::Parsers;
 use crate::control::{
     Admitter, PreRequest, Reporter, RequestProcessor, ResponseReceived, SaturationDetector,
     Screener,
@@ -29,6 +30,9 @@ pub struct PolicySpec {
     /// Name of the saturation detector by which sheddable requests are refused; `None`: none are.
     #[serde(default)]
     pub saturation_detector: Option<String>,
+    /// Types of the parsers, in order; `None`: those that read the HTTP APIs, and the fallback.
+    #[serde(default)]
+    pub parsers: Option<Vec<String>>,
     /// Smallest block of the prefix index in tokens; smaller ones are raised to it. Engines use 16; larger blocks cost a fraction and
     /// lose at most one block of a match. The reference's approximate index raises to 64.
     #[serde(default = "default_min_block_tokens")]
@@ -79,6 +83,7 @@ impl PolicySpec {
                     .collect(),
             }],
             saturation_detector: None,
+            parsers: None,
             min_block_tokens: default_min_block_tokens(),
         }
     }
@@ -141,6 +146,7 @@ pub struct Policy {
     handler: Named<Arc<dyn ProfileHandler>>,
     profile_names: Vec<Arc<str>>,
     profiles: Vec<Profile>,
+    pub(crate) parsers: Parsers,
     /// In the order of the configuration, as all that follow.
     pub(crate) requests: Vec<Arc<dyn RequestProcessor>>,
     pub(crate) screeners: Vec<Named<Arc<dyn Screener>>>,
@@ -206,6 +212,14 @@ impl Policy {
                     })?,
             ),
         };
+        let parsers = spec.parsers.as_ref().map_or_else(
+            || Ok(Parsers::default()),
+            |types| {
+                let types: Vec<&str> = types.iter().map(String::as_str).collect();
+                Parsers::from_types(&types)
+                    .map_err(|error| PolicyError::Other(error.to_string().into()))
+            },
+        )?;
         let consumes = |data| plugins.iter().any(|instance| instance.consumes(data));
         let prefix = plugins
             .iter()
@@ -219,6 +233,7 @@ impl Policy {
             handler,
             profile_names,
             profiles,
+            parsers,
             requests: collect(&plugins, |instance| instance.parts.request.clone()),
             screeners: collect(&plugins, |instance| {
                 instance

@@ -272,6 +272,7 @@ impl Exchange {
         let close_after = collecting.dialect == Dialect::AnthropicCountTokens
             && matches!(wording, Wording::FullDuplex { .. });
         let tunnel = wording == Wording::Headers { tunnel: true };
+        self.response.dialect = collecting.dialect;
         let complete = match collecting.complete(whole) {
             Ok(complete) => complete,
             Err(refusal) => return self.refuse(&refusal, replies),

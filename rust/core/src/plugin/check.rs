@@ -49,12 +49,13 @@ pub struct Checked {
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the document.
-pub(super) fn check(
+pub fn check(
     kinds: &'static [ParameterKind],
-    given: &Map<String, Value>,
+    given: Option<&Map<String, Value>>,
 ) -> Result<Checked, Vec<Problem>> {
     let mut walk = Walk::default();
-    let values = walk.object(kinds, given);
+    let none = Map::new();
+    let values = walk.object(kinds, given.unwrap_or(&none));
     if walk.problems.is_empty() {
         Ok(Checked {
             values,
@@ -309,7 +310,9 @@ mod tests {
     fn what_is_left_out_is_filled_in_at_every_depth() {
         let checked = check(
             KINDS,
-            &object(json!({"path": "x", "mode": "prefer", "several": [{"producer": "mine"}]})),
+            Some(&object(
+                json!({"path": "x", "mode": "prefer", "several": [{"producer": "mine"}]}),
+            )),
         )
         .expect("valid");
         assert_eq!(
@@ -324,7 +327,7 @@ mod tests {
     fn everything_wrong_is_told_with_its_place() {
         let problems = check(
             KINDS,
-            &object(json!({"inner": {"wieght": 1}, "several": [{"weight": 2}, 3], "mode": "lax", "qqqqqqq": 1})),
+            Some(&object(json!({"inner": {"wieght": 1}, "several": [{"weight": 2}, 3], "mode": "lax", "qqqqqqq": 1}))),
         )
         .expect_err("wrong");
         let told: Vec<String> = problems

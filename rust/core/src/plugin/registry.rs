@@ -50,7 +50,7 @@ pub fn nearest(type_name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, Value};
+    use serde_json::Value;
 
     use super::*;
     use crate::plugin::kind::{ParameterKind, Shape};
@@ -93,8 +93,7 @@ mod tests {
             {
                 continue;
             }
-            let checked =
-                crate::plugin::check::check(kind.parameters, &Map::new()).expect(kind.type_name);
+            let checked = crate::plugin::check::check(kind.parameters, None).expect(kind.type_name);
             let parameters = crate::plugin::Parameters::new(&checked.values, "mine");
             let Ok(parts) = (kind.build)(&parameters) else {
                 // What cannot be left out may also be one of several fields.
