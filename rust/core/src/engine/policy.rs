@@ -12,8 +12,8 @@ use crate::control::{
 };
 use crate::exchange::Header;
 use crate::plugin::{
-    Data, Externals, InFlightSettings, Instance, PluginError, PluginSet, PluginSpec,
-    PrefixSettings, Role,
+    Data, EstimateSettings, Externals, InFlightSettings, Instance, PluginError, PluginSet,
+    PluginSpec, PrefixSettings, Role,
 };
 use crate::schedule::handlers::{ProfileHandler, SingleProfileHandler};
 use crate::schedule::pickers::MaxScorePicker;
@@ -158,6 +158,8 @@ pub struct Policy {
     /// `None`: nothing consumes prefix matches, so prompts are not indexed.
     pub(crate) prefix: Option<PrefixSettings>,
     pub(crate) in_flight: InFlightSettings,
+    /// What media of a prompt count as.
+    pub(crate) estimate: EstimateSettings,
     pub(crate) min_block_tokens: u32,
 }
 
@@ -225,6 +227,10 @@ impl Policy {
             .iter()
             .find_map(|instance| instance.parts.prefix)
             .or_else(|| consumes(Data::PrefixMatch).then(PrefixSettings::default));
+        let estimate = plugins
+            .iter()
+            .find_map(|instance| instance.parts.estimate)
+            .unwrap_or_default();
         let in_flight = plugins
             .iter()
             .find_map(|instance| instance.parts.in_flight)
@@ -255,6 +261,7 @@ impl Policy {
             reporters: collect(&plugins, |instance| instance.parts.reporter.clone()),
             prefix,
             in_flight,
+            estimate,
             min_block_tokens: spec.min_block_tokens,
             plugins,
         })

@@ -15,9 +15,7 @@ use parking_lot::Mutex;
 pub(crate) use parameters::PARAMETERS;
 
 use super::Context;
-use crate::control::{
-    Chosen, HeaderPairs, PreRequest, RequestEdits, Response, ResponseReceived,
-};
+use crate::control::{Chosen, HeaderPairs, PreRequest, RequestEdits, Response, ResponseReceived};
 use bindings::{Bindings, RequestKey, full_name, is_named};
 
 /// The reference's encoding: padded, and as lax about unused bits as Go's decoder.

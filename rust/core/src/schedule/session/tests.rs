@@ -189,7 +189,10 @@ fn the_first_source_with_a_value_counts() {
     let with = |headers: &[(&'static str, &str)], attributes: &[(&'static str, &str, &str)]| {
         let mut scene = scene(headers, "r");
         for (key, producer, value) in attributes {
-            scene.request.attributes.push(key, &(*producer).into(), value);
+            scene
+                .request
+                .attributes
+                .push(key, &(*producer).into(), value);
         }
         scene
     };
@@ -222,14 +225,17 @@ fn scorer_and_filter_remember_apart() {
 
 #[test]
 fn wrong_parameters_are_refused_by_place() {
-    let session_id = |config: serde_json::Value| json!({"strategy": "session_id", "sessionIdConfig": config});
+    let session_id =
+        |config: serde_json::Value| json!({"strategy": "session_id", "sessionIdConfig": config});
     for (parameters, message) in [
         (
             json!({"strategy": "cookie"}),
             "strategy: must be one of \"encoded_endpoint_header\", \"session_id\", not \"cookie\"",
         ),
         (
-            session_id(json!({"sources": [{"header": "a"}, {"header": "b", "attribute": "SessionID"}]})),
+            session_id(
+                json!({"sources": [{"header": "a"}, {"header": "b", "attribute": "SessionID"}]}),
+            ),
             "sessionIdConfig.sources[1].attribute: exactly one of header and attribute must be given, not both",
         ),
         (
@@ -250,7 +256,7 @@ fn wrong_parameters_are_refused_by_place() {
         ),
         (
             json!({"headerName": "x"}),
-            "headerName: unknown field \"headerName\" (did you mean \"profileName\"?)",
+            "headerName: unknown field \"headerName\" (known: strategy, encodedEndpointHeaderConfig, sessionIdConfig, profileName)",
         ),
     ] {
         for kind in BOTH {
