@@ -80,6 +80,8 @@ struct State {
     order: Vec<u64>,
     /// Place of each in `order`.
     places: HashMap<u64, u32>,
+    /// Place of each candidate, kept between requests so that none allocates.
+    found: Vec<Option<u32>>,
     /// Hashed id of the request that was scored last, and whether it was cold: the same critical section goes on to the choice.
     scored: Option<(u64, bool)>,
 }
@@ -137,23 +139,22 @@ impl Scorer for NoHitLruScorer {
             scores.fill(1.0);
             return;
         }
-        let mut never_used = 0;
-        // The place of one that was used counts from the number of those that were not, known only at the end: kept as a negative number till then.
-        for (row, score) in scores.iter_mut().enumerate() {
-            let key = context
-                .endpoint(row)
-                .map(|endpoint| self.key(&endpoint.identity));
-            *score = match key.and_then(|key| state.places.get(&key)) {
-                Some(place) => -1.0 - f64::from(*place),
-                None => {
-                    never_used += 1;
-                    1.0 - f64::from(never_used - 1) / last as f64
-                }
+        let State { places, found, .. } = &mut *state;
+        found.clear();
+        found.extend((0..scores.len()).map(|row| {
+            let endpoint = context.endpoint(row)?;
+            places.get(&self.key(&endpoint.identity)).copied()
+        }));
+        let never_used = found.iter().filter(|place| place.is_none()).count() as u32;
+        let mut next_never_used = 0;
+        for (score, place) in scores.iter_mut().zip(found) {
+            let rank = if let Some(place) = place {
+                never_used + *place
+            } else {
+                next_never_used += 1;
+                next_never_used - 1
             };
-        }
-        for score in scores.iter_mut().filter(|score| **score < 0.0) {
-            let rank = f64::from(never_used) - 1.0 - *score;
-            *score = (1.0 - rank / last as f64).max(0.0);
+            *score = (1.0 - f64::from(rank) / last as f64).max(0.0);
         }
     }
 }
@@ -234,10 +235,7 @@ mod tests {
         // Oldest first: fourth, third, first. The ranks are 1 + 2 for the first, and 2 would be the last of three candidates.
         scene.candidates.position = vec![0, 1];
         scene.candidates.matched_blocks = vec![0; 2];
-        let mut scores = vec![0.0; 2];
-        let scorer = plugin.scorer.as_ref().expect("a scorer");
-        scorer.score(&scene.context(), &mut scores);
-        assert_eq!(scores, [0.0, 1.0]);
+        assert_eq!(scene.rated(&plugin), [0.0, 1.0]);
     }
 
     #[test]

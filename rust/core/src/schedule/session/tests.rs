@@ -36,7 +36,7 @@ fn preferred(plugin: &Parts, scene: &Scene) -> Option<usize> {
     } else {
         let scores = scene.rated(plugin);
         assert!(scores.iter().all(|score| [0.0, 1.0].contains(score)));
-        scores.iter().position(|score| *score == 1.0)
+        scores.iter().position(|score| *score > 0.0)
     }
 }
 
