@@ -615,6 +615,9 @@ impl Question<'_> {
         let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
             .gather(self.subset, self.matched, to_the_end, candidates);
+        for producer in &self.active.policy.columns {
+            producer.produce(self.facts, self.snapshot, candidates);
+        }
     }
 }
 

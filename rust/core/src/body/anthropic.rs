@@ -1,7 +1,8 @@
 //! The Anthropic family: messages and their token count.
 
 use super::Dialect;
-use super::table::{Field, KeyClass, Media, Requires, Segment, Shape, Table};
+use super::media::MediumKind;
+use super::table::{Field, KeyClass, Requires, Segment, Shape, Table};
 
 /// Path suffixes.
 pub(super) const PATHS: &[(&str, Dialect)] = &[
@@ -14,7 +15,7 @@ pub(super) const PATHS: &[(&str, Dialect)] = &[
 const KEYS: &[(&[u8], KeyClass)] = &[
     (b"type", KeyClass::Skipped),
     (b"cache_control", KeyClass::Skipped),
-    (b"source", KeyClass::Media(Media::Image)),
+    (b"source", KeyClass::Media(MediumKind::Image)),
     (b"data", KeyClass::MediaContent),
     (b"url", KeyClass::MediaContent),
 ];

@@ -1,7 +1,8 @@
 //! The `OpenAI` family: chat completions, completions, embeddings, responses, conversations, images.
 
 use super::Dialect;
-use super::table::{Field, KeyClass, Media, Requires, Segment, Shape, Table};
+use super::media::MediumKind;
+use super::table::{Field, KeyClass, Requires, Segment, Shape, Table};
 
 /// Path suffixes.
 pub(super) const PATHS: &[(&str, Dialect)] = &[
@@ -19,10 +20,10 @@ pub(super) const PATHS: &[(&str, Dialect)] = &[
 /// `{"type":"input_audio","input_audio":{"data":…}}`; video and audio by URL are vLLM's.
 const KEYS: &[(&[u8], KeyClass)] = &[
     (b"type", KeyClass::Skipped),
-    (b"image_url", KeyClass::Media(Media::Image)),
-    (b"video_url", KeyClass::Media(Media::Video)),
-    (b"audio_url", KeyClass::Media(Media::Audio)),
-    (b"input_audio", KeyClass::Media(Media::Audio)),
+    (b"image_url", KeyClass::Media(MediumKind::Image)),
+    (b"video_url", KeyClass::Media(MediumKind::Video)),
+    (b"audio_url", KeyClass::Media(MediumKind::Audio)),
+    (b"input_audio", KeyClass::Media(MediumKind::Audio)),
     (b"url", KeyClass::MediaContent),
     (b"data", KeyClass::MediaContent),
 ];

@@ -5,10 +5,10 @@
 
 use xxhash_rust::xxh64::Xxh64;
 
-use super::media::MediaTokens;
+use super::media::{MAX_MEDIA, MediaTokens, Medium, MediumKind};
 use super::nesting::Container;
 use super::sequence::{Limits, Sequence, TOKEN_BYTES};
-use super::table::{KeyClass, Media, Segment, Shape};
+use super::table::{KeyClass, Segment, Shape};
 
 /// Sequences of one request that are kept; more are counted in tokens but cannot be matched. `OpenAI` takes 2048 inputs.
 pub const MAX_SEQUENCES: usize = 2048;
@@ -31,7 +31,7 @@ pub(super) enum MainValue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sink {
     Sequence,
-    Medium(Media),
+    Medium(MediumKind),
 }
 
 /// Builds the sequences from the values of the prompt-bearing keys. Levels count the containers open inside such a value.
@@ -57,12 +57,14 @@ pub(super) struct Prompt {
     /// Level inside of which nothing counts.
     skipped_level: Option<usize>,
     /// Level and kind of each open object that describes a medium.
-    media: Vec<(usize, Media)>,
+    media: Vec<(usize, MediumKind)>,
     /// Of the key before the value that comes next.
     class: KeyClass,
     sink: Sink,
     content: Content,
     placeholders: u64,
+    /// Different media, in the order in which they were met.
+    found: Vec<Medium>,
 }
 
 /// The content of a medium, as far as it was read.
@@ -104,6 +106,7 @@ impl Prompt {
                 bytes: 0,
             },
             placeholders: 0,
+            found: Vec::new(),
         }
     }
 
@@ -121,6 +124,7 @@ impl Prompt {
         if segment == Segment::Main {
             self.finished.clear();
             self.finished_tokens = 0;
+            self.found.clear();
             self.main_value = MainValue::Other;
             self.main_started = shape != Shape::Batch;
         }
@@ -204,9 +208,9 @@ impl Prompt {
             return;
         };
         let wanted = match kind {
-            Media::Image => u64::from(self.media_tokens.image),
-            Media::Video => u64::from(self.media_tokens.video),
-            Media::Audio => self
+            MediumKind::Image => u64::from(self.media_tokens.image),
+            MediumKind::Video => u64::from(self.media_tokens.video),
+            MediumKind::Audio => self
                 .content
                 .bytes
                 .div_ceil(TOKEN_BYTES)
@@ -214,7 +218,15 @@ impl Prompt {
         };
         let tokens = wanted.min(MAX_PLACEHOLDERS - self.placeholders).max(1);
         self.placeholders = (self.placeholders + tokens).min(MAX_PLACEHOLDERS);
-        let placeholder = self.content.hash.digest() as u32;
+        let hash = self.content.hash.digest();
+        let placeholder = hash as u32;
+        if self.found.len() < MAX_MEDIA && self.found.iter().all(|medium| medium.hash != hash) {
+            self.found.push(Medium {
+                kind,
+                hash,
+                tokens: tokens as u32,
+            });
+        }
         self.sequence().begin_leaf();
         for _ in 0..tokens {
             self.sequence().push_token(placeholder);
@@ -285,8 +297,8 @@ impl Prompt {
         self.level = level.saturating_sub(1);
     }
 
-    /// Block ids of each sequence, those of the earlier segments before it, and the tokens of all together.
-    pub(super) fn finish(mut self) -> (Vec<Vec<u64>>, u64) {
+    /// Block ids of each sequence, those of the earlier segments before it, the tokens of all together, and the media.
+    pub(super) fn finish(mut self) -> (Vec<Vec<u64>>, u64, Vec<Medium>) {
         let max_blocks = self.limits.max_blocks;
         if self.main_started {
             self.end_element();
@@ -307,6 +319,7 @@ impl Prompt {
         (
             sequences,
             tools_tokens + system_tokens + self.finished_tokens,
+            self.found,
         )
     }
 

@@ -8,7 +8,7 @@ use super::frame::FrameFault;
 use super::grpc::GrpcRequest;
 use super::handler::{Handler, Literal};
 use super::json::Json;
-use super::media::MediaTokens;
+use super::media::{MediaTokens, Medium};
 use super::nesting::Container;
 pub use super::prompt::MAX_SEQUENCES;
 use super::prompt::{MainValue, Prompt, float};
@@ -72,6 +72,8 @@ pub struct ScannedBody {
     pub sequences: Vec<Vec<u64>>,
     /// Tokens of all prompts: exact where the body carries token ids, else bytes / 4.
     pub prompt_tokens: u32,
+    /// Different pictures, films and sounds in it.
+    pub media: Vec<Medium>,
 }
 
 /// Why a body is refused.
@@ -263,7 +265,7 @@ impl Request {
 
     /// What was found.
     pub(super) fn into_body(self) -> ScannedBody {
-        let (sequences, tokens) = self.prompt.finish();
+        let (sequences, tokens, media) = self.prompt.finish();
         ScannedBody {
             model: self.model.and_then(Result::ok),
             model_span: self.model_span,
@@ -272,6 +274,7 @@ impl Request {
             cache_salt: self.cache_salt.and_then(Result::ok),
             sequences,
             prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+            media,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The vocabulary of the dialect tables: what a top-level key means, and what a key inside a prompt means.
 
+use super::media::MediumKind;
+
 use super::prompt::MainValue;
 
 /// What a top-level key holds.
@@ -55,20 +57,9 @@ pub(super) enum KeyClass {
     /// Nothing that the model reads.
     Skipped,
     /// A medium: the string itself, or an object that holds it.
-    Media(Media),
+    Media(MediumKind),
     /// Holds the medium when the object around it is one.
     MediaContent,
-}
-
-/// Kinds of media, by what they cost in tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Media {
-    /// A picture.
-    Image,
-    /// A film.
-    Video,
-    /// Sound.
-    Audio,
 }
 
 /// The least that the main value must be.

@@ -139,6 +139,7 @@ impl RequestFields for VllmRequest {
             (vec![blocks], tokens)
         };
         ScannedBody {
+            media: Vec::new(),
             stream: self.stream,
             max_tokens: self.max_tokens,
             sequences,

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::body::Parsers;
 use crate::control::{
-    Admitter, PreRequest, Reporter, RequestProcessor, ResponseReceived, SaturationDetector,
-    Screener,
+    Admitter, EndpointProducer, PreRequest, Reporter, RequestProcessor, ResponseReceived,
+    SaturationDetector, Screener,
 };
 use crate::exchange::Header;
 use crate::plugin::{
@@ -149,6 +149,7 @@ pub struct Policy {
     pub(crate) parsers: Parsers,
     /// In the order of the configuration, as all that follow.
     pub(crate) requests: Vec<Arc<dyn RequestProcessor>>,
+    pub(crate) columns: Vec<Arc<dyn EndpointProducer>>,
     pub(crate) screeners: Vec<Named<Arc<dyn Screener>>>,
     pub(crate) admitters: Vec<Named<Arc<dyn Admitter>>>,
     pub(crate) saturation: Option<Arc<dyn SaturationDetector>>,
@@ -249,6 +250,7 @@ impl Policy {
             profiles,
             parsers,
             requests: collect(&plugins, |instance| instance.parts.request.clone()),
+            columns: collect(&plugins, |instance| instance.parts.columns.clone()),
             screeners: collect(&plugins, |instance| {
                 instance
                     .parts

@@ -308,14 +308,10 @@ impl Exchange {
             received,
         } = complete;
         let incoming = body.model.unwrap_or_default();
-        let target = headers
-            .model_rewrite
-            .clone()
-            .unwrap_or_else(|| incoming.clone());
+        let target = headers.model_rewrite.as_ref().unwrap_or(&incoming).clone();
         if carries_model && target.is_empty() {
-            return Err(Refusal::BadRequest(
-                "model not found in request body".to_owned(),
-            ));
+            let problem = "model not found in request body";
+            return Err(Refusal::BadRequest(problem.to_owned()));
         }
         let renamed = carries_model && target != incoming;
         if renamed {
@@ -334,22 +330,24 @@ impl Exchange {
             .as_deref()
             .or_else(|| attributes.get(RequestAttributes::AGENT_IDENTITY, None))
             .unwrap_or(DEFAULT_FLOW);
-        let series = engine.stats().series(&incoming, &target, fairness_id, 0);
+        let facts = RequestFacts {
+            target_model: target.clone(),
+            prompt_tokens: body.prompt_tokens,
+            total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
+            block_tokens: engine.block_tokens(),
+            max_tokens: body.max_tokens,
+            priority: 0,
+            fairness_id: fairness_id.into(),
+            request_id: request_id.clone().into_owned(),
+            headers: headers.all,
+            media: body.media,
+            attributes,
+        };
+        let series = (engine.stats()).series(&incoming, &target, &facts.fairness_id, 0);
         let running = series.started(size as u64);
         self.request.counted = true;
         let inquiry = Inquiry {
-            facts: RequestFacts {
-                target_model: target.clone(),
-                prompt_tokens: body.prompt_tokens,
-                total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
-                block_tokens: engine.block_tokens(),
-                max_tokens: body.max_tokens,
-                priority: 0,
-                fairness_id: fairness_id.into(),
-                request_id: request_id.clone().into_owned(),
-                headers: headers.all,
-                attributes,
-            },
+            facts,
             sequences: &body.sequences,
             cache_salt: body.cache_salt.as_deref(),
             subset_hint: self.request.subset_hint.as_deref(),

@@ -2,7 +2,7 @@
 
 use super::kind::PluginKind;
 use super::spelling;
-use crate::control::producers;
+use crate::control::{producers, saturation};
 use crate::schedule::{filters, handlers, pickers, scorers};
 
 /// Every type of plugin.
@@ -13,6 +13,7 @@ pub const REGISTRY: &[PluginKind] = &[
     scorers::kv_cache_utilization::KIND,
     scorers::lora_affinity::KIND,
     scorers::marginal_latency::KIND,
+    scorers::mm_embeddings_cache::KIND,
     scorers::no_hit_lru::KIND,
     scorers::prefix_cache::KIND,
     scorers::queue::KIND,
@@ -26,8 +27,25 @@ pub const REGISTRY: &[PluginKind] = &[
     producers::agent_identity::KIND,
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
+    producers::mm_embeddings_cache::KIND,
     producers::session_id::KIND,
     producers::tokens::KIND,
+    filters::by_label::KIND,
+    filters::endpoint_attribute::KIND,
+    filters::prefix_cache_affinity::KIND,
+    filters::role::DECODE,
+    filters::role::ENCODE,
+    filters::role::PREFILL,
+    filters::utilization::KIND,
+    handlers::data_parallel::KIND,
+    handlers::header_profile::KIND,
+    saturation::concurrency::KIND,
+    saturation::utilization::KIND,
+    scorers::active_request::KIND,
+    scorers::context_length_aware::KIND,
+    scorers::endpoint_attribute::KIND,
+    scorers::header_label_affinity::KIND,
+    scorers::load_aware::KIND,
 ];
 
 /// Deprecated names of types: (old, new).

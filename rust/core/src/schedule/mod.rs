@@ -3,6 +3,7 @@
 //! One plugin a file. A plugin sees the candidates as a structure of arrays, one row an endpoint.
 
 mod candidates;
+mod endpoint_attribute;
 mod explanation;
 pub mod filters;
 pub mod handlers;
@@ -11,7 +12,7 @@ mod profile;
 pub mod scorers;
 mod session;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use candidates::{Attribute, Candidates, Context, RequestAttributes, RequestFacts};
 pub use explanation::{

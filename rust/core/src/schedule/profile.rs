@@ -477,6 +477,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
         inflight_tokens,
         prefill_tokens,
         matched_blocks,
+        media_matched,
     } = from;
     column(position, rows, &mut into.position);
     column(waiting, rows, &mut into.waiting);
@@ -486,6 +487,11 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
     column(inflight_tokens, rows, &mut into.inflight_tokens);
     column(prefill_tokens, rows, &mut into.prefill_tokens);
     column(matched_blocks, rows, &mut into.matched_blocks);
+    if media_matched.is_empty() {
+        into.media_matched.clear();
+    } else {
+        column(media_matched, rows, &mut into.media_matched);
+    }
 }
 
 #[cfg(test)]
