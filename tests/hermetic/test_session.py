@@ -81,8 +81,9 @@ def test_a_token_without_an_endpoint_is_replaced(start, kind, token):
 
 @pytest.mark.parametrize("kind", PLUGINS)
 def test_a_profile_that_did_not_run_sets_no_token(start, kind):
-    own, of_prefill = with_session(kind)[0], with_session(kind, profileName="prefill", encodedEndpointHeaderConfig={"header": "X-Session-Token-Prefill"})
-    picker = started(start, own, {"name": "prefill", **of_prefill[0]}, of_prefill[1])
+    own, _ = with_session(kind)
+    of_prefill, by = with_session(kind, profileName="prefill", encodedEndpointHeaderConfig={"header": "X-Session-Token-Prefill"})
+    picker = started(start, own, {"name": "prefill", **of_prefill}, by)
     assert set(exchanged(picker)[1]) >= {"x-session-token"}
     assert "x-session-token-prefill" not in exchanged(picker)[1]
 
@@ -222,4 +223,4 @@ def test_images_count_as_the_token_producer_says(start, estimate, tokens):
     chat = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
     picker.exchange(headers(picker.pb, **{":path": "/v1/chat/completions"}), body(picker.pb, chat))
     [picked] = [endpoint["prompt_tokens"] for endpoint in picker.engine.endpoints()]
-    assert picked == tokens + 1, "the role is a token"
+    assert picked == tokens + 2, "the role and its end are 5 bytes"
