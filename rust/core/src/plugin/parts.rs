@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::estimate::EstimateSettings;
 use super::external::External;
 use super::kind::Role;
 use super::settings::{InFlightSettings, PrefixSettings};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub in_flight: Option<InFlightSettings>,
     /// Metrics of its own.
     pub families: Option<Arc<dyn FamilySource>>,
+    /// How prompts are estimated.
+    pub estimate: Option<EstimateSettings>,
     /// A filter or scorer that is written in another language.
     pub external: Option<(Role, Arc<dyn External>)>,
 }
@@ -115,6 +118,7 @@ impl Parts {
                     || self.columns.is_some()
                     || self.prefix.is_some()
                     || self.in_flight.is_some()
+                    || self.estimate.is_some()
             }
             Role::Screener => self.screener.is_some(),
             Role::Admitter => self.admitter.is_some(),

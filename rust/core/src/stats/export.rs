@@ -150,6 +150,7 @@ impl Stats {
         );
         families.extend(self.prefix_families());
         families.extend(self.plugin_families.all());
+        families.extend(self.in_flight.families());
         families
     }
 
