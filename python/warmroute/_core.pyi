@@ -140,4 +140,15 @@ def check_plugin(type_name: str, name: str, parameters: str) -> str:
 def scan_body(path: str, body: bytes) -> dict[str, Any]:
     """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
 
-__all__ = ["EchoExchange", "Engine", "Exchange", "NativeServer", "Scraper", "__version__", "check_plugin", "plugin_kinds", "scan_body", "scan_metrics_page"]
+__all__ = [
+    "EchoExchange",
+    "Engine",
+    "Exchange",
+    "NativeServer",
+    "Scraper",
+    "__version__",
+    "check_plugin",
+    "plugin_kinds",
+    "scan_body",
+    "scan_metrics_page",
+]

@@ -53,10 +53,12 @@ def _serve(flags: Flags, parent: int | None) -> int:
 
 async def _picker(flags: Flags, parent: int | None) -> int:
     from warmroute.host.picker import Picker  # noqa: PLC0415 - as above
+    from warmroute.host.reload import ConfigFile  # noqa: PLC0415 - as above
 
+    file = None if flags.config_file is None else ConfigFile(flags.config_file, lambda: _plan(flags))
     plan = _plan(flags)
     try:
-        picker = Picker(flags, plan)
+        picker = Picker(flags, plan, file)
     except ValueError as error:
         message = f"the engine refuses the configuration: {error}"
         raise UsageError(message) from error
@@ -71,6 +73,7 @@ async def _picker(flags: Flags, parent: int | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, picker.reload)
     try:
         await picker.start()
         await stop.wait()

@@ -71,9 +71,7 @@ class EndpointSink:
             before = self._current.get(key)
             if before == record:
                 continue
-            self._registry.upsert_endpoint(
-                record.namespace, record.name, record.address, record.port, dict(record.labels), self._metrics_host(record)
-            )
+            self._upsert(record)
             added += before is None
             changed += before is not None
         removed = [key for key in self._current if key not in wanted]
@@ -84,6 +82,17 @@ class EndpointSink:
         if added or changed or removed:
             counts = fields(endpoints=len(wanted), added=added, changed=changed, removed=len(removed))
             logger.info("endpoints changed", extra=counts)
+
+    def move_metrics(self, metrics_port: int | None) -> None:
+        """The metrics pages of the present and all later endpoints are at another port; None: at each endpoint's own."""
+        if metrics_port == self._metrics_port:
+            return
+        self._metrics_port = metrics_port
+        for record in self._current.values():
+            self._upsert(record)
+
+    def _upsert(self, record: EndpointRecord) -> None:
+        self._registry.upsert_endpoint(record.namespace, record.name, record.address, record.port, dict(record.labels), self._metrics_host(record))
 
     def _metrics_host(self, record: EndpointRecord) -> str | None:
         if record.metrics_host is not None or self._metrics_port is None:

@@ -16,11 +16,11 @@ _DECISIONS, _MOST_DECISIONS = 20, 1000
 def routes(
     engine: Engine,
     page: MetricsPage,
-    plugin_types: dict[str, str],
+    plugin_types: Callable[[], dict[str, str]],
     scraper_states: Callable[[], list[dict[str, Any]]],
     is_ready: Callable[[], bool],
 ) -> dict[str, Route]:
-    """The pages by path. `/healthz` answers as readiness does: 200 when ready, 503 otherwise."""
+    """The pages by path. `plugin_types`: name to type of the plugins that run now. `/healthz` answers as readiness does: 200 when ready, 503 otherwise."""
 
     def metrics(request: Request) -> Page:
         body, content_type = page.render(request.accept)
@@ -39,7 +39,7 @@ def routes(
         "/debug/endpoints": lambda _: Page.json(engine.endpoints()),
         "/debug/decisions": decisions,
         "/debug/scraper": lambda _: Page.json(scraper_states()),
-        "/debug/plugins/state": lambda _: Page.json(plugins_state(engine, plugin_types)),
+        "/debug/plugins/state": lambda _: Page.json(plugins_state(engine, plugin_types())),
     }
 
 

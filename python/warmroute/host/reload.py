@@ -1,0 +1,136 @@
+"""The configuration file read again, without a restart: when it changes, and on SIGHUP."""
+
+import asyncio
+import dataclasses
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from warmroute.config.changes import Change, changes
+from warmroute.config.defaults import Plan
+from warmroute.config.errors import ConfigError, UsageError
+from warmroute.config.settings import policy_settings
+from warmroute.host.configured import Configured
+from warmroute.host.watch import FileWatcher
+from warmroute.logging import fields
+from warmroute.metrics.families import PREFIX, Family, Sample
+
+logger = logging.getLogger(__name__)
+
+# A change is read once no event has come for this long, or at the latest after that much: an editor is seldom caught halfway.
+_QUIET_MS, _LONGEST_MS = 100, 1000
+# A file of a megabyte can hold more than a log wants.
+_LINES_LOGGED = 100
+APPLIED, REFUSED, UNCHANGED = "applied", "refused", "unchanged"
+
+
+class ConfigFile:
+    """A configuration file: how it is read, and when it has changed. Make it before the first `load`, so that no change goes unseen."""
+
+    def __init__(self, path: Path, load: Callable[[], Plan]) -> None:
+        """`load` reads and resolves the file; it raises ConfigError."""
+        self.path = path
+        self.load = load
+        self.watcher = FileWatcher([path], _QUIET_MS, _LONGEST_MS)
+
+
+class Reloader:
+    """Puts a changed configuration in force, or says why not."""
+
+    def __init__(self, configured: Configured, file: ConfigFile | None) -> None:
+        """`file` None: the configuration is on the command line, or there is none."""
+        self._configured = configured
+        self._file = file
+        self._wanted = asyncio.Event()
+        self._trigger = ""
+        self._counts = dict.fromkeys((APPLIED, REFUSED, UNCHANGED), 0)
+        self._last_success = time.time()
+
+    def request(self, trigger: str = "SIGHUP") -> None:
+        """Read the file again soon, also when it has not changed."""
+        if self._file is None:
+            logger.warning("there is no configuration file to read again; start the picker with --config-file", extra=fields(trigger=trigger))
+            return
+        # Requests that come while one is under way are one.
+        self._trigger = trigger
+        self._wanted.set()
+
+    async def watch(self) -> None:
+        """Request a reload for each change of the file, until cancelled."""
+        if self._file is not None:
+            async for _ in self._file.watcher.changes():
+                self.request("file")
+
+    async def run(self) -> None:
+        """Do what is requested, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if self._file is not None:
+                await self._reload(self._file, self._trigger)
+
+    async def _reload(self, file: ConfigFile, trigger: str) -> None:
+        before = self._configured.plan
+        try:
+            plan = await asyncio.to_thread(file.load)
+            swapped = await self._configured.replace(plan)
+        except ConfigError as error:
+            self._refuse(file, trigger, str(error).splitlines())
+            return
+        except (UsageError, ValueError) as error:
+            self._refuse(file, trigger, [f"{file.path}: {error}"])
+            return
+        self._last_success = time.time()
+        found = list(changes(_effective(before), _effective(plan)))
+        if not swapped and not found:
+            self._counts[UNCHANGED] += 1
+            logger.info("configuration read again: nothing changes", extra=fields(file=str(file.path), trigger=trigger))
+            return
+        self._counts[APPLIED] += 1
+        logger.info("configuration changed; in force from now on", extra=fields(file=str(file.path), trigger=trigger, changes=len(found)))
+        _tell(found)
+
+    def _refuse(self, file: ConfigFile, trigger: str, problems: list[str]) -> None:
+        self._counts[REFUSED] += 1
+        details = fields(file=str(file.path), trigger=trigger, problems=len(problems), errors=problems[:_LINES_LOGGED])
+        logger.error("configuration cannot be used; the one before goes on", extra=details)
+
+    def families(self) -> list[Family]:
+        """The counter of reloads by outcome, and when the file was last read without a problem."""
+        samples = [Sample((outcome,), float(count)) for outcome, count in self._counts.items()]
+        return [
+            Family(
+                f"{PREFIX}config_reloads_total",
+                "counter",
+                "[ALPHA] The number of times that the configuration file was read again, by outcome (applied, refused, unchanged).",
+                ("outcome",),
+                samples,
+            ),
+            Family(
+                f"{PREFIX}config_last_reload_success_timestamp_seconds",
+                "gauge",
+                "[ALPHA] When the configuration was last read without a problem, in seconds since the epoch; the start counts.",
+                (),
+                [Sample((), self._last_success)],
+            ),
+        ]
+
+
+def _effective(plan: Plan) -> dict[str, Any]:
+    described = dataclasses.asdict(plan, dict_factory=dict)
+    return {
+        "policy": json.loads(policy_settings(plan)),
+        "discovery": plan.discovery and plan.discovery.model_dump(),
+        "plugins": described["plugin_types"],
+    }
+
+
+def _tell(found: list[Change]) -> None:
+    for change in itertools.islice(found, _LINES_LOGGED):
+        logger.info("configuration change", extra=fields(path=change.path, before=change.before, after=change.after))
+    if len(found) > _LINES_LOGGED:
+        logger.info("more changes than are logged", extra=fields(logged=_LINES_LOGGED, not_logged=len(found) - _LINES_LOGGED))
