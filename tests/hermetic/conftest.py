@@ -13,22 +13,11 @@ import pytest
 from grpc_tools import protoc
 
 from hosts import Grpcio, Native
+from policies import policy
 from warmroute import _core
 
 PROTOS = Path(__file__).parents[2] / "protos"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-# The suite's own configuration: four scorers of weight 1.
-SCORERS = ("queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer", "lora-affinity-scorer")
-
-
-def policy(*plugins: dict[str, Any]) -> str:
-    """The engine's policy of one profile: every plugin in `plugins` (`weight` beside its type makes it part of the profile), else the suite's own."""
-    specs = plugins or tuple({"type": name, "weight": 1} for name in SCORERS)
-    entries = [{"plugin": spec.get("name", spec["type"]), "weight": spec["weight"]} for spec in specs if "weight" in spec]
-    types = [{key: value for key, value in spec.items() if key != "weight"} for spec in specs]
-    return json.dumps({"plugins": types, "profiles": [{"name": "default", "plugins": entries}]})
-
-
 @pytest.fixture(scope="session")
 def pb(tmp_path_factory) -> ModuleType:
     """Generated code of protos/ext_proc.proto: independent of the engine's own codec."""

@@ -53,15 +53,25 @@ def scraper_settings(plan: Plan, flags: Flags) -> str | None:
     if plan.source is None:
         return None
     interval = flags.refresh_metrics_interval if plan.source_interval is None else plan.source_interval
+    extractor = {
+        "name": "core-metrics-extractor",
+        "type": "core-metrics-extractor",
+        "engine_label_key": plan.extractor.engine_label_key,
+        "default_engine": plan.extractor.default_engine,
+        "engines": [engine.model_dump(by_alias=True, exclude_none=True) for engine in plan.extractor.engine_configs],
+    }
+    source = {
+        "name": "metrics-data-source",
+        "type": "metrics-data-source",
+        "scheme": plan.source.scheme,
+        "path": plan.source.path,
+        "filter": True,
+        "extractors": [extractor],
+    }
     settings: dict[str, Any] = {
         "interval_seconds": interval,
         "timeout_seconds": _SCRAPE_TIMEOUT_SECONDS,
-        "path": plan.source.path,
-        "scheme": plan.source.scheme,
-        "engines": [engine.model_dump(by_alias=True, exclude_none=True) for engine in plan.extractor.engine_configs],
-        "engine_label_key": plan.extractor.engine_label_key,
-        "default_engine": plan.extractor.default_engine,
-        "filter": True,
         "idle_backoff_seconds": max(interval, min(_IDLE_BACKOFF_SECONDS, flags.metrics_staleness_threshold / 2)),
+        "sources": [source],
     }
     return json.dumps(settings)

@@ -6,6 +6,7 @@ mod exchange;
 mod plugins;
 mod scan;
 mod scraper;
+mod scraper_settings;
 mod server;
 
 use pyo3::prelude::*;
