@@ -138,8 +138,15 @@ class Picker:
         flags = self._flags
         sources = (lambda: self._pool_gauges, self._monitor.families, self._reloader.families)
         page = MetricsPage(self.engine, sources, __version__, deprecated=flags.deprecated_metrics)
-        configured = self._configured
-        pages = routes(self.engine, page, lambda: configured.plan.plugin_types, configured.scraper_states, lambda: self.ready)
+        configured, reloader = self._configured, self._reloader
+        pages = routes(
+            self.engine,
+            page,
+            lambda: configured.plan.plugin_types,
+            configured.scraper_states,
+            lambda: reloader.state,
+            lambda: self.ready,
+        )
         return MetricsServer(listen_address(flags.bind_address, flags.metrics_port), pages)
 
     async def _serve_ext_proc(self) -> None:

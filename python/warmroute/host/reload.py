@@ -2,11 +2,10 @@
 
 import asyncio
 import dataclasses
-import itertools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,13 @@ class Reloader:
         self._trigger = ""
         self._counts = dict.fromkeys((APPLIED, REFUSED, UNCHANGED), 0)
         self._last_success = time.time()
+        self._last: dict[str, Any] | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """`/debug/config`: the file, how often it was read again with which outcome, and what came of it the last time (None: not yet)."""
+        path = None if self._file is None else str(self._file.path)
+        return {"file": path, "reloads": dict(self._counts), "last": self._last}
 
     def request(self, trigger: str = "SIGHUP") -> None:
         """Read the file again soon, also when it has not changed."""
@@ -87,17 +93,30 @@ class Reloader:
         self._last_success = time.time()
         found = list(changes(_effective(before), _effective(plan)))
         if not swapped and not found:
-            self._counts[UNCHANGED] += 1
             logger.info("configuration read again: nothing changes", extra=fields(file=str(file.path), trigger=trigger))
+            self._tell(UNCHANGED, trigger)
             return
-        self._counts[APPLIED] += 1
         logger.info("configuration changed; in force from now on", extra=fields(file=str(file.path), trigger=trigger, changes=len(found)))
-        _tell(found)
+        for change in found[:_LINES_LOGGED]:
+            logger.info("configuration change", extra=fields(path=change.path, before=change.before, after=change.after))
+        if len(found) > _LINES_LOGGED:
+            logger.info("more changes than are logged", extra=fields(logged=_LINES_LOGGED, not_logged=len(found) - _LINES_LOGGED))
+        self._tell(APPLIED, trigger, found=found)
 
     def _refuse(self, file: ConfigFile, trigger: str, problems: list[str]) -> None:
-        self._counts[REFUSED] += 1
         details = fields(file=str(file.path), trigger=trigger, problems=len(problems), errors=problems[:_LINES_LOGGED])
         logger.error("configuration cannot be used; the one before goes on", extra=details)
+        self._tell(REFUSED, trigger, problems=problems)
+
+    def _tell(self, outcome: str, trigger: str, problems: Sequence[str] = (), found: Sequence[Change] = ()) -> None:
+        self._counts[outcome] += 1
+        self._last = {
+            "outcome": outcome,
+            "trigger": trigger,
+            "time": time.time(),
+            "problems": list(problems[:_LINES_LOGGED]),
+            "changes": [dataclasses.asdict(change) for change in found[:_LINES_LOGGED]],
+        }
 
     def families(self) -> list[Family]:
         """The counter of reloads by outcome, and when the file was last read without a problem."""
@@ -121,16 +140,8 @@ class Reloader:
 
 
 def _effective(plan: Plan) -> dict[str, Any]:
-    described = dataclasses.asdict(plan, dict_factory=dict)
     return {
         "policy": json.loads(policy_settings(plan)),
         "discovery": plan.discovery and plan.discovery.model_dump(),
-        "plugins": described["plugin_types"],
+        "plugins": plan.plugin_types,
     }
-
-
-def _tell(found: list[Change]) -> None:
-    for change in itertools.islice(found, _LINES_LOGGED):
-        logger.info("configuration change", extra=fields(path=change.path, before=change.before, after=change.after))
-    if len(found) > _LINES_LOGGED:
-        logger.info("more changes than are logged", extra=fields(logged=_LINES_LOGGED, not_logged=len(found) - _LINES_LOGGED))

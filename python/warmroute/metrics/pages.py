@@ -18,6 +18,7 @@ def routes(
     page: MetricsPage,
     plugin_types: Callable[[], dict[str, str]],
     scraper_states: Callable[[], list[dict[str, Any]]],
+    config_state: Callable[[], dict[str, Any]],
     is_ready: Callable[[], bool],
 ) -> dict[str, Route]:
     """The pages by path. `plugin_types`: name to type of the plugins that run now. `/healthz` answers as readiness does: 200 when ready, 503 otherwise."""
@@ -36,6 +37,7 @@ def routes(
     return {
         "/metrics": metrics,
         "/healthz": healthz,
+        "/debug/config": lambda _: Page.json(config_state()),
         "/debug/endpoints": lambda _: Page.json(engine.endpoints()),
         "/debug/decisions": decisions,
         "/debug/scraper": lambda _: Page.json(scraper_states()),
