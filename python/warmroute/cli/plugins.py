@@ -37,20 +37,15 @@ def plugins(
     Examples: `warmroute plugins`, `warmroute plugins queue-scorer`.
     """
     # Imported here: `--help` needs neither the engine nor the models of the configuration.
-    from warmroute.config.catalogue import catalogue  # noqa: PLC0415
-    from warmroute.config.errors import UsageError, nearest  # noqa: PLC0415
+    from warmroute.config.catalogue import catalogue, find  # noqa: PLC0415
+    from warmroute.config.errors import UsageError  # noqa: PLC0415
     from warmroute.plugins.registry import load_entry_points, load_module  # noqa: PLC0415
 
     try:
         load_entry_points()
         for module in plugin_module or ():
             load_module(module)
-        entries = catalogue()
-        if type_name is not None:
-            entries = tuple(entry for entry in entries if type_name == entry.type or type_name in entry.aliases)
-            if not entries:
-                message = f'there is no plugin type "{type_name}"{nearest(type_name, _names())}; `warmroute plugins` lists all'
-                raise UsageError(message)
+        entries = catalogue() if type_name is None else (find(type_name),)
     except UsageError as error:
         typer.echo(f"warmroute plugins: {error}", err=True)
         raise typer.Exit(2) from error
@@ -63,12 +58,6 @@ def plugins(
         typer.echo(page(entries) if type_name is None else "\n".join(section(entries[0])), nl=False)
     else:
         _print(entries, one=type_name is not None)
-
-
-def _names() -> list[str]:
-    from warmroute.config.catalogue import catalogue  # noqa: PLC0415 -- as above
-
-    return [name for entry in catalogue() for name in (entry.type, *entry.aliases)]
 
 
 def _print(entries: "tuple[Entry, ...]", *, one: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from warmroute import _core
+from warmroute.config.errors import UsageError, nearest
+from warmroute.config.known_types import find_type
 from warmroute.config.plugins import PLUGIN_TYPES, PluginType
 from warmroute.plugins.registry import PluginDefinition, registered
 
@@ -74,6 +76,17 @@ def catalogue() -> tuple[Entry, ...]:
     return tuple(entries[name] for name in sorted(entries))
 
 
+def find(name: str) -> Entry:
+    """The type of that name, also by another name that files may use. Raises UsageError."""
+    entries = catalogue()
+    for entry in entries:
+        if name == entry.type or name in entry.aliases:
+            return entry
+    names = [known for entry in entries for known in (entry.type, *entry.aliases)]
+    message = f'there is no plugin type "{name}"{nearest(name, names)}; `warmroute plugins` lists all'
+    raise UsageError(message)
+
+
 def by_extension_point(entries: tuple[Entry, ...]) -> dict[str, list[Entry]]:
     """The entries under each extension point that has any, in the order in which they are met; one with two roles stands under both."""
     found = {role: [entry for entry in entries if role in entry.roles] for role in EXTENSION_POINTS}
@@ -110,8 +123,9 @@ def _of_host(name: str, kind: PluginType) -> Entry:
 
 def _in_python(definition: PluginDefinition) -> Entry:
     parameters = () if definition.parameters is None else _of_model(definition.parameters)
-    place = definition.module
-    return Entry(definition.type, (definition.role,), "yours", None, definition.summary, parameters, (), None, (), place)
+    described = find_type(definition.type)
+    consumes = () if described is None else described.consumes
+    return Entry(definition.type, (definition.role,), "yours", None, definition.summary, parameters, consumes, None, (), definition.place)
 
 
 def _of_model(model: type[BaseModel]) -> tuple[Parameter, ...]:
@@ -147,20 +161,26 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapp
 def _expected(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_expected(_resolved(choice, definitions), definitions) for choice in schema["anyOf"])
-    if "const" in schema:
-        return f"{json.dumps(schema['const'])}"
-    if "enum" in schema:
-        return f"one of {', '.join(map(json.dumps, schema['enum']))}"
+    if "const" in schema or "enum" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return ("one of " if len(values) > 1 else "only ") + ", ".join(map(json.dumps, values))
     kind = schema.get("type", "any value")
     if kind == "array":
-        items = _expected(_resolved(schema["items"], definitions), definitions) if schema.get("items") else "values"
-        head, _, rest = items.partition(" that ")
-        return f"a list of {_PLURALS.get(head, items)}" + (" that are not empty" if rest == "is not empty" else "")
+        return f"a list of {_plural(_expected(_resolved(schema.get('items', {}), definitions), definitions))}"
     if kind == "string":
-        if pattern := schema.get("pattern"):
-            return f"a string like `{pattern}`"
-        return "a string that is not empty" if schema.get("minLength") else "a string"
+        return _string(schema)
     return _NUMBERS[kind] + _bounds(schema) if kind in _NUMBERS else _WORDS.get(kind, str(kind))
+
+
+def _plural(items: str) -> str:
+    head, _, rest = items.partition(" that ")
+    return _PLURALS.get(head, items) + (" that are not empty" if rest == "is not empty" else "")
+
+
+def _string(schema: Mapping[str, Any]) -> str:
+    if "pattern" in schema:
+        return f"a string like `{schema['pattern']}`"
+    return "a string that is not empty" if schema.get("minLength") else "a string"
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What differs between two configurations, as lines for a log."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ def changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:
     """The differences between two documents of plain data, in the order of the fields. Entries of lists are matched by name, not by position."""
     if before == after and type(before) is type(after):
         return
-    if isinstance(before, dict) and isinstance(after, dict):
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
         yield from _of_fields(before, after, path, "{}.{}" if path else "{}{}")
         return
     if isinstance(before, list) and isinstance(after, list):
@@ -39,7 +39,7 @@ def changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:
     yield Change(path, _shown(before), _shown(after))
 
 
-def _of_fields(before: dict[str, Any], after: dict[str, Any], path: str, form: str) -> Iterator[Change]:
+def _of_fields(before: Mapping[str, Any], after: Mapping[str, Any], path: str, form: str) -> Iterator[Change]:
     for name in [*before, *(name for name in after if name not in before)]:
         where = form.format(path, name)
         if name not in after:
@@ -54,7 +54,7 @@ def _by_name(entries: list[Any]) -> dict[str, Any] | None:
     """The entries by name; None where one has no name, or two have the same."""
     named: dict[str, Any] = {}
     for entry in entries:
-        name = next((entry[field] for field in _NAMES if isinstance(entry.get(field), str)), None) if isinstance(entry, dict) else None
+        name = next((entry[field] for field in _NAMES if isinstance(entry.get(field), str)), None) if isinstance(entry, Mapping) else None
         if name is None or name in named:
             return None
         named[name] = entry

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from warmroute._core import Engine, Scraper
-from warmroute.config.defaults import Plan
 from warmroute.config.errors import UsageError
 from warmroute.config.flags import Flags
+from warmroute.config.plan import Plan
 from warmroute.config.settings import engine_settings, policy_settings, scraper_settings
 from warmroute.discovery.endpoints import EndpointSink
 from warmroute.discovery.file import FileDiscovery
@@ -35,14 +35,13 @@ class Configured:
         """Builds the engine; nothing runs yet. Raises ValueError when the engine refuses the settings."""
         self._flags = flags
         self._follow = follow
-        self._engine_settings = engine_settings(plan, flags)
         self._policy = policy_settings(plan)
         self._scraper_settings: str | None = None
         self._scraper: Scraper | None = None
         self._file: _EndpointsFile | None = None
         self.plan = plan
-        self.engine = Engine(self._engine_settings, self._policy)
-        self.sink = EndpointSink(self.engine, _metrics_port(plan))
+        self.engine = Engine(engine_settings(flags), self._policy)
+        self.sink = EndpointSink(self.engine)
 
     def start(self) -> None:
         """The first endpoints into the engine, and their metrics. Raises UsageError, ConfigError and ValueError."""
@@ -65,11 +64,8 @@ class Configured:
         All that can fail is done before anything is swapped. Raises ConfigError, UsageError and ValueError: what ran before goes on.
         """
         policy, settings = policy_settings(plan), scraper_settings(plan, self._flags)
-        if engine_settings(plan, self._flags) != self._engine_settings:
-            message = "it changes what the engine is made with; start the picker again for that"
-            raise UsageError(message)
         file = _endpoints_file(self._flags, plan)
-        if (policy, settings, file, _metrics_port(plan)) == (self._policy, self._scraper_settings, self._file, _metrics_port(self.plan)):
+        if (policy, settings, file, plan.effective.data) == (self._policy, self._scraper_settings, self._file, self.plan.effective.data):
             self.plan = plan
             return False
         discovery = None
@@ -87,7 +83,6 @@ class Configured:
                 scraper.stop()
             raise
         self.plan, self._policy, self._scraper_settings, self._scraper = plan, policy, settings, scraper
-        self.sink.move_metrics(_metrics_port(plan))
         if discovery is not None and file is not None:
             discovery.apply()
             self._follow_endpoints(discovery, watch=file.watch)
@@ -112,10 +107,6 @@ class Configured:
 async def _nothing() -> None:
     """Background work of an endpoints file that is not watched: it takes the place of a watch that ran before."""
     await asyncio.get_running_loop().create_future()
-
-
-def _metrics_port(plan: Plan) -> int | None:
-    return plan.source.port if plan.source is not None else None
 
 
 def _endpoints_file(flags: Flags, plan: Plan) -> _EndpointsFile | None:

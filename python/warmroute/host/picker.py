@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from warmroute._core import Exchange, __version__
-from warmroute.config.defaults import Plan
 from warmroute.config.flags import Flags
+from warmroute.config.plan import Plan
 from warmroute.config.settings import DECISIONS_KEPT
 from warmroute.host.address import UNIX, listen_address
 from warmroute.host.base import CertificatePair, ExtProcHost
@@ -142,10 +142,10 @@ class Picker:
         pages = routes(
             self.engine,
             page,
-            lambda: configured.plan.plugin_types,
-            configured.scraper_states,
-            lambda: reloader.state,
-            lambda: self.ready,
+            plugin_types=lambda: configured.plan.plugin_types,
+            scraper_states=configured.scraper_states,
+            config_state=lambda: reloader.state,
+            is_ready=lambda: self.ready,
         )
         return MetricsServer(listen_address(flags.bind_address, flags.metrics_port), pages)
 

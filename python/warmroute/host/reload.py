@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from warmroute.config.changes import Change, changes
-from warmroute.config.defaults import Plan
 from warmroute.config.errors import ConfigError, UsageError
-from warmroute.config.settings import policy_settings
+from warmroute.config.plan import Plan
 from warmroute.host.configured import Configured
 from warmroute.host.watch import FileWatcher
 from warmroute.logging import fields
@@ -91,8 +89,8 @@ class Reloader:
             self._refuse(file, trigger, [f"{file.path}: {error}"])
             return
         self._last_success = time.time()
-        found = list(changes(_effective(before), _effective(plan)))
-        if not swapped and not found:
+        found = list(changes(before.effective.data, plan.effective.data))
+        if not swapped:
             logger.info("configuration read again: nothing changes", extra=fields(file=str(file.path), trigger=trigger))
             self._tell(UNCHANGED, trigger)
             return
@@ -137,11 +135,3 @@ class Reloader:
                 [Sample((), self._last_success)],
             ),
         ]
-
-
-def _effective(plan: Plan) -> dict[str, Any]:
-    return {
-        "policy": json.loads(policy_settings(plan)),
-        "discovery": plan.discovery and plan.discovery.model_dump(),
-        "plugins": plan.plugin_types,
-    }

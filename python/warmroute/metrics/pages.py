@@ -1,6 +1,6 @@
 """What each page of the metrics listener shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +16,8 @@ _DECISIONS, _MOST_DECISIONS = 20, 1000
 def routes(
     engine: Engine,
     page: MetricsPage,
-    plugin_types: Callable[[], dict[str, str]],
+    *,
+    plugin_types: Callable[[], Mapping[str, str]],
     scraper_states: Callable[[], list[dict[str, Any]]],
     config_state: Callable[[], dict[str, Any]],
     is_ready: Callable[[], bool],
@@ -45,7 +46,7 @@ def routes(
     }
 
 
-def plugins_state(engine: Engine, plugin_types: dict[str, str]) -> dict[str, Any]:
+def plugins_state(engine: Engine, plugin_types: Mapping[str, str]) -> dict[str, Any]:
     """`/debug/plugins/state` in the reference's shape; lists are cut after 100 entries."""
     endpoints = engine.endpoints()
     plugins: dict[str, dict[str, Any]] = {}

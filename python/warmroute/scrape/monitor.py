@@ -113,5 +113,7 @@ class ScrapeMonitor:
         extractions = "[ALPHA] The number of answers in which an extractor did not find all it looks for."
         return [
             Family(f"{PREFIX}datalayer_poll_errors_total", "counter", polls, ("source_type",), self._polls.samples()),
-            Family(f"{PREFIX}datalayer_extract_errors_total", "counter", extractions, ("source_type", "extractor_type"), self._extractions.samples()),
+            Family(
+                f"{PREFIX}datalayer_extract_errors_total", "counter", extractions, ("source_type", "extractor_type"), self._extractions.samples()
+            ),
         ]
