@@ -79,7 +79,7 @@ class Running:
         before = self.reloader.state["reloads"]
         self.reloader.request()
         async with asyncio.timeout(20):
-            while (now := self.reloader.state["reloads"]) == before:
+            while (now := self.reloader.state["reloads"]) == before:  # noqa: ASYNC110 - the state tells no events
                 await asyncio.sleep(0.002)
         return next(outcome for outcome in now if now[outcome] != before[outcome])
 
