@@ -20,6 +20,8 @@ from warmroute.config.profiles import resolve_profiles
 from warmroute.config.resolution import Resolution
 from warmroute.plugins.registry import PluginDefinition
 
+__all__ = ["Plan", "Policy", "default_plan", "resolve"]
+
 Policy = Literal["marginal-latency", "reference"]
 
 _SHORTEST_TICK_SECONDS = 0.05

@@ -23,7 +23,7 @@ SATURATION_DETECTOR = "saturation detector"
 
 @dataclass(frozen=True, slots=True)
 class TypeDescription:
-    """A type of plugin. `roles` are words as error messages use them: "scorer", "data source", …"""
+    """A type of plugin. `roles` are words, as error messages use them (scorer, data source)."""
 
     name: str
     roles: tuple[str, ...]

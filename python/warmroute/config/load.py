@@ -7,12 +7,13 @@ from pydantic import ValidationError
 
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import ConfigError, Problem, nearest
-from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION, LATER_FIELDS, EndpointPickerConfig, PluginSpec
+from warmroute.config.known_types import FILTER, PICKER, SATURATION_DETECTOR, SCORER, TypeDescription, canonical, find_type, is_later, known_names
+from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION, LATER_FIELDS, DataLayer, EndpointPickerConfig, PluginSpec
 from warmroute.config.notices import Notice
 from warmroute.config.parameters import Parameters, check_parameters
 from warmroute.config.plugins import DEFAULT_DETECTOR, DEFAULT_PARSERS, Kind
 from warmroute.config.sections import NOT_YET, section_problems
-from warmroute.config.known_types import FILTER, PICKER, SATURATION_DETECTOR, SCORER, TypeDescription, canonical, find_type, is_later, known_names
+from warmroute.plugins import registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ def load_config(document: Document, *, allow_experimental: bool = False) -> Load
         config = EndpointPickerConfig.model_validate(document.data)
     except ValidationError as error:
         raise ConfigError(document.source, section_problems(document, error, (), EndpointPickerConfig, LATER_FIELDS)) from error
+    if any(find_type(spec.type) is None for spec in config.plugins):
+        # Only now: looking through all installed packages takes longer than all the rest.
+        registry.load_entry_points()
     problems: list[Problem] = []
     loaded = LoadedConfig(document, config, {}, _document_notices(document, config))
     for index, spec in enumerate(config.plugins):
@@ -124,15 +128,8 @@ def _references(config: EndpointPickerConfig) -> Iterator[tuple[str, Path, tuple
     for index, profile in enumerate(config.scheduling_profiles):
         for position, entry in enumerate(profile.plugins):
             yield entry.plugin_ref, ("schedulingProfiles", index, "plugins", position, "pluginRef"), (FILTER, SCORER, PICKER)
-    layer = config.data_layer
-    if layer is not None:
-        for index, source in enumerate(layer.sources):
-            path: Path = ("dataLayer", "sources", index)
-            yield source.plugin_ref, (*path, "pluginRef"), (Kind.SOURCE.value,)
-            for position, extractor in enumerate(source.extractors):
-                yield extractor.plugin_ref, (*path, "extractors", position, "pluginRef"), (Kind.EXTRACTOR.value,)
-        if layer.discovery is not None:
-            yield layer.discovery.plugin_ref, ("dataLayer", "discovery", "pluginRef"), (Kind.DISCOVERY.value,)
+    if config.data_layer is not None:
+        yield from _layer_references(config.data_layer)
     if config.request_handler is not None:
         for index, parser in enumerate(config.request_handler.parsers):
             yield parser.plugin_ref, ("requestHandler", "parsers", index, "pluginRef"), (Kind.PARSER.value,)
@@ -140,3 +137,13 @@ def _references(config: EndpointPickerConfig) -> Iterator[tuple[str, Path, tuple
         yield config.parser.plugin_ref, ("parser", "pluginRef"), (Kind.PARSER.value,)
     if config.saturation_detector is not None and config.saturation_detector.plugin_ref is not None:
         yield config.saturation_detector.plugin_ref, ("saturationDetector", "pluginRef"), (SATURATION_DETECTOR,)
+
+
+def _layer_references(layer: DataLayer) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
+    for index, source in enumerate(layer.sources):
+        path: Path = ("dataLayer", "sources", index)
+        yield source.plugin_ref, (*path, "pluginRef"), (Kind.SOURCE.value,)
+        for position, extractor in enumerate(source.extractors):
+            yield extractor.plugin_ref, (*path, "extractors", position, "pluginRef"), (Kind.EXTRACTOR.value,)
+    if layer.discovery is not None:
+        yield layer.discovery.plugin_ref, ("dataLayer", "discovery", "pluginRef"), (Kind.DISCOVERY.value,)
