@@ -7,7 +7,18 @@ from pydantic import ValidationError
 
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import ConfigError, Problem, nearest
-from warmroute.config.known_types import FILTER, PICKER, SATURATION_DETECTOR, SCORER, TypeDescription, canonical, find_type, is_later, known_names
+from warmroute.config.known_types import (
+    FILTER,
+    PARSER,
+    PICKER,
+    SATURATION_DETECTOR,
+    SCORER,
+    TypeDescription,
+    canonical,
+    find_type,
+    is_later,
+    known_names,
+)
 from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION, LATER_FIELDS, DataLayer, EndpointPickerConfig, PluginSpec
 from warmroute.config.notices import Notice
 from warmroute.config.parameters import Parameters, check_parameters
@@ -132,9 +143,9 @@ def _references(config: EndpointPickerConfig) -> Iterator[tuple[str, Path, tuple
         yield from _layer_references(config.data_layer)
     if config.request_handler is not None:
         for index, parser in enumerate(config.request_handler.parsers):
-            yield parser.plugin_ref, ("requestHandler", "parsers", index, "pluginRef"), (Kind.PARSER.value,)
+            yield parser.plugin_ref, ("requestHandler", "parsers", index, "pluginRef"), (PARSER,)
     if config.parser is not None:
-        yield config.parser.plugin_ref, ("parser", "pluginRef"), (Kind.PARSER.value,)
+        yield config.parser.plugin_ref, ("parser", "pluginRef"), (PARSER,)
     if config.saturation_detector is not None and config.saturation_detector.plugin_ref is not None:
         yield config.saturation_detector.plugin_ref, ("saturationDetector", "pluginRef"), (SATURATION_DETECTOR,)
 
