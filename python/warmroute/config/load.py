@@ -1,5 +1,6 @@
 """From a document to a checked configuration: every problem found is reported, each on its line."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -59,21 +60,39 @@ def load_config(document: Document, *, allow_experimental: bool = False) -> Load
     """Check a document. `allow_experimental`: alpha types may be used. Raises ConfigError with all problems found."""
     if not isinstance(document.data, dict):
         raise ConfigError(document.source, [document.problem((), "expected a mapping with apiVersion and kind")])
+    problems: list[Problem] = []
     try:
         config = EndpointPickerConfig.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigError(document.source, section_problems(document, error, (), EndpointPickerConfig, LATER_FIELDS)) from error
-    if any(find_type(spec.type) is None for spec in config.plugins):
+        problems += section_problems(document, error, (), EndpointPickerConfig, LATER_FIELDS)
+        # The plugins that are written as such are checked all the same: a user who has to change the file sees everything at once.
+        config = EndpointPickerConfig.model_construct(plugins=[])
+        specs = _specs(document)
+    else:
+        specs = dict(enumerate(config.plugins))
+    if any(find_type(spec.type) is None for spec in specs.values()):
         # Only now: looking through all installed packages takes longer than all the rest.
         registry.load_entry_points()
-    problems: list[Problem] = []
-    loaded = LoadedConfig(document, config, {}, _document_notices(document, config))
-    for index, spec in enumerate(config.plugins):
+    loaded = LoadedConfig(document, config, {})
+    unusable = bool(problems)
+    for index, spec in specs.items():
         _load_plugin(loaded, ("plugins", index), spec, problems, allow_experimental=allow_experimental)
-    _check_references(loaded, problems)
+    if not unusable:
+        loaded.notices[:0] = _document_notices(document, config)
+        _check_references(loaded, problems)
     if problems:
         raise ConfigError(document.source, problems)
     return loaded
+
+
+def _specs(document: Document) -> dict[int, PluginSpec]:
+    """The entries under `plugins` that are well-formed, by their place."""
+    specs = {}
+    plugins = document.data.get("plugins")
+    for index, entry in enumerate(plugins if isinstance(plugins, list) else []):
+        with contextlib.suppress(ValidationError):
+            specs[index] = PluginSpec.model_validate(entry)
+    return specs
 
 
 def _document_notices(document: Document, config: EndpointPickerConfig) -> list[Notice]:
@@ -128,7 +147,7 @@ def _check_references(loaded: LoadedConfig, problems: list[Problem]) -> None:
             continue  # Rule 5 adds it.
         if reference not in declared:
             problems.append(loaded.document.problem(path, f'no plugin is named "{reference}"{nearest(reference, declared)}'))
-        elif plugin is not None and not plugin.has(*roles):
+        elif plugin is not None and not plugin.has(*roles) and not (PICKER in roles and plugin.type.in_policy):
             expected = f"{', '.join(roles[:-1])} or {roles[-1]}" if len(roles) > 1 else roles[0]
             message = f'"{reference}" is a {plugin.type.role_text}; a {expected} is expected here'
             problems.append(loaded.document.problem(path, message))

@@ -35,6 +35,11 @@ def _configured(resolution: Resolution, index: int, profile: SchedulingProfile) 
             resolution.notices.append(
                 Notice.without_effect(resolution.document, path, written, f"only scorers have one, and it is a {plugin.type.role_text}")
             )
+        if not plugin.has(FILTER, SCORER, PICKER):
+            place = ("schedulingProfiles", index, "plugins", position, "pluginRef")
+            written = f'"{plugin.name}" in a profile'
+            instead = f"a {plugin.type.role_text} works by being in plugins"
+            resolution.notices.append(Notice.without_effect(resolution.document, place, written, instead))
         entries.append(_entry(plugin, entry.weight))
     return Profile(profile.name, tuple(entries))
 
