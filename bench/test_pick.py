@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from warmroute._core import Engine, Exchange
 from warmroute.config.defaults import default_plan
 from warmroute.config.flags import parse_flags
-from warmroute.config.settings import engine_settings
+from warmroute.config.settings import engine_settings, policy_settings
 
 ENDPOINTS = 100
 PROMPT_BYTES = 8 * 1024
@@ -25,7 +25,8 @@ _DESTINATION = b"x-gateway-destination-endpoint"
 
 def test_pick(benchmark: BenchmarkFixture) -> None:
     """Decide for prompts in groups that share their start, on an engine with 100 endpoints and the default policy."""
-    engine = Engine(engine_settings(default_plan("marginal-latency"), parse_flags([])))
+    plan = default_plan("marginal-latency")
+    engine = Engine(engine_settings(plan, parse_flags([])), policy_settings(plan))
     for number in range(ENDPOINTS):
         engine.upsert_endpoint("default", f"endpoint-{number}", f"10.0.0.{number + 1}", 8000, {})
     engine.set_synced(synced=True)

@@ -13,7 +13,7 @@ from warmroute import _core
 from .gateway import Gateway
 from .upstream import Upstream
 
-PROFILE = {"plugins": [{"type": "queue-scorer"}]}
+POLICY = {"plugins": [{"type": "queue-scorer"}], "profiles": [{"name": "default", "plugins": [{"plugin": "queue-scorer"}]}]}
 
 
 def page(waiting: int) -> bytes:
@@ -23,7 +23,7 @@ def page(waiting: int) -> bytes:
 @pytest.fixture(scope="module", params=[Native, Grpcio], ids=["native", "grpcio"])
 def setup(request, tmp_path_factory) -> Iterator[SimpleNamespace]:
     """`engine`, `gateway`, `first` (the server that the picker prefers), `second`, `dead` (an address that refuses connections)."""
-    engine = _core.Engine(json.dumps({"profile": PROFILE, "max_endpoints": 3, "response_usage": True}))
+    engine = _core.Engine(json.dumps({"max_endpoints": 3, "response_usage": True}), json.dumps(POLICY))
     first, second = Upstream(), Upstream()
     # Bound and not listening: refuses connections, and nobody else gets the port.
     dead = socket.socket()

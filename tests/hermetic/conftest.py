@@ -13,14 +13,11 @@ import pytest
 from grpc_tools import protoc
 
 from hosts import Grpcio, Native
+from policies import policy
 from warmroute import _core
 
 PROTOS = Path(__file__).parents[2] / "protos"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-# The suite's own configuration: four scorers of weight 1.
-PROFILE = {"plugins": [{"type": name} for name in ("queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer", "lora-affinity-scorer")]}
-
-
 @pytest.fixture(scope="session")
 def pb(tmp_path_factory) -> ModuleType:
     """Generated code of protos/ext_proc.proto: independent of the engine's own codec."""
@@ -49,9 +46,9 @@ def metrics_page(waiting: float, kv_usage: float, adapters: tuple[str, ...]) -> 
 class Picker:
     """A running picker and its generated client."""
 
-    def __init__(self, host: type, pb: ModuleType, settings: dict[str, Any]) -> None:
+    def __init__(self, host: type, pb: ModuleType, settings: dict[str, Any], plugins: str | None = None) -> None:
         self.pb = pb
-        self.engine = _core.Engine(json.dumps({"profile": PROFILE} | settings))
+        self.engine = _core.Engine(json.dumps(settings), plugins or policy())
         self.host = host(self.engine)
         self.channel = grpc.insecure_channel(self.host.address)
         self.process = self.channel.stream_stream(
@@ -90,8 +87,8 @@ class Picker:
 def start(request, pb) -> Iterator[Callable[..., Picker]]:
     pickers: list[Picker] = []
 
-    def start_picker(**settings: Any) -> Picker:
-        pickers.append(Picker(request.param, pb, settings))
+    def start_picker(plugins: str | None = None, **settings: Any) -> Picker:
+        pickers.append(Picker(request.param, pb, settings, plugins))
         return pickers[-1]
 
     yield start_picker

@@ -10,6 +10,8 @@ import json
 
 import pytest
 
+from policies import policy
+
 from .messages import body, completion, headers, request, with_subset
 
 REASON = "x-llm-d-request-dropped-reason"
@@ -71,7 +73,7 @@ def test_03_an_active_adapter_gets_it_despite_higher_kv_usage(picker):
 
 def test_04_a_payload_of_no_known_dialect_passes_with_its_bytes(start):
     # The reference needs its passthrough parser configured alone for this path; ours is the fallback for paths that no dialect claims.
-    picker = start(profile={"plugins": [{"type": "queue-scorer"}, {"type": "kv-cache-utilization-scorer"}]})
+    picker = start(policy({"type": "queue-scorer", "weight": 1}, {"type": "kv-cache-utilization-scorer", "weight": 1}))
     picker.pod(0, 3, 0.2)
     picker.pod(1, 0, 0.1)
     picker.pod(2, 10, 0.2)
