@@ -43,7 +43,8 @@ class Engine:
 
         Keys: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
         num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
-        prompt_tokens (total), metrics_age (seconds or None), indexed_blocks.
+        prompt_tokens (total), metrics_age (seconds or None), indexed_blocks, attributes (what extractors published beside these: "producer/key" to number),
+        models (ids that the server listed, empty unless a models-data-source is polled).
         """
     def feed_metrics(self, namespace: str, name: str, page: bytes, engine: str = "vllm") -> None:
         """Give the engine a metrics page that something else than the Scraper fetched. ValueError: no such endpoint, or no metrics page."""
@@ -189,16 +190,27 @@ class NativeServer:
 
 @final
 class Scraper:
-    """Polls the metrics page of every endpoint of the engine from Rust threads."""
+    """Polls sources (metrics pages, lists of models) at every endpoint of the engine from Rust threads."""
 
     def __new__(cls, engine: Engine, settings: str) -> Scraper:
-        """Start polling.
+        """Start polling. ValueError names the source and the field that cannot work, unreadable TLS files included.
 
-        `settings` JSON: interval_seconds, timeout_seconds, path, scheme ("http"), engines: list of engine specs (empty: built-in), engine_label_key, default_engine,
-        filter (bool: ask for the wanted families with name[]), idle_backoff_seconds (longest interval when nothing happens; 0: none).
+        `settings` JSON: interval_seconds (base tick), timeout_seconds, idle_backoff_seconds (longest interval when nothing happens; 0: none), sources.
+
+        A source: name (default: its type), type ("metrics-data-source", "models-data-source", "dcgm-data-source"), scheme ("http", "https"), path, port (None or 0: the
+        endpoint's own; for dcgm-data-source None means 9400), interval_seconds (a multiple of the base tick; None: each tick), insecure_skip_verify (default true), ca_cert_path,
+        client_cert_path, client_key_path (PEM files), use_node_address (refused when true: needs Kubernetes), filter (bool: ask for the wanted families with
+        name[]; default for metrics-data-source only), extractors (may be empty).
+
+        An extractor: name (default: its type; the producer of its attributes), type ("core-metrics-extractor", "models-data-extractor", "dcgm-extractor"), and of
+        core-metrics-extractor only engine_label_key, default_engine, engines (as `engineConfigs`, with `customMetrics`; built-in engines need no mention).
         """
     def states(self) -> list[dict[str, Any]]:
-        """Per endpoint: address, ok (bool), error (last one, or ""), filtered (bool), bytes (of the last page), interval_seconds (now), scrapes, failures."""
+        """One row an endpoint and source.
+
+        Keys: address, source (name), source_type, ok (bool), error (of the last poll, or ""), filtered (bool), filter_wanted (bool), note, bytes (of the last answer),
+        interval_seconds (now), scrapes, failures, extractors: list of name, type, error (what the last good answer lacked, or ""), failures.
+        """
     def stop(self) -> None: ...
 
 def scan_metrics_page(page: bytes, engine: str = "vllm") -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The plugin types that a configuration may name, what each is for, and their parameters (names and defaults of the reference)."""
+"""The plugins that run outside of the engine's policy: data sources, extractors, discovery, parsers. Names and defaults of the reference."""
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from warmroute.config.models import Name, Section
 
@@ -12,11 +12,7 @@ from warmroute.config.models import Name, Section
 class Kind(Enum):
     """The extension point of a plugin."""
 
-    SCORER = "scorer"
-    PICKER = "picker"
-    PROFILE_HANDLER = "profile handler"
     PARSER = "parser"
-    PRODUCER = "data producer"
     SOURCE = "data source"
     EXTRACTOR = "extractor"
     DISCOVERY = "discovery"
@@ -26,42 +22,57 @@ class NoParameters(Section):
     """A plugin without parameters."""
 
 
-class PrefixCacheScorer(Section):
-    """Weight of the matched length beside the matched ratio."""
-
-    match_length_weight: float = Field(default=0.0, ge=0, le=1)
-    match_length_scale_tokens: int = Field(default=8192, ge=1)
+_PagePath = Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$", max_length=1024)]
+_Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class TokenLoadScorer(Section):
-    """In-flight tokens at which an endpoint scores 0."""
+class HttpSource(Section):
+    """What all polled sources share: where the page is and how TLS is done."""
 
-    queue_threshold_tokens: int = Field(default=4_194_304, ge=1)
+    scheme: Literal["http", "https"] = "http"
+    insecure_skip_verify: bool = True
+    ca_cert_path: str | None = None
+    client_cert_path: str | None = None
+    client_key_path: str | None = None
 
-
-class PickerParameters(Section):
-    """How many endpoints the destination lists, best first; 0 or less means 1."""
-
-    max_num_of_endpoints: int = Field(default=1, le=64)
-
-
-class ApproxPrefixCacheProducer(Section):
-    """The approximate prefix index. Sizes are taken from the engines' own metrics where they tell them (`autoTune`)."""
-
-    auto_tune: Literal[True] = True
-    block_size_tokens: int = Field(default=16, ge=1, le=1_048_576)
-    max_prefix_tokens_to_match: int = Field(default=131_072, ge=0, le=2**31 - 1)
-    lru_capacity_per_server: int = Field(default=31_250, ge=1, le=2**31 - 1)
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> "HttpSource":
+        if bool(self.client_cert_path) != bool(self.client_key_path):
+            message = "clientCertPath and clientKeyPath are given together: a client certificate and its key"
+            raise ValueError(message)
+        return self
 
 
-class MetricsDataSource(Section):
+class MetricsDataSource(HttpSource):
     """The metrics page of each endpoint. `insecureSkipVerify` has no meaning over plain HTTP and is there for files that state it."""
 
-    scheme: Literal["http"] = "http"
-    path: str = Field(default="/metrics", pattern=r"^/[\x21-\x7e]*$", max_length=1024)
-    port: int | None = Field(default=None, ge=1, le=65535)
+    path: _PagePath = "/metrics"
+    port: _Port | None = None
     interval: str | None = None
-    insecure_skip_verify: bool = True
+
+
+class ModelsDataSource(HttpSource):
+    """The list of models of each endpoint."""
+
+    path: _PagePath = "/v1/models"
+    port: _Port | None = None
+    interval: str | None = None
+
+
+class DcgmDataSource(HttpSource):
+    """The metrics page of NVIDIA's DCGM exporter beside each endpoint."""
+
+    path: _PagePath = "/metrics"
+    port: _Port = 9400
+    interval: str | None = None
+    use_node_address: bool = False
+
+
+class CustomMetric(Section):
+    """A series that becomes an attribute of the endpoint."""
+
+    attribute_key: Name
+    metric_spec: Name
 
 
 class EngineConfig(Section):
@@ -81,6 +92,7 @@ class EngineConfig(Section):
     cache_block_size_spec: str | None = None
     cache_num_blocks_spec: str | None = None
     first_tokens_spec: str | None = None
+    custom_metrics: list[CustomMetric] = Field(default=[], max_length=64)
 
 
 class CoreMetricsExtractor(Section):
@@ -100,113 +112,59 @@ class FileDiscovery(Section):
 
 @dataclass(frozen=True, slots=True)
 class PluginType:
-    """A type of plugin: its extension point and its parameters."""
+    """A type of plugin: its extension point and its parameters.
+
+    `reads`: the type of source whose pages an extractor understands. `alpha`: needs --allow-experimental-plugins.
+    """
 
     kind: Kind
+    summary: str
     parameters: type[Section] = NoParameters
+    reads: str | None = None
+    alpha: bool = False
 
 
 PLUGIN_TYPES: dict[str, PluginType] = {
-    "marginal-latency-scorer": PluginType(Kind.SCORER),
-    "queue-scorer": PluginType(Kind.SCORER),
-    "kv-cache-utilization-scorer": PluginType(Kind.SCORER),
-    "prefix-cache-scorer": PluginType(Kind.SCORER, PrefixCacheScorer),
-    "running-requests-size-scorer": PluginType(Kind.SCORER),
-    "lora-affinity-scorer": PluginType(Kind.SCORER),
-    "token-load-scorer": PluginType(Kind.SCORER, TokenLoadScorer),
-    "max-score-picker": PluginType(Kind.PICKER, PickerParameters),
-    "weighted-random-picker": PluginType(Kind.PICKER, PickerParameters),
-    "random-picker": PluginType(Kind.PICKER, PickerParameters),
-    "single-profile-handler": PluginType(Kind.PROFILE_HANDLER),
-    "openai-parser": PluginType(Kind.PARSER),
-    "anthropic-parser": PluginType(Kind.PARSER),
-    "vllmhttp-parser": PluginType(Kind.PARSER),
-    "passthrough-parser": PluginType(Kind.PARSER),
-    "approx-prefix-cache-producer": PluginType(Kind.PRODUCER, ApproxPrefixCacheProducer),
-    "metrics-data-source": PluginType(Kind.SOURCE, MetricsDataSource),
-    "core-metrics-extractor": PluginType(Kind.EXTRACTOR, CoreMetricsExtractor),
-    "file-discovery": PluginType(Kind.DISCOVERY, FileDiscovery),
+    "openai-parser": PluginType(
+        Kind.PARSER, "OpenAI's API over HTTP: chat completions, completions, embeddings, responses, conversations, image generations."
+    ),
+    "anthropic-parser": PluginType(Kind.PARSER, "Anthropic's messages over HTTP; token counts are forwarded as they are."),
+    "vllmhttp-parser": PluginType(Kind.PARSER, "vLLM's generate over HTTP: token ids in and out."),
+    "sglanghttp-parser": PluginType(Kind.PARSER, "SGLang's generate over HTTP, with input ids."),
+    "vllmgrpc-parser": PluginType(Kind.PARSER, "vLLM's gRPC API, Generate and Embed, not compressed."),
+    "vertexai-parser": PluginType(Kind.PARSER, "Vertex AI's gRPC prediction service."),
+    "passthrough-parser": PluginType(Kind.PARSER, "Any payload on any path that no other parser claims: not read."),
+    "metrics-data-source": PluginType(Kind.SOURCE, "Polls the metrics page of each endpoint.", MetricsDataSource),
+    "models-data-source": PluginType(Kind.SOURCE, "Polls the list of models of each endpoint.", ModelsDataSource),
+    "dcgm-data-source": PluginType(
+        Kind.SOURCE, "Polls the metrics page of the DCGM exporter beside each endpoint: its GPUs' utilisation.", DcgmDataSource, alpha=True
+    ),
+    "endpoint-notification-source": PluginType(
+        Kind.SOURCE, "Endpoints that come and go; the engine follows them by itself, so there is nothing to bind to it."
+    ),
+    "core-metrics-extractor": PluginType(
+        Kind.EXTRACTOR,
+        "Reads queue, running requests, cache usage and shape, and LoRA adapters from a metrics page.",
+        CoreMetricsExtractor,
+        reads="metrics-data-source",
+    ),
+    "models-data-extractor": PluginType(Kind.EXTRACTOR, "Reads the ids of the models that an endpoint serves.", reads="models-data-source"),
+    "dcgm-extractor": PluginType(Kind.EXTRACTOR, "Reads the utilisation of an endpoint's GPUs.", reads="dcgm-data-source", alpha=True),
+    "file-discovery": PluginType(Kind.DISCOVERY, "Endpoints from a file, watched for changes where watchFile says so.", FileDiscovery),
 }
+
+# What reads requests where a configuration does not say, in the reference's order.
+DEFAULT_PARSERS = ("openai-parser", "anthropic-parser", "vllmhttp-parser", "passthrough-parser")
+# By what the pool counts as saturated where a configuration does not say.
+DEFAULT_DETECTOR = "utilization-detector"
+# What dataLayer.injectDefaults adds.
+DEFAULT_SOURCE, DEFAULT_EXTRACTOR = "metrics-data-source", "core-metrics-extractor"
 
 # Engines whose series names the engine knows by itself.
 BUILT_IN_ENGINES = ("vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm", "triton")
 
-# Types of the reference that come with later work: refused, with a message that says so.
-LATER_TYPES = frozenset(
-    [
-        "active-request-scorer",
-        "agent-identity",
-        "burst-prefix-cache-producer",
-        "by-label",
-        "by-label-selector",
-        "context-length-aware",
-        "data-parallel-profile-handler",
-        "dcgm-data-source",
-        "dcgm-extractor",
-        "disagg-headers-handler",
-        "disagg-profile-handler",
-        "disaggregatedset-rollout-screener",
-        "endpoint-attribute-filter",
-        "endpoint-attribute-scorer",
-        "endpoint-notification-source",
-        "fcfs-ordering-policy",
-        "global-strict-fairness-policy",
-        "header-label-affinity-scorer",
-        "header-profile-handler",
-        "inflight-load-producer",
-        "k8s-notification-source",
-        "label-selector-filter",
-        "latency-scorer",
-        "latency-slo-admitter",
-        "load-aware-scorer",
-        "mm-embeddings-cache-producer",
-        "mm-embeddings-cache-scorer",
-        "models-data-extractor",
-        "models-data-source",
-        "multicluster-approx-prefix-cache-producer",
-        "multicluster-file-discovery",
-        "multicluster-kv-cache-utilization-scorer",
-        "multicluster-metrics-data-source",
-        "multicluster-metrics-extractor",
-        "multicluster-prefix-cache-scorer",
-        "multicluster-queue-scorer",
-        "no-hit-lru-scorer",
-        "p2p-source-producer",
-        "pd-profile-handler",
-        "precise-prefix-cache-producer",
-        "precise-prefix-cache-scorer",
-        "predicted-latency-producer",
-        "prefill-header-handler",
-        "prefix-cache-affinity-filter",
-        "priority-holdback-policy",
-        "priority-then-time-eviction-order-policy",
-        "program-aware-fairness",
-        "request-attribute-reporter",
-        "session-affinity-filter",
-        "session-affinity-scorer",
-        "session-id-producer",
-        "sglanghttp-parser",
-        "sheddable-eviction-filter",
-        "slo-headroom-tier-filter",
-        "soft-reflective-ceiling-policy",
-        "static-usage-limit-policy",
-        "token-producer",
-        "tokenizer",
-        "topology-affinity-filter",
-        "topology-affinity-scorer",
-        "topology-extractor",
-        "utilization-detector",
-        "utilization-filter",
-        "vertexai-parser",
-        "vllmgrpc-parser",
-    ]
-)
-
 # Parameters of the reference's plugins that come with later work, per plugin type.
 LATER_PARAMETERS: dict[str, frozenset[str]] = {
-    "prefix-cache-scorer": frozenset({"prefixMatchInfoProducerName"}),
-    "token-load-scorer": frozenset({"inFlightLoadProducerName"}),
-    "approx-prefix-cache-producer": frozenset({"blockSize", "maxPrefixBlocksToMatch"}),
-    "metrics-data-source": frozenset({"caCertPath", "clientCertPath", "clientKeyPath"}),
-    "core-metrics-extractor": frozenset({"customMetrics"}),
+    "metrics-data-source": frozenset({"families"}),
+    "openai-parser": frozenset({"propagatePriority"}),
 }

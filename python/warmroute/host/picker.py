@@ -49,7 +49,7 @@ class Picker:
         """Builds the engine; nothing listens yet. Raises ValueError when the engine refuses the settings."""
         self._flags = flags
         self._plan = plan
-        self.engine = Engine(engine_settings(plan, flags), policy_settings(plan))
+        self.engine = Engine(engine_settings(flags), policy_settings(plan))
         self._sink = EndpointSink(self.engine, plan.source.port if plan.source is not None else None)
         self._health = HealthServer()
         self._host: ExtProcHost | None = None

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use warmroute_core::pool::{EngineDefinition, EngineMetrics, EngineSpec, MetricsPage, PageError};
+use warmroute_core::pool::{
+    CustomMetric, EngineDefinition, EngineMetrics, EngineSpec, MetricsPage, PageError,
+};
 
 /// Recorded from a real vLLM 0.32 server while one `LoRA` request ran (source: the project's recordings, `vllm-0.32/metrics-loaded.txt`).
 const RECORDED: &[u8] = include_bytes!("data/vllm-0.32-metrics-loaded.txt");
@@ -397,5 +399,70 @@ fn a_configured_engine_may_have_one_short_name() {
             .expect("a metrics page")
             .waiting,
         Some(5.0)
+    );
+}
+
+#[test]
+fn the_recorded_page_lacks_nothing_that_is_asked_for() {
+    let reading = MetricsPage::read(RECORDED, vllm()).expect("a metrics page");
+    assert!(reading.missing.is_empty() && !reading.found.is_empty());
+    assert!(reading.custom.is_empty());
+}
+
+#[test]
+fn custom_metrics_are_read_beside_the_engines_own() {
+    let custom = |key: &str, spec: &str| CustomMetric {
+        attribute_key: key.into(),
+        metric_spec: spec.into(),
+    };
+    let spec = EngineSpec::new(&EngineDefinition {
+        name: "mine".into(),
+        queued_requests_spec: "queue".into(),
+        custom_metrics: vec![
+            custom("queue-of-high", "queue{class=\"high\"}"),
+            custom("drift", "clock_drift_seconds"),
+            custom("absent", "nowhere"),
+        ],
+        ..EngineDefinition::default()
+    })
+    .expect("a good definition");
+    let page = b"queue{class=\"low\"} 4\nqueue{class=\"high\"} 1\nqueue{class=\"high\"} 2\n\
+        clock_drift_seconds -0.5\nclock_drift_seconds{rank=\"1\"} 9\nother 1\n";
+    let reading = MetricsPage::read(page, &spec).expect("a metrics page");
+    let keys: Vec<&str> = spec.custom_keys().iter().map(AsRef::as_ref).collect();
+    assert_eq!(keys, ["absent", "drift", "queue-of-high"]);
+    assert_eq!(reading.custom.as_slice(), [None, Some(-0.5), Some(1.0)]);
+    assert_eq!(reading.metrics.waiting, Some(7.0));
+    assert_eq!(
+        spec.describe(reading.missing),
+        "nowhere (custom metric \"absent\")"
+    );
+    assert!(spec.families().contains(&"clock_drift_seconds"));
+}
+
+#[test]
+fn what_a_page_lacks_is_named_except_for_adapters_and_first_tokens() {
+    let reading = MetricsPage::read(b"vllm:num_requests_waiting 1\n", vllm()).expect("a page");
+    assert_eq!(
+        vllm().describe(reading.missing),
+        "vllm:num_requests_running, vllm:kv_cache_usage_perc, vllm:cache_config_info"
+    );
+    let reading = MetricsPage::read(b"up 1\n", vllm()).expect("a page");
+    assert!(reading.found.is_empty());
+}
+
+#[test]
+fn the_labels_of_the_cache_have_the_references_defaults() {
+    let spec = EngineSpec::new(&EngineDefinition {
+        name: "mine".into(),
+        cache_info_spec: "cache".into(),
+        ..EngineDefinition::default()
+    })
+    .expect("a good definition");
+    let page = b"cache{block_size=\"32\",num_gpu_blocks=\"9\"} 1\n";
+    let metrics = MetricsPage::scan(page, &spec).expect("a page");
+    assert_eq!(
+        (metrics.block_size, metrics.num_blocks),
+        (Some(32), Some(9))
     );
 }

@@ -23,6 +23,12 @@ pub(crate) fn endpoint<'py>(
     }
     row.set_item("labels", labels)?;
     metrics(&row, &endpoint.metrics.load())?;
+    let attributes = PyDict::new(py);
+    for (producer, key, value) in endpoint.attributes() {
+        attributes.set_item(format!("{producer}/{key}"), value)?;
+    }
+    row.set_item("attributes", attributes)?;
+    row.set_item("models", names(&endpoint.models()))?;
     row.set_item("inflight_requests", endpoint.inflight_requests())?;
     row.set_item("inflight_tokens", endpoint.inflight_tokens())?;
     row.set_item("prefill_tokens", endpoint.prefill_tokens())?;

@@ -7,6 +7,7 @@ mod plugin;
 mod plugins;
 mod scan;
 mod scraper;
+mod scraper_settings;
 mod server;
 
 use pyo3::prelude::*;

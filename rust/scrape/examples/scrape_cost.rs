@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use warmroute_core::pool::{EndpointIdentity, EngineSpec, Pool};
-use warmroute_scrape::{ScrapeSettings, Scraper};
+use warmroute_scrape::{ScrapeSettings, Scraper, SourceSettings};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -113,7 +113,10 @@ fn scrape(
     let settings = ScrapeSettings {
         interval,
         idle_backoff,
-        filter: mode != "whole",
+        sources: vec![SourceSettings {
+            filter: mode != "whole",
+            ..SourceSettings::metrics()
+        }],
         ..ScrapeSettings::default()
     };
     let mut scraper = Scraper::start(pool, settings, 1)?;

@@ -2,8 +2,6 @@
 //!
 //! The connection is driven inside the fetch (no task of its own), so between two pages it costs nothing.
 
-use std::fmt;
-use std::io;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -12,71 +10,19 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use warmroute_core::pool::PageError;
+use tokio_rustls::TlsConnector;
+
+use crate::error::ScrapeError;
+use crate::transport::Transport;
 
 /// Longest page that is read.
 pub(crate) const PAGE_LIMIT: usize = 8 << 20;
 /// Largest read at once: a filtered page fits, a whole one takes four. hyper keeps such a buffer for each connection, thousands of them in a large pool.
 const READ_BYTES: usize = 16 << 10;
 
-/// Why there is no page.
-#[derive(Debug)]
-pub enum ScrapeError {
-    /// No connection.
-    Connect(io::Error),
-    /// The connection or the answer broke.
-    Http(hyper::Error),
-    /// Nothing complete within the time given.
-    Timeout,
-    /// An answer other than 200.
-    Status(StatusCode),
-    /// The page is longer than 8 MiB.
-    TooLarge,
-    /// The page is compressed although that was not asked for.
-    Encoded,
-    /// The answer is no metrics page.
-    Page(PageError),
-}
-
-impl fmt::Display for ScrapeError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(error) => write!(formatter, "no connection: {error}"),
-            Self::Http(error) => {
-                write!(formatter, "the exchange broke: {error}")?;
-                match std::error::Error::source(error) {
-                    Some(source) => write!(formatter, " ({source})"),
-                    None => Ok(()),
-                }
-            }
-            Self::Timeout => formatter.write_str("no complete page in time"),
-            Self::Status(status) => write!(formatter, "the server answered {status}"),
-            Self::TooLarge => write!(
-                formatter,
-                "the page is longer than {} MiB",
-                PAGE_LIMIT >> 20
-            ),
-            Self::Encoded => {
-                formatter.write_str("the page is compressed although that was not asked for")
-            }
-            Self::Page(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for ScrapeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Connect(error) => Some(error),
-            Self::Http(error) => Some(error),
-            Self::Page(error) => Some(error),
-            Self::Timeout | Self::Status(_) | Self::TooLarge | Self::Encoded => None,
-        }
-    }
-}
-
-type Driver = Connection<TokioIo<TcpStream>, Empty<Bytes>>;
+type Driver = Connection<TokioIo<Transport>, Empty<Bytes>>;
 
 struct Open {
     sender: SendRequest<Empty<Bytes>>,
@@ -87,15 +33,19 @@ struct Open {
 pub(crate) struct Client {
     address: Box<str>,
     host: Option<HeaderValue>,
+    accept: HeaderValue,
+    tls: Option<TlsConnector>,
     open: Option<Open>,
 }
 
 impl Client {
-    /// For the server at `address` (`host:port`).
-    pub(crate) fn new(address: &str) -> Self {
+    /// For the server at `address` (`host:port`), which is asked for a media type.
+    pub(crate) fn new(address: &str, accept: &'static str, tls: Option<TlsConnector>) -> Self {
         Self {
             address: address.into(),
             host: HeaderValue::from_str(address).ok(),
+            accept: HeaderValue::from_static(accept),
+            tls,
             open: None,
         }
     }
@@ -119,6 +69,14 @@ impl Client {
             .await
             .map_err(ScrapeError::Connect)?;
         stream.set_nodelay(true).map_err(ScrapeError::Connect)?;
+        let stream = match &self.tls {
+            None => Transport::Plain(stream),
+            Some(tls) => {
+                let name = server_name(&self.address).ok_or(ScrapeError::HostName)?;
+                let stream = tls.connect(name, stream).await.map_err(ScrapeError::Tls)?;
+                Transport::Tls(Box::new(stream))
+            }
+        };
         let (sender, driver) = Builder::new()
             .read_buf_exact_size(Some(READ_BYTES))
             .handshake(TokioIo::new(stream))
@@ -143,7 +101,7 @@ impl Client {
         if let Some(host) = &self.host {
             headers.insert(HOST, host.clone());
         }
-        headers.insert(ACCEPT, HeaderValue::from_static("text/plain"));
+        headers.insert(ACCEPT, self.accept.clone());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let Open { mut sender, driver } = open;
         let mut driver = Some(driver);
@@ -167,6 +125,16 @@ impl Client {
         }
         result
     }
+}
+
+/// The host of `host:port`, an IPv6 address without its brackets.
+fn server_name(address: &str) -> Option<ServerName<'static>> {
+    let (host, _) = address.rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    ServerName::try_from(host.to_owned()).ok()
 }
 
 async fn receive(

@@ -1,17 +1,17 @@
 //! The scraper: its threads, and a task that follows the pool.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Uri;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 use warmroute_core::pool::{Endpoint, Pool};
 
+use crate::error::StartError;
 use crate::settings::ScrapeSettings;
+use crate::source::Source;
 use crate::state::ScrapeState;
 use crate::worker::{Buffers, Worker};
 
@@ -22,45 +22,23 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
 /// How long `stop` waits for the threads.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
-/// Settings with which no scraper can start.
-#[derive(Debug)]
-pub enum StartError {
-    /// `default_engine` is neither built in nor configured.
-    UnknownEngine(String),
-    /// `path` is no absolute path.
-    BadPath(String),
-    /// `interval` is below 5 ms or `timeout` is zero.
-    BadTime(&'static str, Duration),
-    /// No threads.
-    Runtime(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownEngine(name) => write!(
-                formatter,
-                "default_engine {name:?} is neither built in nor configured"
-            ),
-            Self::BadPath(path) => write!(
-                formatter,
-                "path {path:?} is no absolute path, as /metrics is"
-            ),
-            Self::BadTime(field, value) => write!(formatter, "{field} of {value:?} is too short"),
-            Self::Runtime(error) => {
-                write!(formatter, "the scraper's threads do not start: {error}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
 /// One endpoint that is being scraped.
 struct Followed {
     endpoint: Arc<Endpoint>,
+    /// One a source, in their order.
+    collectors: Vec<Collector>,
+}
+
+/// One source at one endpoint.
+struct Collector {
     state: Arc<Mutex<ScrapeState>>,
     task: AbortHandle,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 type FollowedList = Arc<Mutex<Vec<Followed>>>;
@@ -81,21 +59,13 @@ impl Scraper {
         settings: ScrapeSettings,
         threads: usize,
     ) -> Result<Self, StartError> {
-        if settings.engine(&settings.default_engine).is_none() {
-            return Err(StartError::UnknownEngine(settings.default_engine));
-        }
-        if !settings.path.starts_with('/')
-            || settings.path.contains('?')
-            || settings.path.parse::<Uri>().is_err()
-        {
-            return Err(StartError::BadPath(settings.path));
-        }
         if settings.interval < SHORTEST_INTERVAL {
             return Err(StartError::BadTime("interval", settings.interval));
         }
         if settings.timeout.is_zero() {
             return Err(StartError::BadTime("timeout", settings.timeout));
         }
+        let sources = Source::all(&settings)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("warmroute-scrape")
@@ -104,19 +74,25 @@ impl Scraper {
             .build()
             .map_err(StartError::Runtime)?;
         let followed = FollowedList::default();
-        runtime.spawn(follow(pool, Arc::new(settings), Arc::clone(&followed)));
+        let common = Common {
+            settings,
+            sources: sources.into_iter().map(Arc::new).collect(),
+            buffers: Arc::default(),
+        };
+        runtime.spawn(follow(pool, common, Arc::clone(&followed)));
         Ok(Self {
             runtime: Some(runtime),
             followed,
         })
     }
 
-    /// One state an endpoint, in the order of the pool's snapshot.
+    /// One state an endpoint and source, in the order of the pool's snapshot and of the sources.
     pub fn states(&self) -> Vec<ScrapeState> {
         self.followed
             .lock()
             .iter()
-            .map(|followed| followed.state.lock().clone())
+            .flat_map(|followed| &followed.collectors)
+            .map(|collector| collector.state.lock().clone())
             .collect()
     }
 
@@ -148,8 +124,14 @@ impl fmt::Debug for Scraper {
     }
 }
 
-async fn follow(pool: Arc<Pool>, settings: Arc<ScrapeSettings>, followed: FollowedList) {
-    let buffers = Arc::new(Buffers::default());
+/// What all collectors share.
+struct Common {
+    settings: ScrapeSettings,
+    sources: Vec<Arc<Source>>,
+    buffers: Arc<Buffers>,
+}
+
+async fn follow(pool: Arc<Pool>, common: Common, followed: FollowedList) {
     let mut started = 0_u32;
     let mut seen = None;
     loop {
@@ -164,41 +146,37 @@ async fn follow(pool: Arc<Pool>, settings: Arc<ScrapeSettings>, followed: Follow
                 .map(|followed| (Arc::as_ptr(&followed.endpoint), followed))
                 .collect();
             for endpoint in &snapshot.endpoints {
-                let follow = known.remove(&Arc::as_ptr(endpoint)).or_else(|| {
-                    started = started.wrapping_add(1);
-                    begin(endpoint, &settings, &buffers, started)
-                });
-                list.extend(follow);
+                let follow = known
+                    .remove(&Arc::as_ptr(endpoint))
+                    .unwrap_or_else(|| begin(endpoint, &common, &mut started));
+                list.push(follow);
             }
-            for gone in known.into_values() {
-                gone.task.abort();
-            }
+            // What is left in `known` belongs to endpoints that are gone, and ends with it.
         }
         tokio::time::sleep(FOLLOW_INTERVAL).await;
     }
 }
 
-fn begin(
-    endpoint: &Arc<Endpoint>,
-    settings: &Arc<ScrapeSettings>,
-    buffers: &Arc<Buffers>,
-    number: u32,
-) -> Option<Followed> {
-    let state = Arc::default();
-    let worker = Worker::new(
-        Arc::clone(endpoint),
-        Arc::clone(settings),
-        Arc::clone(buffers),
-        Arc::clone(&state),
-    )?;
-    // Multiples of the golden ratio fall evenly into the interval however many endpoints come.
-    let offset = settings
-        .interval
-        .mul_f64((f64::from(number) * 0.618_033_988_749_895).fract());
-    let task = tokio::spawn(worker.run(Instant::now() + offset)).abort_handle();
-    Some(Followed {
+fn begin(endpoint: &Arc<Endpoint>, common: &Common, started: &mut u32) -> Followed {
+    let collector = |source: &Arc<Source>| {
+        let state = Arc::default();
+        let worker = Worker::new(
+            Arc::clone(endpoint),
+            Arc::clone(source),
+            &common.settings,
+            Arc::clone(&common.buffers),
+            Arc::clone(&state),
+        )?;
+        *started = started.wrapping_add(1);
+        // Multiples of the golden ratio fall evenly into the interval however many endpoints come.
+        let offset = source
+            .interval
+            .mul_f64((f64::from(*started) * 0.618_033_988_749_895).fract());
+        let task = tokio::spawn(worker.run(Instant::now() + offset)).abort_handle();
+        Some(Collector { state, task })
+    };
+    Followed {
         endpoint: Arc::clone(endpoint),
-        state,
-        task,
-    })
+        collectors: common.sources.iter().filter_map(collector).collect(),
+    }
 }

@@ -1,35 +1,209 @@
 //! What a scraper is told.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use warmroute_core::Nanos;
-use warmroute_core::pool::{Endpoint, EngineSpec};
+use warmroute_core::pool::{CORE_METRICS_EXTRACTOR, EngineSpec};
 
-/// The label that named an engine before `llm-d.ai/engine-type`, still read where the configured one is absent.
-const LEGACY_ENGINE_LABEL: &str = "inference.networking.k8s.io/engine-type";
-
-/// How pages are fetched and read.
+/// Which endpoints' data is fetched, how, and what is read from it.
 #[derive(Clone, Debug)]
 pub struct ScrapeSettings {
-    /// Time between two pages of one endpoint while something happens there.
+    /// The base tick: time between two answers of one source while something happens at the endpoint.
     pub interval: Duration,
-    /// How long one page may take, from connecting to its last byte.
+    /// How long one answer may take, from connecting to its last byte.
     pub timeout: Duration,
-    /// Path of the page.
-    pub path: String,
-    /// Engines that override a built-in one of the same name or add to them.
-    pub engines: Vec<EngineSpec>,
-    /// Label of an endpoint that names its engine.
-    pub engine_label_key: String,
-    /// Engine of endpoints without that label.
-    pub default_engine: String,
-    /// Ask for the wanted families with `name[]`, and fall back to whole pages where the server cannot.
-    pub filter: bool,
     /// Longest interval of an endpoint on which nothing happens; not above `interval`: no back-off.
     pub idle_backoff: Duration,
     /// The clock that the engine's other callers use too.
     pub clock: fn() -> Nanos,
+    /// What is polled at each endpoint, each at its own pace: a slow source delays no other.
+    pub sources: Vec<SourceSettings>,
+}
+
+/// What kind of answer a source gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The metrics page of the model server.
+    Metrics,
+    /// The list of models of the model server.
+    Models,
+    /// The metrics page of NVIDIA's DCGM exporter.
+    Dcgm,
+}
+
+impl SourceKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Metrics, Self::Models, Self::Dcgm];
+
+    /// The reference's plugin type, which is the label of error counters too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics-data-source",
+            Self::Models => "models-data-source",
+            Self::Dcgm => "dcgm-data-source",
+        }
+    }
+}
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain text.
+    #[default]
+    Http,
+    /// TLS 1.2 or 1.3.
+    Https,
+}
+
+/// Whom to trust and what to show over HTTPS; the files are PEM and are read once, at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Take any certificate.
+    pub insecure_skip_verify: bool,
+    /// Authorities to trust instead of the system's.
+    pub ca_cert_path: Option<PathBuf>,
+    /// Certificate to show, with its chain; goes with `client_key_path`.
+    pub client_cert_path: Option<PathBuf>,
+    /// Its key.
+    pub client_key_path: Option<PathBuf>,
+}
+
+impl Default for TlsSettings {
+    /// The reference's: endpoints within a cluster show certificates of their own making.
+    fn default() -> Self {
+        Self {
+            insecure_skip_verify: true,
+            ca_cert_path: None,
+            client_cert_path: None,
+            client_key_path: None,
+        }
+    }
+}
+
+/// One thing that is polled at each endpoint.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// Name, unique among the sources.
+    pub name: String,
+    /// What kind of answer it gives.
+    pub kind: SourceKind,
+    /// How the endpoint is spoken to.
+    pub scheme: Scheme,
+    /// Path, without a query.
+    pub path: String,
+    /// Port at the endpoint's address, when it is not the endpoint's own (or that of its metrics host).
+    pub port: Option<u16>,
+    /// A multiple of the base tick; `None`: each tick.
+    pub interval: Option<Duration>,
+    /// Of no effect over plain HTTP.
+    pub tls: TlsSettings,
+    /// Ask for the wanted families with `name[]`, and fall back to whole pages where the server cannot.
+    pub filter: bool,
+    /// What reads the answer, in this order; one that fails stops no other. None at all: polled and not read.
+    pub extractors: Vec<ExtractorSettings>,
+}
+
+impl SourceSettings {
+    /// The reference's defaults for a kind, under the name of the type, without extractors.
+    pub fn new(kind: SourceKind) -> Self {
+        let (path, port) = match kind {
+            SourceKind::Metrics => ("/metrics", None),
+            SourceKind::Models => ("/v1/models", None),
+            SourceKind::Dcgm => ("/metrics", Some(9400)),
+        };
+        Self {
+            name: kind.as_str().to_owned(),
+            kind,
+            scheme: Scheme::Http,
+            path: path.to_owned(),
+            port,
+            interval: None,
+            tls: TlsSettings::default(),
+            // No exporter of DCGM filters its page.
+            filter: kind == SourceKind::Metrics,
+            extractors: Vec::new(),
+        }
+    }
+
+    /// The metrics page, read by an extractor of core metrics with its defaults: what is polled when nothing else is said.
+    pub fn metrics() -> Self {
+        let core = ExtractorKind::CoreMetrics(CoreMetricsSettings::default());
+        Self {
+            extractors: vec![ExtractorSettings::new(core)],
+            ..Self::new(SourceKind::Metrics)
+        }
+    }
+}
+
+/// Something that reads answers.
+#[derive(Clone, Debug)]
+pub struct ExtractorSettings {
+    /// Name, under which attributes are published.
+    pub name: String,
+    /// What it reads.
+    pub kind: ExtractorKind,
+}
+
+impl ExtractorSettings {
+    /// Under the name of the type.
+    pub fn new(kind: ExtractorKind) -> Self {
+        Self {
+            name: kind.as_str().to_owned(),
+            kind,
+        }
+    }
+}
+
+/// What an extractor reads.
+#[derive(Clone, Debug)]
+pub enum ExtractorKind {
+    /// The engine's numbers, and custom metrics.
+    CoreMetrics(CoreMetricsSettings),
+    /// The ids of the models.
+    Models,
+    /// How busy the GPUs are.
+    Dcgm,
+}
+
+impl ExtractorKind {
+    /// The reference's plugin types.
+    pub const TYPES: [&str; 3] = [
+        CORE_METRICS_EXTRACTOR,
+        "models-data-extractor",
+        "dcgm-extractor",
+    ];
+
+    /// The reference's plugin type, which is the label of error counters too.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::CoreMetrics(_) => Self::TYPES[0],
+            Self::Models => Self::TYPES[1],
+            Self::Dcgm => Self::TYPES[2],
+        }
+    }
+}
+
+/// Which series say what, engine by engine.
+#[derive(Clone, Debug)]
+pub struct CoreMetricsSettings {
+    /// Label of an endpoint that names its engine.
+    pub engine_label_key: String,
+    /// Engine of endpoints without that label.
+    pub default_engine: String,
+    /// Engines that override a built-in one of the same name or add to them.
+    pub engines: Vec<EngineSpec>,
+}
+
+impl Default for CoreMetricsSettings {
+    fn default() -> Self {
+        Self {
+            engine_label_key: "llm-d.ai/engine-type".to_owned(),
+            default_engine: "vllm".to_owned(),
+            engines: Vec::new(),
+        }
+    }
 }
 
 /// Nanoseconds since its first use; fit where nothing else feeds the engine.
@@ -43,69 +217,9 @@ impl Default for ScrapeSettings {
         Self {
             interval: Duration::from_millis(50),
             timeout: Duration::from_secs(1),
-            path: "/metrics".to_owned(),
-            engines: Vec::new(),
-            engine_label_key: "llm-d.ai/engine-type".to_owned(),
-            default_engine: "vllm".to_owned(),
-            filter: true,
             idle_backoff: Duration::from_secs(1),
             clock: process_clock,
+            sources: vec![SourceSettings::metrics()],
         }
-    }
-}
-
-impl ScrapeSettings {
-    /// A known engine by name, configured ones first.
-    pub(crate) fn engine(&self, name: &str) -> Option<&EngineSpec> {
-        self.engines
-            .iter()
-            .find(|engine| engine.name() == name)
-            .or_else(|| EngineSpec::named(name))
-    }
-
-    /// The engine of an endpoint, and a note when its label names one that is not known (it is then read as the default engine).
-    pub(crate) fn engine_of(&self, endpoint: &Endpoint) -> (Option<&EngineSpec>, String) {
-        let labels = &endpoint.identity.labels;
-        let label = labels
-            .get(self.engine_label_key.as_str())
-            .or_else(|| labels.get(LEGACY_ENGINE_LABEL));
-        let fallback = || self.engine(&self.default_engine);
-        match label {
-            None => (fallback(), String::new()),
-            Some(name) => match self.engine(name) {
-                Some(engine) => (Some(engine), String::new()),
-                None => (
-                    fallback(),
-                    format!(
-                        "engine {name:?} is not known; the page is read as {:?}",
-                        self.default_engine
-                    ),
-                ),
-            },
-        }
-    }
-
-    /// `path` with the query that asks for an engine's families. vLLM heeds it only with a slash before the question mark.
-    pub(crate) fn filtered_path(&self, engine: &EngineSpec) -> String {
-        let mut path = format!("{}/", self.path.trim_end_matches('/'));
-        for (index, family) in engine.families().iter().enumerate() {
-            path.push_str(if index == 0 { "?" } else { "&" });
-            path.push_str("name%5B%5D=");
-            path.push_str(family);
-        }
-        path
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_filter_asks_for_families_behind_a_slash() {
-        let settings = ScrapeSettings::default();
-        let engine = EngineSpec::named("triton-tensorrt-llm").expect("built in");
-        let expected = "/metrics/?name%5B%5D=nv_trt_llm_request_metrics&name%5B%5D=nv_trt_llm_kv_cache_block_metrics";
-        assert_eq!(settings.filtered_path(engine), expected);
     }
 }

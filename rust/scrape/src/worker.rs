@@ -1,4 +1,4 @@
-//! The task of one endpoint: fetch, read, store, wait.
+//! The task of one source at one endpoint: fetch, read, store, wait.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use http::Uri;
 use parking_lot::Mutex;
 use tokio::time::{sleep_until, timeout};
-use warmroute_core::pool::{
-    Endpoint, EngineMetrics, EngineSpec, MetricsPage, PageError, ScrapeMark,
-};
+use warmroute_core::Nanos;
+use warmroute_core::pool::{Endpoint, MetricsPage, PageError, ScrapeMark, model_ids};
 
-use crate::client::{Client, ScrapeError};
+use crate::client::Client;
+use crate::error::ScrapeError;
+use crate::extract::{ExtractError, Extractor, Payload, PayloadKind};
 use crate::filter::Filter;
 use crate::pace::Pace;
 use crate::settings::ScrapeSettings;
-use crate::state::ScrapeState;
+use crate::source::{Source, filtered_path};
+use crate::state::{ExtractorState, ScrapeState};
 
 /// A filtered page of this size is looked at again: the server may have stopped filtering.
 const SUSPICIOUS_BYTES: usize = 16 << 10;
@@ -42,8 +44,12 @@ impl Buffers {
 
 pub(crate) struct Worker {
     endpoint: Arc<Endpoint>,
-    engine: EngineSpec,
-    settings: Arc<ScrapeSettings>,
+    source: Arc<Source>,
+    extractors: Vec<Extractor>,
+    /// What each extractor lacked in the last answer.
+    errors: Vec<Option<ExtractError>>,
+    timeout: Duration,
+    clock: fn() -> Nanos,
     buffers: Arc<Buffers>,
     state: Arc<Mutex<ScrapeState>>,
     /// What to tell of the engine, beside what is told of the filter.
@@ -51,50 +57,78 @@ pub(crate) struct Worker {
     client: Client,
     filter: Filter,
     pace: Pace,
-    plain: Uri,
+    /// What the filter asks for.
+    families: Vec<String>,
     filtered: Uri,
 }
 
-/// A page that was read.
+/// An answer that is what its source gives; the bytes are in the page buffer.
 struct Reading {
-    metrics: EngineMetrics,
+    models: Vec<Box<str>>,
     mark: ScrapeMark,
-    bytes: usize,
     /// What to tell of the filter, when something changed.
     note: Option<String>,
 }
 
 impl Worker {
-    /// `None` when the endpoint's engine or the path cannot be used, which `Scraper::start` rules out.
+    /// `None` when the source cannot be used, which `Scraper::start` rules out.
     pub(crate) fn new(
         endpoint: Arc<Endpoint>,
-        settings: Arc<ScrapeSettings>,
+        source: Arc<Source>,
+        settings: &ScrapeSettings,
         buffers: Arc<Buffers>,
         state: Arc<Mutex<ScrapeState>>,
     ) -> Option<Self> {
-        let (engine, note) = settings.engine_of(&endpoint);
-        let engine = engine?.clone();
-        let address = endpoint
-            .identity
-            .metrics_host
-            .as_deref()
-            .unwrap_or(&endpoint.authority);
+        let mut extractors = Vec::new();
+        let mut notes = Vec::new();
+        for extractor in &source.settings.extractors {
+            let (extractor, note) = Extractor::new(extractor, &endpoint)?;
+            extractors.push(extractor);
+            notes.push(note);
+        }
+        let engine_note = join_notes(&notes);
+        let mut families: Vec<String> = Vec::new();
+        for family in extractors.iter().flat_map(Extractor::families) {
+            if families.iter().all(|known| known != family) {
+                families.push(family.to_owned());
+            }
+        }
+        let address = source.address(&endpoint);
+        let filter = source.settings.filter && !families.is_empty();
+        let states = extractors.iter().map(|extractor| ExtractorState {
+            name: extractor.name.clone(),
+            extractor_type: extractor.kind,
+            ..ExtractorState::default()
+        });
         *state.lock() = ScrapeState {
-            address: address.to_owned(),
-            note: note.clone(),
-            interval: settings.interval,
+            address: address.clone(),
+            source: source.settings.name.clone(),
+            source_type: source.settings.kind.as_str(),
+            filter_wanted: filter,
+            note: engine_note.clone(),
+            interval: source.interval,
+            extractors: states.collect(),
             ..ScrapeState::default()
         };
+        let accept = match source.payload() {
+            PayloadKind::Page => "text/plain",
+            PayloadKind::Models => "application/json",
+        };
         Some(Self {
-            client: Client::new(address),
-            filter: Filter::new(settings.filter),
-            pace: Pace::new(settings.interval, settings.idle_backoff),
-            plain: settings.path.parse().ok()?,
-            filtered: settings.filtered_path(&engine).parse().ok()?,
+            client: Client::new(&address, accept, source.connector.clone()),
+            filter: Filter::new(filter),
+            pace: Pace::new(source.interval, settings.idle_backoff),
+            filtered: filtered_path(&source.settings.path, &families)
+                .parse()
+                .ok()?,
+            families,
             endpoint,
-            engine,
-            engine_note: note,
-            settings,
+            errors: vec![None; extractors.len()],
+            extractors,
+            source,
+            engine_note,
+            timeout: settings.timeout,
+            clock: settings.clock,
             buffers,
             state,
         })
@@ -106,9 +140,11 @@ impl Worker {
         loop {
             self.wait(due).await;
             let mut page = self.buffers.take();
-            let result = self.turn(&mut page).await;
+            match self.turn(&mut page).await {
+                Ok(reading) => self.take(&reading, &page),
+                Err(error) => self.fail(&error),
+            }
             self.buffers.give_back(page);
-            self.note(result);
             // The rhythm is kept, so that endpoints which were spread over the interval stay so; turns that a slow page took are left out.
             due = (due + self.pace.interval()).max(Instant::now());
         }
@@ -116,8 +152,8 @@ impl Worker {
 
     /// Waits for `due`. On an endpoint that pauses because nothing happened, a request ends the wait at the next base tick.
     async fn wait(&self, due: Instant) {
-        while self.pace.wakes_for_requests() {
-            let tick = Instant::now() + self.settings.interval;
+        while self.follows_load() && self.pace.wakes_for_requests() {
+            let tick = Instant::now() + self.source.interval;
             if tick >= due {
                 break;
             }
@@ -129,17 +165,22 @@ impl Worker {
         sleep_until(due.into()).await;
     }
 
+    /// Whether requests change what the source says. They do not change which models there are.
+    fn follows_load(&self) -> bool {
+        self.source.payload() == PayloadKind::Page
+    }
+
     /// One page, asked for with the filter and without it if need be.
     async fn turn(&mut self, page: &mut Vec<u8>) -> Result<Reading, ScrapeError> {
-        let limit = self.settings.timeout;
+        let limit = self.timeout;
         if !self.filter.applies(Instant::now()) {
             return self.read(false, page, limit).await;
         }
         let started = Instant::now();
         let refusal = match self.read(true, page, limit).await {
             Ok(mut reading) => {
-                if self.filter != Filter::Works || reading.bytes >= SUSPICIOUS_BYTES {
-                    let filtered = MetricsPage::is_filtered(page, &self.engine);
+                if self.filter != Filter::Works || page.len() >= SUSPICIOUS_BYTES {
+                    let filtered = MetricsPage::holds_only(page, &self.families);
                     reading.note = Some(if filtered {
                         String::new()
                     } else {
@@ -188,52 +229,73 @@ impl Worker {
         let uri = if filtered {
             &self.filtered
         } else {
-            &self.plain
+            &self.source.path
         };
         timeout(limit, self.client.fetch(uri, page))
             .await
             .map_err(|_| ScrapeError::Timeout)??;
-        let metrics = MetricsPage::scan(page, &self.engine).map_err(ScrapeError::Page)?;
+        let models = match self.source.payload() {
+            PayloadKind::Page => {
+                MetricsPage::check(page).map_err(ScrapeError::Page)?;
+                Vec::new()
+            }
+            PayloadKind::Models => model_ids(page).map_err(ScrapeError::Models)?,
+        };
         Ok(Reading {
-            metrics,
+            models,
             mark,
-            bytes: page.len(),
             note: None,
         })
     }
 
-    fn note(&mut self, result: Result<Reading, ScrapeError>) {
+    /// Has an answer read by each extractor, whatever came of those before it.
+    fn take(&mut self, reading: &Reading, page: &[u8]) {
+        let payload = match self.source.payload() {
+            PayloadKind::Page => Payload::Page(page),
+            PayloadKind::Models => Payload::Models(&reading.models),
+        };
+        let now = (self.clock)();
+        let mut changed = false;
         let mut state = self.state.lock();
-        match result {
-            Ok(reading) => {
-                let same = self.endpoint.refreshed().is_some()
-                    && **self.endpoint.metrics.load() == reading.metrics;
-                self.pace
-                    .page(same && self.endpoint.inflight_requests() == 0);
-                let now = (self.settings.clock)();
-                self.endpoint
-                    .refresh_since(reading.metrics, reading.mark, now);
-                state.ok = true;
-                state.error.clear();
-                state.scrapes += 1;
-                state.bytes = reading.bytes as u64;
-                if let Some(note) = reading.note {
-                    let notes = [self.engine_note.as_str(), &note];
-                    state.note = notes
-                        .into_iter()
-                        .filter(|note| !note.is_empty())
-                        .collect::<Vec<_>>()
-                        .join("; ");
-                }
+        let readers = self.extractors.iter_mut().zip(&mut self.errors);
+        for ((extractor, last), told) in readers.zip(&mut state.extractors) {
+            let extraction = extractor.run(payload, &self.endpoint, reading.mark, now);
+            changed |= extraction.changed;
+            told.failures += u64::from(extraction.error.is_some());
+            if *last != extraction.error {
+                let text = extraction.error.as_ref();
+                told.error = text.map_or_else(String::new, |error| extractor.describe(error));
+                *last = extraction.error;
             }
-            Err(error) => {
-                self.pace.failure();
-                state.ok = false;
-                state.error = error.to_string();
-                state.failures += 1;
-            }
+        }
+        let quiet = !self.follows_load() || self.endpoint.inflight_requests() == 0;
+        self.pace.page(!changed && quiet);
+        state.ok = true;
+        state.error.clear();
+        state.scrapes += 1;
+        state.bytes = page.len() as u64;
+        if let Some(note) = &reading.note {
+            state.note = join_notes(&[self.engine_note.as_str(), note]);
         }
         state.filtered = self.filter == Filter::Works;
         state.interval = self.pace.interval();
     }
+
+    fn fail(&mut self, error: &ScrapeError) {
+        self.pace.failure();
+        let mut state = self.state.lock();
+        state.ok = false;
+        state.error = error.to_string();
+        state.failures += 1;
+        state.filtered = self.filter == Filter::Works;
+        state.interval = self.pace.interval();
+    }
+}
+
+fn join_notes<Note: AsRef<str>>(notes: &[Note]) -> String {
+    let said = notes
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|note| !note.is_empty());
+    said.collect::<Vec<_>>().join("; ")
 }

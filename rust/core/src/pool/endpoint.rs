@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
+use super::attributes::{self, Attribute, AttributeTable};
 use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
 
@@ -87,6 +88,8 @@ impl Numbers {
 pub(super) struct State {
     pub(super) numbers: Numbers,
     page: ArcSwap<EngineMetrics>,
+    attributes: ArcSwap<AttributeTable>,
+    models: ArcSwap<Vec<Box<str>>>,
     pub(super) prefills: Mutex<PrefillQueue>,
     picks: PickTotals,
 }
@@ -225,6 +228,46 @@ impl Endpoint {
             .numbers
             .prefill_tokens
             .fetch_sub(released, Ordering::Relaxed);
+    }
+
+    /// The number that the extractor named `producer` published under `key`, if it has.
+    ///
+    /// Extractors of core metrics have `WaitingQueueSize`, `RunningRequestsSize`, `KVCacheUsagePercent` (0 to 1), `MaxActiveModels`,
+    /// `CacheBlockSize` (tokens) and `CacheNumBlocks` without any configuration, beside their custom metrics.
+    pub fn attribute(&self, producer: &str, key: &str) -> Option<f64> {
+        let table = self.state.attributes.load();
+        attributes::find(&table, producer, key, |read| read(&self.metrics.load()))
+    }
+
+    /// Everything published under a key of a configuration or of an extractor, as (producer, key, value).
+    pub fn attributes(&self) -> Vec<(Box<str>, Arc<str>, f64)> {
+        attributes::list(&self.state.attributes.load())
+    }
+
+    /// Replaces what `producer` published. `engine`: it is an extractor of core metrics, whose built-in keys `attribute` reads from the
+    /// endpoint's metrics. True when something changed; values that are not sorted by key always count as changed.
+    pub fn set_attributes(&self, producer: &str, engine: bool, values: &[Attribute]) -> bool {
+        if attributes::holds(&self.state.attributes.load(), producer, engine, values) {
+            return false;
+        }
+        self.state
+            .attributes
+            .rcu(|table| attributes::replaced(table, producer, engine, values));
+        true
+    }
+
+    /// Ids of the models that the server listed last, in its order; empty before.
+    pub fn models(&self) -> Arc<Vec<Box<str>>> {
+        self.state.models.load_full()
+    }
+
+    /// Replaces the list of models. True when it changed.
+    pub fn set_models(&self, models: Vec<Box<str>>) -> bool {
+        let changed = **self.state.models.load() != models;
+        if changed {
+            self.state.models.store(Arc::new(models));
+        }
+        changed
     }
 
     /// A request with so many prompt tokens was sent here, of which so many were expected in the cache.

@@ -3,12 +3,14 @@
 //! Series names and the grammar `name` or `name{label=value,…}` as the reference's `core-metrics-extractor` has them.
 
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 use smallvec::SmallVec;
 
+use super::custom_metrics::{self, CustomMetric};
 use super::engines;
+use super::series_spec::{LabelFilter, SeriesSpec};
 
 /// An engine as a configuration writes it; an empty text means that the engine has no such series.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -26,9 +28,9 @@ pub struct EngineDefinition {
     pub lora_spec: String,
     /// Info series whose labels tell the cache's shape.
     pub cache_info_spec: String,
-    /// Label of `cacheInfoSpec` with the tokens in a block.
+    /// Label of `cacheInfoSpec` with the tokens in a block; empty: `block_size`.
     pub cache_block_size_label_name: String,
-    /// Label of `cacheInfoSpec` with the number of blocks.
+    /// Label of `cacheInfoSpec` with the number of blocks; empty: `num_gpu_blocks`.
     pub cache_num_blocks_label_name: String,
     /// Gauge of tokens in a block, for engines without `cacheInfoSpec`.
     pub cache_block_size_spec: String,
@@ -36,6 +38,8 @@ pub struct EngineDefinition {
     pub cache_num_blocks_spec: String,
     /// Counter of first tokens produced (the `_count` of a time-to-first-token histogram).
     pub first_tokens_spec: String,
+    /// Gauges and counters that become attributes of the endpoint.
+    pub custom_metrics: Vec<CustomMetric>,
 }
 
 /// A definition that cannot be used.
@@ -63,72 +67,6 @@ impl fmt::Display for SpecError {
 
 impl std::error::Error for SpecError {}
 
-/// A label and the value it must have.
-pub(super) type LabelFilter = (Box<str>, Box<str>);
-
-/// `name` or `name{label=value,…}`: series of that name whose labels have those values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeriesSpec {
-    /// Name of the samples.
-    pub name: Box<str>,
-    /// Labels that must match.
-    pub labels: Vec<(Box<str>, Box<str>)>,
-}
-
-impl SeriesSpec {
-    /// Reads the grammar; values may be quoted.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let text = text.trim();
-        let (name, labels) = match text.split_once('{') {
-            None => (text, None),
-            Some((name, rest)) => (
-                name.trim_end(),
-                Some(
-                    rest.strip_suffix('}')
-                        .ok_or("the labels have no closing brace")?,
-                ),
-            ),
-        };
-        if !is_name(name, true) {
-            return Err("not a metric name");
-        }
-        let mut filters = Vec::new();
-        for pair in labels
-            .unwrap_or_default()
-            .split(',')
-            .map(str::trim)
-            .filter(|pair| !pair.is_empty())
-        {
-            let (label, value) = pair.split_once('=').ok_or("a label has no `=value`")?;
-            let (label, value) = (label.trim(), value.trim());
-            if !is_name(label, false) {
-                return Err("not a label name");
-            }
-            let value = value
-                .strip_prefix('"')
-                .and_then(|value| value.strip_suffix('"'))
-                .unwrap_or(value);
-            filters.push((label.into(), value.into()));
-        }
-        Ok(Self {
-            name: name.into(),
-            labels: filters,
-        })
-    }
-}
-
-fn is_name(text: &str, colons: bool) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || (colons && byte == b':');
-    text.bytes().all(legal)
-        && text
-            .bytes()
-            .next()
-            .is_some_and(|first| !first.is_ascii_digit())
-}
-
 /// What a wanted series tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -140,6 +78,51 @@ pub(super) enum Role {
     BlockSize,
     NumBlocks,
     FirstTokens,
+    /// The number of the custom metric.
+    Custom(u8),
+}
+
+/// Some of the series that an engine is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeriesSet(u64);
+
+impl SeriesSet {
+    /// Bits of the roles that are no custom metrics.
+    pub(super) const FIXED: u8 = 8;
+
+    /// None of them.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub(super) fn insert(&mut self, role: Role) {
+        self.0 |= Self::bit(role);
+    }
+
+    fn contains(self, role: Role) -> bool {
+        self.0 & Self::bit(role) != 0
+    }
+
+    fn bit(role: Role) -> u64 {
+        let bit = match role {
+            Role::Waiting => 0,
+            Role::Running => 1,
+            Role::KvUsage => 2,
+            Role::Adapters => 3,
+            Role::CacheInfo => 4,
+            Role::BlockSize => 5,
+            Role::NumBlocks => 6,
+            Role::FirstTokens => 7,
+            Role::Custom(index) => Self::FIXED + index,
+        };
+        1 << bit
+    }
 }
 
 /// One wanted sample name, with what its series tell.
@@ -165,13 +148,17 @@ pub struct EngineSpec {
     pub(super) probe_offset: usize,
     pub(super) block_size_label: Box<str>,
     pub(super) num_blocks_label: Box<str>,
+    pub(super) custom_keys: Vec<Arc<str>>,
+    /// Series whose absence is a fault. Adapters are served by some only, and the counter of first tokens is no part of the reference.
+    pub(super) required: SeriesSet,
 }
 
 impl EngineSpec {
     /// Prepares a definition.
     ///
     /// # Errors
-    /// `SpecError` for a field that does not follow the grammar, a definition without a name, or one without any series.
+    /// `SpecError` for a field that does not follow the grammar, a definition without a name, one without any series, and custom metrics
+    /// that are too many, or without a key of their own.
     pub fn new(definition: &EngineDefinition) -> Result<Self, SpecError> {
         let error = |field, text: &str, reason| SpecError {
             engine: definition.name.clone(),
@@ -221,13 +208,14 @@ impl EngineSpec {
                 continue;
             }
             let series = SeriesSpec::parse(text).map_err(|reason| error(field, text, reason))?;
-            match wanted.iter_mut().find(|known| known.name == series.name) {
-                Some(known) => known.roles.push((role, series.labels)),
-                None => wanted.push(Wanted {
-                    name: series.name,
-                    roles: SmallVec::from_iter([(role, series.labels)]),
-                }),
-            }
+            add(&mut wanted, role, series);
+        }
+        let custom = custom_metrics::prepare(&definition.custom_metrics)
+            .map_err(|(field, text, reason)| error(field, text, reason))?;
+        let mut custom_keys = Vec::with_capacity(custom.len());
+        for (index, (key, series)) in (0..).zip(custom) {
+            custom_keys.push(key);
+            add(&mut wanted, Role::Custom(index), series);
         }
         if wanted.is_empty() {
             return Err(error(
@@ -237,13 +225,28 @@ impl EngineSpec {
             ));
         }
         let (probe_offset, probes) = probes(&wanted);
+        let mut required = SeriesSet::default();
+        for (role, _) in wanted.iter().flat_map(|wanted| &wanted.roles) {
+            if !matches!(role, Role::Adapters | Role::FirstTokens) {
+                required.insert(*role);
+            }
+        }
+        let label = |configured: &str, default: &str| -> Box<str> {
+            if configured.is_empty() {
+                default.into()
+            } else {
+                configured.into()
+            }
+        };
         Ok(Self {
             name: definition.name.as_str().into(),
             wanted,
             probes,
             probe_offset,
-            block_size_label: definition.cache_block_size_label_name.as_str().into(),
-            num_blocks_label: definition.cache_num_blocks_label_name.as_str().into(),
+            block_size_label: label(&definition.cache_block_size_label_name, "block_size"),
+            num_blocks_label: label(&definition.cache_num_blocks_label_name, "num_gpu_blocks"),
+            custom_keys,
+            required,
         })
     }
 
@@ -284,17 +287,45 @@ impl EngineSpec {
         names
     }
 
-    /// Whether `name` (of a family or a sample) belongs to what `families` asks for.
-    pub(super) fn asks_for(&self, name: &[u8]) -> bool {
-        self.wanted
-            .iter()
-            .any(|wanted| name.starts_with(family(&wanted.name).as_bytes()))
+    /// Attribute keys of the custom metrics, in the order of `PageReading::custom`: sorted.
+    pub fn custom_keys(&self) -> &[Arc<str>] {
+        &self.custom_keys
+    }
+
+    /// The series of a set by name, for people: `a, b`. Custom metrics are followed by their key.
+    pub fn describe(&self, series: SeriesSet) -> String {
+        let mut names = Vec::new();
+        for wanted in &self.wanted {
+            for (role, _) in &wanted.roles {
+                if !series.contains(*role) {
+                    continue;
+                }
+                names.push(match role {
+                    Role::Custom(index) => {
+                        let key = &self.custom_keys[usize::from(*index)];
+                        format!("{} (custom metric {key:?})", wanted.name)
+                    }
+                    _ => wanted.name.to_string(),
+                });
+            }
+        }
+        names.join(", ")
     }
 }
 
 impl<'de> Deserialize<'de> for EngineSpec {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(&EngineDefinition::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+fn add(wanted: &mut Vec<Wanted>, role: Role, series: SeriesSpec) {
+    match wanted.iter_mut().find(|known| known.name == series.name) {
+        Some(known) => known.roles.push((role, series.labels)),
+        None => wanted.push(Wanted {
+            name: series.name,
+            roles: SmallVec::from_iter([(role, series.labels)]),
+        }),
     }
 }
 
@@ -421,7 +452,7 @@ mod tests {
         );
         assert!(
             serde_json::from_str::<EngineSpec>(
-                r#"{"name":"mine","kvUsageSpec":"kv","customMetrics":[]}"#
+                r#"{"name":"mine","kvUsageSpec":"kv","customMetric":[]}"#
             )
             .is_err()
         );

@@ -9,7 +9,8 @@ use memchr::{memchr, memchr_iter, memchr2};
 use smallvec::SmallVec;
 
 use super::endpoint::EngineMetrics;
-use super::engine_spec::{EngineSpec, LabelFilter, Role};
+use super::engine_spec::{EngineSpec, Role, SeriesSet};
+use super::series_spec::LabelFilter;
 
 /// Bytes that are no metrics page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,19 @@ impl fmt::Display for PageError {
 
 impl std::error::Error for PageError {}
 
+/// All that a page said of what an engine was asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PageReading {
+    /// The engine's own numbers.
+    pub metrics: EngineMetrics,
+    /// A value for each of `EngineSpec::custom_keys`, where the page has one.
+    pub custom: SmallVec<[Option<f64>; 4]>,
+    /// Series that were found.
+    pub found: SeriesSet,
+    /// Series that should be on the page and are not.
+    pub missing: SeriesSet,
+}
+
 /// The scanner.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricsPage;
@@ -48,8 +62,19 @@ impl MetricsPage {
     /// # Errors
     /// `PageError` for what is no metrics page. A line that is malformed is skipped: one bad series must not blind the picker.
     pub fn scan(page: &[u8], spec: &EngineSpec) -> Result<EngineMetrics, PageError> {
-        check_first_line(page)?;
-        let mut found = Found::default();
+        Self::read(page, spec).map(|reading| reading.metrics)
+    }
+
+    /// As `scan`, with the custom metrics (of several series of one name the first counts) and what was found and what was not.
+    ///
+    /// # Errors
+    /// As `scan`.
+    pub fn read(page: &[u8], spec: &EngineSpec) -> Result<PageReading, PageError> {
+        Self::check(page)?;
+        let mut found = Found {
+            custom: SmallVec::from_elem(None, spec.custom_keys.len()),
+            ..Found::default()
+        };
         let mut start = 0;
         for end in memchr_iter(b'\n', page).chain(std::iter::once(page.len())) {
             if may_be_wanted(page, start, spec) {
@@ -57,11 +82,24 @@ impl MetricsPage {
             }
             start = end + 1;
         }
-        Ok(found.metrics())
+        Ok(found.reading(spec))
+    }
+
+    /// Whether the bytes are a metrics page at all, told by the first line.
+    ///
+    /// # Errors
+    /// `PageError` when not.
+    pub fn check(page: &[u8]) -> Result<(), PageError> {
+        check_first_line(page)
     }
 
     /// Whether a page holds no other families than `EngineSpec::families` asks for, so that the server did filter it.
     pub fn is_filtered(page: &[u8], spec: &EngineSpec) -> bool {
+        Self::holds_only(page, &spec.families())
+    }
+
+    /// Whether a page holds no other families than these (and those whose names begin with one of them).
+    pub fn holds_only<Name: AsRef<str>>(page: &[u8], families: &[Name]) -> bool {
         page.split(|byte| *byte == b'\n').all(|line| {
             let line = line.trim_ascii();
             let name = match line
@@ -72,7 +110,9 @@ impl MetricsPage {
                 None if line.is_empty() || line.starts_with(b"#") => return true,
                 None => line,
             };
-            spec.asks_for(name)
+            families
+                .iter()
+                .any(|family| name.starts_with(family.as_ref().as_bytes()))
         })
     }
 }
@@ -119,13 +159,13 @@ fn check_first_line(page: &[u8]) -> Result<(), PageError> {
 type RawLabels<'a> = SmallVec<[(&'a [u8], &'a [u8]); 64]>;
 
 /// What follows the name on a line: labels as written (escapes kept) and the value.
-struct Sample<'a> {
+pub(super) struct Sample<'a> {
     labels: RawLabels<'a>,
-    value: f64,
+    pub(super) value: f64,
 }
 
 impl<'a> Sample<'a> {
-    fn parse(rest: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(rest: &'a [u8]) -> Option<Self> {
         let trimmed = rest.trim_ascii_start();
         let (labels, rest) = match trimmed.strip_prefix(b"{") {
             Some(inside) => parse_labels(inside)?,
@@ -141,7 +181,7 @@ impl<'a> Sample<'a> {
         Some(Self { labels, value })
     }
 
-    fn label(&self, name: &str) -> Option<&'a [u8]> {
+    pub(super) fn label(&self, name: &str) -> Option<&'a [u8]> {
         self.labels
             .iter()
             .find(|(label, _)| *label == name.as_bytes())
@@ -224,6 +264,8 @@ struct Found<'a> {
     block_size: Option<u32>,
     num_blocks: Option<u32>,
     first_tokens: Option<f64>,
+    custom: SmallVec<[Option<f64>; 4]>,
+    seen: SeriesSet,
 }
 
 struct Adapters<'a> {
@@ -256,9 +298,14 @@ impl<'a> Found<'a> {
     }
 
     fn take(&mut self, role: Role, sample: &Sample<'a>, spec: &EngineSpec) {
+        self.seen.insert(role);
         let value = sample.value.max(0.0);
         let add = |sum: &mut Option<f64>| *sum = Some((sum.unwrap_or(0.0) + value).min(f64::MAX));
         match role {
+            Role::Custom(index) => {
+                let known = &mut self.custom[usize::from(index)];
+                *known = known.or(Some(sample.value));
+            }
             Role::Waiting => add(&mut self.waiting),
             Role::Running => add(&mut self.running),
             Role::FirstTokens => add(&mut self.first_tokens),
@@ -296,6 +343,16 @@ impl<'a> Found<'a> {
     fn add_blocks(&mut self, blocks: Option<u32>) {
         if let Some(blocks) = blocks.filter(|blocks| *blocks > 0) {
             self.num_blocks = Some(self.num_blocks.unwrap_or(0).saturating_add(blocks));
+        }
+    }
+
+    fn reading(mut self, spec: &EngineSpec) -> PageReading {
+        let (custom, found) = (std::mem::take(&mut self.custom), self.seen);
+        PageReading {
+            metrics: self.metrics(),
+            custom,
+            found,
+            missing: spec.required.without(found),
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 /// What the server does with a request.
 #[derive(Clone)]
 pub(crate) enum Answer {
@@ -31,6 +33,17 @@ pub(crate) fn page(text: &str) -> Answer {
     Answer::Whole(format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {}\r\n\r\n{text}", text.len()).into())
 }
 
+/// A list of models as servers send it, or another JSON text.
+pub(crate) fn json(text: &str) -> Answer {
+    Answer::Whole(
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        )
+        .into(),
+    )
+}
+
 type Handler = Box<dyn Fn(&str, usize) -> Answer + Send + Sync>;
 
 struct Shared {
@@ -51,6 +64,21 @@ pub(crate) struct Server {
 impl Server {
     /// `handler` gets the path with its query and the number of the request, from 0.
     pub(crate) fn start(handler: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_with(None, handler)
+    }
+
+    /// As `start`, under TLS.
+    pub(crate) fn start_tls(
+        config: ServerConfig,
+        handler: impl Fn(&str, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(Arc::new(config)), handler)
+    }
+
+    fn start_with(
+        tls: Option<Arc<ServerConfig>>,
+        handler: impl Fn(&str, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -68,9 +96,15 @@ impl Server {
                 }
                 accepting.accepted.fetch_add(1, Ordering::AcqRel);
                 accepting.open.fetch_add(1, Ordering::AcqRel);
-                let shared = Arc::clone(&accepting);
+                let (shared, tls) = (Arc::clone(&accepting), tls.clone());
                 std::thread::spawn(move || {
-                    shared.converse(stream);
+                    match &tls {
+                        None => shared.converse(stream),
+                        Some(config) => {
+                            let session = ServerConnection::new(Arc::clone(config));
+                            shared.converse(StreamOwned::new(session.expect("a session"), stream));
+                        }
+                    }
                     shared.open.fetch_sub(1, Ordering::AcqRel);
                 });
             }
@@ -110,7 +144,7 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn converse(&self, mut stream: TcpStream) {
+    fn converse(&self, mut stream: impl Read + Write) {
         let mut request = Vec::new();
         let mut buffer = [0; 4096];
         loop {

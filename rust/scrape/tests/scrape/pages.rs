@@ -1,62 +1,16 @@
-//! The scraper against real servers on loopback, good ones and bad ones.
-
-mod server;
+//! Metrics pages: fetching, the filter, faults, pace.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use server::{Answer, Server, page};
-use warmroute_core::pool::{Endpoint, EndpointIdentity, Pool, Reservation};
-use warmroute_scrape::{ScrapeSettings, ScrapeState, Scraper, StartError};
+use crate::server::{Answer, Server, page};
+use crate::support::{add, eventually, settings, start, state_of};
+use warmroute_core::pool::{EndpointIdentity, Pool, Reservation};
+use warmroute_scrape::{ScrapeSettings, Scraper, SourceSettings, StartError};
 
 const PAGE: &str =
     "# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{engine=\"0\"} 3\n";
-
-fn settings() -> ScrapeSettings {
-    ScrapeSettings {
-        interval: Duration::from_millis(10),
-        idle_backoff: Duration::ZERO,
-        ..ScrapeSettings::default()
-    }
-}
-
-fn add(pool: &Pool, name: &str, server: &Server) -> Arc<Endpoint> {
-    pool.upsert(EndpointIdentity {
-        namespace: "default".into(),
-        name: name.into(),
-        address: server.address.ip(),
-        port: server.address.port(),
-        metrics_host: None,
-        labels: BTreeMap::new(),
-    })
-}
-
-/// One endpoint and its scraper.
-fn start(server: &Server, settings: ScrapeSettings) -> (Arc<Pool>, Arc<Endpoint>, Scraper) {
-    let pool = Arc::new(Pool::new());
-    let endpoint = add(&pool, "a", server);
-    let scraper = Scraper::start(Arc::clone(&pool), settings, 1).expect("a scraper");
-    (pool, endpoint, scraper)
-}
-
-/// Waits for something that must come true; fails after ten seconds.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn state_of(scraper: &Scraper, what: &str, holds: impl Fn(&ScrapeState) -> bool) -> ScrapeState {
-    let mut found = None;
-    eventually(what, || {
-        found = scraper.states().into_iter().find(|state| holds(state));
-        found.is_some()
-    });
-    found.expect("found")
-}
 
 #[test]
 fn a_filtered_page_reaches_the_pool_over_one_connection() {
@@ -160,7 +114,10 @@ fn without_the_filter_the_plain_path_is_asked() {
     let (_pool, _endpoint, scraper) = start(
         &server,
         ScrapeSettings {
-            filter: false,
+            sources: vec![SourceSettings {
+                filter: false,
+                ..SourceSettings::metrics()
+            }],
             ..settings()
         },
     );
@@ -438,22 +395,8 @@ fn an_unknown_engine_label_is_noted_and_the_default_used() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
+fn times_that_cannot_work_are_refused() {
     let start = |settings| Scraper::start(Arc::new(Pool::new()), settings, 1);
-    assert!(matches!(
-        start(ScrapeSettings {
-            default_engine: "x".into(),
-            ..settings()
-        }),
-        Err(StartError::UnknownEngine(_))
-    ));
-    assert!(matches!(
-        start(ScrapeSettings {
-            path: "metrics".into(),
-            ..settings()
-        }),
-        Err(StartError::BadPath(_))
-    ));
     assert!(matches!(
         start(ScrapeSettings {
             interval: Duration::ZERO,
