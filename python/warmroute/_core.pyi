@@ -13,7 +13,7 @@ class Engine:
     `max_body_bytes`, `max_endpoints` (length of the fallback list),
     `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `stream_metrics` bool, `index_bytes`, `decisions_kept`.
     `policy` is a JSON object too (`warmroute.config.policy_settings`): `plugins` [{`type`, `name`, `parameters`}],
-    `profiles` [{`name`, `plugins`: [{`plugin`, `weight`}]}], `saturation_detector` (a name or null), `min_block_tokens`. Default: the default policy.
+    `profiles` [{`name`, `plugins`: [{`plugin`, `weight`}]}], `saturation_detector` (a name or null), `parsers` (types in order; null: the default ones), `min_block_tokens`. Default: the default policy.
     Raises ValueError with a message that names the plugin and the field when something is wrong.
     """
 

@@ -1,4 +1,4 @@
-"""The plugins that run outside of the engine's policy: data sources, extractors, discovery, parsers. Names and defaults of the reference."""
+"""The plugins that the engine does not describe: data sources, extractors, discovery. Names and defaults of the reference."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,6 @@ from warmroute.config.models import Name, Section
 class Kind(Enum):
     """The extension point of a plugin."""
 
-    PARSER = "parser"
     SOURCE = "data source"
     EXTRACTOR = "extractor"
     DISCOVERY = "discovery"
@@ -125,15 +124,6 @@ class PluginType:
 
 
 PLUGIN_TYPES: dict[str, PluginType] = {
-    "openai-parser": PluginType(
-        Kind.PARSER, "OpenAI's API over HTTP: chat completions, completions, embeddings, responses, conversations, image generations."
-    ),
-    "anthropic-parser": PluginType(Kind.PARSER, "Anthropic's messages over HTTP; token counts are forwarded as they are."),
-    "vllmhttp-parser": PluginType(Kind.PARSER, "vLLM's generate over HTTP: token ids in and out."),
-    "sglanghttp-parser": PluginType(Kind.PARSER, "SGLang's generate over HTTP, with input ids."),
-    "vllmgrpc-parser": PluginType(Kind.PARSER, "vLLM's gRPC API, Generate and Embed, not compressed."),
-    "vertexai-parser": PluginType(Kind.PARSER, "Vertex AI's gRPC prediction service."),
-    "passthrough-parser": PluginType(Kind.PARSER, "Any payload on any path that no other parser claims: not read."),
     "metrics-data-source": PluginType(Kind.SOURCE, "Polls the metrics page of each endpoint.", MetricsDataSource),
     "models-data-source": PluginType(Kind.SOURCE, "Polls the list of models of each endpoint.", ModelsDataSource),
     "dcgm-data-source": PluginType(

@@ -20,6 +20,31 @@ fn chat(content: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A frame with a `GenerateRequest` of vLLM.
+fn generate_request(ids: impl Iterator<Item = u32>) -> Vec<u8> {
+    let varint = |mut value: usize| {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let packed: Vec<u8> = ids.flat_map(|id| varint(id as usize)).collect();
+    let mut message = packed;
+    // `input_ids` is field 2 of `TokenizedInput`, which is field 2 of the request.
+    for _ in 0..2 {
+        message = [vec![0x12], varint(message.len()), message].concat();
+    }
+    [
+        vec![0],
+        (message.len() as u32).to_be_bytes().to_vec(),
+        message,
+    ]
+    .concat()
+}
+
 fn scan(dialect: Dialect, body: &[u8], piece: usize) -> u32 {
     let mut scanner = BodyScanner::new(dialect, ScanLimits::default());
     for piece in body.chunks(piece) {
@@ -62,6 +87,11 @@ fn requests(criterion: &mut Criterion) {
             "token-ids-20k",
             Dialect::VllmGenerate,
             format!(r#"{{"token_ids":[{}]}}"#, ids.join(", ")).into_bytes(),
+        ),
+        (
+            "grpc-token-ids-20k",
+            Dialect::VllmGrpcGenerate,
+            generate_request(ids.iter().filter_map(|id| id.parse().ok())),
         ),
     ] {
         group.throughput(Throughput::Bytes(body.len() as u64));

@@ -40,13 +40,13 @@ fn pool(criterion: &mut Criterion) {
     group.bench_function("gather_100", |bencher| {
         bencher.iter(|| {
             pool.load()
-                .gather(None, black_box(&matched), &mut candidates);
+                .gather(None, black_box(&matched), false, &mut candidates);
         });
     });
     let snapshot = pool.snapshot();
     let endpoint = &snapshot.endpoints[7];
     group.bench_function("reserve_and_drop", |bencher| {
-        bencher.iter(|| Reservation::reserve(black_box(endpoint), 700));
+        bencher.iter(|| Reservation::reserve(black_box(endpoint), 700, 0));
     });
     let hint: Vec<Box<str>> = vec![
         "10.0.0.3:8000".into(),

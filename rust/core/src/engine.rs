@@ -332,16 +332,15 @@ impl Engine {
         }
         let mut response_headers = HeaderPairs::new();
         if policy.has_gates() {
-            subset = self
-                .pass_gates(
-                    policy,
-                    &facts,
-                    &snapshot,
-                    subset,
-                    now,
-                    &mut response_headers,
-                )
-                .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
+            subset = gates::pass_gates(
+                policy,
+                &facts,
+                &snapshot,
+                subset,
+                now,
+                &mut response_headers,
+            )
+            .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
         }
         let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
             let seed = prefix::seed(&facts.target_model, cache_salt);
@@ -607,6 +606,9 @@ impl Question<'_> {
         let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
             .gather(self.subset, self.matched, to_the_end, candidates);
+        for producer in &self.active.policy.columns {
+            producer.produce(self.facts, self.snapshot, candidates);
+        }
     }
 }
 

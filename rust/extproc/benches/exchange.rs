@@ -15,7 +15,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use warmroute_core::Engine;
 use warmroute_core::engine::{PolicySpec, Settings};
-use warmroute_core::plugin::Externals;
+use warmroute_core::plugin::{Externals, PluginSpec};
 use warmroute_core::pool::EndpointIdentity;
 use warmroute_extproc::{EchoFactory, ExchangeFactory, SessionFactory, now};
 
@@ -162,17 +162,12 @@ fn exchange(factory: &dyn SessionFactory, messages: Vec<Bytes>, out: &mut Vec<By
 }
 
 fn engine(endpoints: u8) -> Option<Arc<Engine>> {
-    let settings = Settings {
-        lru_capacity_per_endpoint: BLOCKS_PER_ENDPOINT,
-        ..Settings::default()
-    };
-    let engine = Engine::new(
-        settings,
-        &PolicySpec::default_policy(),
-        &Externals::new(),
-        now,
-    )
-    .ok()?;
+    let mut policy = PolicySpec::default_policy();
+    policy.plugins.push(
+        PluginSpec::of_type("approx-prefix-cache-producer")
+            .with("lruCapacityPerServer", BLOCKS_PER_ENDPOINT),
+    );
+    let engine = Engine::new(Settings::default(), &policy, &Externals::new(), now).ok()?;
     for number in 0..endpoints {
         let identity = EndpointIdentity {
             namespace: "default".into(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use warmroute_core::Engine;
 use warmroute_core::engine::{PolicySpec, Settings};
-use warmroute_core::plugin::Externals;
+use warmroute_core::plugin::{Externals, PluginSpec};
 use warmroute_core::pool::EndpointIdentity;
 use warmroute_extproc::host::{NativeServer, ServerOptions};
 use warmroute_extproc::{ExchangeFactory, now};
@@ -29,16 +29,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let endpoints: u8 = arguments
         .next()
         .map_or(Ok(8), |endpoints| endpoints.parse())?;
-    let settings = Settings {
-        lru_capacity_per_endpoint: 6_750,
-        ..Settings::default()
-    };
-    let engine = Engine::new(
-        settings,
-        &PolicySpec::default_policy(),
-        &Externals::new(),
-        now,
-    )?;
+    let mut policy = PolicySpec::default_policy();
+    policy.plugins.push(
+        PluginSpec::of_type("approx-prefix-cache-producer").with("lruCapacityPerServer", 6_750),
+    );
+    let engine = Engine::new(Settings::default(), &policy, &Externals::new(), now)?;
     for number in 0..endpoints {
         engine.upsert_endpoint(EndpointIdentity {
             namespace: "default".into(),

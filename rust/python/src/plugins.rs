@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use serde_json::{Map, Value, json};
+use warmroute_core::body::{PARSERS, ParserKind};
 use warmroute_core::plugin::{
     ALIASES, Checked, Data, ParameterKind, PluginError, PluginKind, PluginSpec, Problem, REGISTRY,
     Shape, Stability, Step, expected,
@@ -10,7 +11,8 @@ use warmroute_core::plugin::{
 /// JSON: `{"types": [...], "aliases": {old: new}, "data": {name: default producer}}`.
 #[pyfunction]
 pub(crate) fn plugin_kinds() -> String {
-    let types: Vec<Value> = REGISTRY.iter().map(plugin_kind).collect();
+    let parsers = PARSERS.iter().map(parser_kind);
+    let types: Vec<Value> = REGISTRY.iter().map(plugin_kind).chain(parsers).collect();
     let aliases: Map<String, Value> = ALIASES
         .iter()
         .map(|(old, new)| ((*old).to_owned(), json!(new)))
@@ -36,12 +38,16 @@ pub(crate) fn check_plugin(type_name: &str, name: &str, parameters: &str) -> Str
         name: Some(name.to_owned()),
         parameters: Some(parameters),
     };
+    if PARSERS.iter().any(|kind| kind.type_name == type_name) {
+        return match warmroute_core::plugin::check(&[], spec.parameters.as_ref()) {
+            Ok(checked) => right(&checked),
+            Err(problems) => wrong(&problems),
+        }
+        .to_string();
+    }
     match warmroute_core::plugin::check_plugin(&spec) {
         Ok(checked) => right(&checked),
-        Err(PluginError::Parameters { problems, .. }) => {
-            let problems: Vec<Value> = problems.iter().map(problem).collect();
-            json!({ "problems": problems })
-        }
+        Err(PluginError::Parameters { problems, .. }) => wrong(&problems),
         Err(error) => json!({"problems": [{"path": [], "message": error.to_string()}]}),
     }
     .to_string()
@@ -63,8 +69,12 @@ fn right(checked: &Checked) -> Value {
     json!({"values": checked.values, "references": references, "deprecated": deprecated})
 }
 
-fn problem(problem: &Problem) -> Value {
-    json!({"path": steps(&problem.path), "message": problem.message})
+fn wrong(problems: &[Problem]) -> Value {
+    let problems: Vec<Value> = problems
+        .iter()
+        .map(|problem| json!({"path": steps(&problem.path), "message": problem.message}))
+        .collect();
+    json!({ "problems": problems })
 }
 
 fn steps(path: &[Step]) -> Vec<Value> {
@@ -88,6 +98,21 @@ fn plugin_kind(kind: &PluginKind) -> Value {
         "parameters": parameters(kind.parameters),
         "consumes": consumes,
         "produces": kind.produces.map(Data::name),
+    })
+}
+
+fn parser_kind(kind: &ParserKind) -> Value {
+    json!({
+        "type": kind.type_name,
+        "roles": ["parser"],
+        "stability": "beta",
+        "deprecated": null,
+        "summary": kind.summary,
+        "parameters": [],
+        "consumes": [],
+        "produces": null,
+        "paths": kind.paths.iter().map(|(suffix, _)| *suffix).collect::<Vec<_>>(),
+        "default": kind.default,
     })
 }
 

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use warmroute_core::body::{self, BodyScanner, Dialect, ScanError, ScanLimits};
+use warmroute_core::body::{self, BodyScanner, Parsers, ScanError, ScanLimits};
 use warmroute_core::pool::{EngineMetrics, EngineSpec, MetricsPage};
 
 use crate::convert;
@@ -29,18 +29,17 @@ pub(crate) fn scan_body<'py>(
     path: &str,
     body: &[u8],
 ) -> PyResult<Bound<'py, PyDict>> {
-    let dialect = Dialect::for_path(path);
+    let (parser, dialect) = Parsers::all()
+        .resolve_parser(path)
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let mut scanner = BodyScanner::new(dialect, ScanLimits::default());
     let refusal = |error: ScanError| {
-        PyValueError::new_err(match error {
-            ScanError::Invalid => body::go_error(std::iter::once(body)),
-            ScanError::MissingField(text) => text.to_owned(),
-        })
+        PyValueError::new_err(body::refusal(dialect, error, std::iter::once(body)))
     };
     scanner.feed(body).map_err(refusal)?;
     let found = scanner.finish().map_err(refusal)?;
     let row = PyDict::new(py);
-    row.set_item("dialect", dialect.parser_type())?;
+    row.set_item("dialect", parser)?;
     row.set_item("model", found.model.as_deref())?;
     row.set_item("stream", found.stream)?;
     row.set_item("max_tokens", found.max_tokens)?;

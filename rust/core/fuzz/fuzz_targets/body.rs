@@ -1,10 +1,10 @@
-//! The request scanner against a full parser and against itself in pieces. Input: one byte for the dialect, one for the size of
+//! The request scanner against a full parser and, as the response scanner, against itself in pieces. Input: one byte for the dialect, one for the size of
 //! the pieces, then the body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use warmroute_core::body::{BodyScanner, Dialect, ResponseKind, ScanError, ScanLimits, ScannedBody, UsageScanner, go_error};
+use warmroute_core::body::{BodyScanner, Dialect, ResponseKind, ScanError, ScanLimits, ScannedBody, UsageScanner, go_error, refusal};
 
 fn scan<'a>(dialect: Dialect, pieces: impl Iterator<Item = &'a [u8]>) -> (Result<ScannedBody, ScanError>, ScannedBody) {
     let limits = ScanLimits { block_tokens: 2, ..ScanLimits::default() };
@@ -26,7 +26,14 @@ fuzz_target!(|input: &[u8]| {
     let whole = scan(dialect, std::iter::once(body));
     assert_eq!(whole, scan(dialect, body.chunks(size)));
 
-    if dialect != Dialect::Passthrough {
+    if let Err(error) = &whole.0 {
+        // No refusal without words, wherever the body was parted.
+        let told = refusal(dialect, *error, std::iter::once(body));
+        assert!(!told.ends_with(": "), "{told}");
+        assert_eq!(told, refusal(dialect, *error, body.chunks(size)));
+    }
+
+    if dialect.is_json() {
         let taken = whole.0 != Err(ScanError::Invalid);
         assert_eq!(taken, go_error(body.chunks(size)).is_empty());
         // Where the full parser's rules are those of Go: Unicode, no lone surrogates, not too deep.
@@ -40,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 
-    for kind in [ResponseKind::Json, ResponseKind::EventStream] {
+    for kind in ResponseKind::ALL {
         let mut whole = UsageScanner::new(kind);
         whole.feed(body);
         let mut parted = UsageScanner::new(kind);

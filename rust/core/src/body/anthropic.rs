@@ -1,12 +1,13 @@
 //! The Anthropic family: messages and their token count.
 
 use super::Dialect;
-use super::table::{Field, KeyClass, Media, Requires, Segment, Shape, Table};
+use super::media::MediumKind;
+use super::table::{Field, KeyClass, Requires, Segment, Shape, Table};
 
 /// Path suffixes.
 pub(super) const PATHS: &[(&str, Dialect)] = &[
-    ("/v1/messages", Dialect::AnthropicMessages),
-    ("/v1/messages/count_tokens", Dialect::AnthropicCountTokens),
+    ("v1/messages", Dialect::AnthropicMessages),
+    ("v1/messages/count_tokens", Dialect::AnthropicCountTokens),
 ];
 
 /// Content blocks: `{"type":"image","source":{"type":"base64","media_type":…,"data":…}}`. Cache breakpoints move from turn
@@ -14,7 +15,7 @@ pub(super) const PATHS: &[(&str, Dialect)] = &[
 const KEYS: &[(&[u8], KeyClass)] = &[
     (b"type", KeyClass::Skipped),
     (b"cache_control", KeyClass::Skipped),
-    (b"source", KeyClass::Media(Media::Image)),
+    (b"source", KeyClass::Media(MediumKind::Image)),
     (b"data", KeyClass::MediaContent),
     (b"url", KeyClass::MediaContent),
 ];
@@ -38,6 +39,8 @@ pub(super) const MESSAGES: Table = Table {
     keys: KEYS,
     requires: Requires::FilledList,
     requirement: "invalid messages request: must have valid messages field",
+    finer: &[],
+    salt_requirement: None,
 };
 
 /// Count of tokens: passed on as it is.
@@ -46,4 +49,6 @@ pub(super) const COUNT_TOKENS: Table = Table {
     keys: KEYS,
     requires: Requires::Nothing,
     requirement: "",
+    finer: &[],
+    salt_requirement: None,
 };

@@ -1,10 +1,12 @@
-//! Which API a request speaks, told by its path.
+//! The APIs that the scanners understand.
 
 use super::table::Table;
-use super::{anthropic, openai, vllm};
+use super::usage::ResponseKind;
+use super::vllm_grpc::Call;
+use super::{anthropic, openai, sglang, vllm};
 
-/// An API that the scanner understands; one row of the parser table (`endpoint-picker.md` §4.6) each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// An API that the scanner understands; which paths speak it is told by [`super::PARSERS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// `OpenAI` chat completions (and vLLM's render of them).
     OpenAiChat,
@@ -24,13 +26,39 @@ pub enum Dialect {
     AnthropicCountTokens,
     /// vLLM's token-in, token-out generate.
     VllmGenerate,
+    /// `SGLang`'s generate, with token ids.
+    SglangGenerate,
+    /// vLLM's gRPC Generate.
+    VllmGrpcGenerate,
+    /// vLLM's gRPC Embed.
+    VllmGrpcEmbed,
+    /// Vertex AI: chat completions in a gRPC message.
+    VertexChatCompletions,
+    /// Vertex AI: responses in a gRPC message, answered by a stream.
+    VertexStreamRawPredict,
+    /// Vertex AI: responses in a gRPC message.
+    VertexRawPredict,
     /// Anything else: the body is not read.
+    #[default]
     Passthrough,
+}
+
+/// How the bodies of a dialect are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Format {
+    /// Not at all.
+    Raw,
+    /// As JSON.
+    Json(&'static Table),
+    /// As a gRPC message of vLLM.
+    VllmGrpc(Call),
+    /// As JSON inside a gRPC message; the text is said of a message without any.
+    VertexAi(&'static Table, &'static str),
 }
 
 impl Dialect {
     /// Every dialect, the fallback last.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -40,107 +68,92 @@ impl Dialect {
         Self::AnthropicMessages,
         Self::AnthropicCountTokens,
         Self::VllmGenerate,
+        Self::SglangGenerate,
+        Self::VllmGrpcGenerate,
+        Self::VllmGrpcEmbed,
+        Self::VertexChatCompletions,
+        Self::VertexStreamRawPredict,
+        Self::VertexRawPredict,
         Self::Passthrough,
     ];
 
-    /// The dialect of a request path, all dialects enabled. A query is ignored; the longest matching suffix wins.
-    pub fn for_path(path: &str) -> Self {
-        Self::for_path_among(path, |_| true).unwrap_or(Self::Passthrough)
+    /// Whether its bodies are JSON documents. (Those of the others are gRPC messages, or not read.)
+    pub fn is_json(self) -> bool {
+        matches!(self.format(), Format::Json(_))
     }
 
-    /// The same among the dialects for which `enabled` holds; `None` when the path has no dialect and passthrough is off.
-    pub fn for_path_among(path: &str, enabled: impl Fn(Self) -> bool) -> Option<Self> {
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
-        [openai::PATHS, anthropic::PATHS, vllm::PATHS]
-            .into_iter()
-            .flatten()
-            .filter(|(suffix, dialect)| path.ends_with(suffix) && enabled(*dialect))
-            .max_by_key(|(suffix, _)| suffix.len())
-            .map(|(_, dialect)| *dialect)
-            .or_else(|| enabled(Self::Passthrough).then_some(Self::Passthrough))
-    }
-
-    /// The parser's type name in a configuration.
-    pub fn parser_type(self) -> &'static str {
-        match self {
-            Self::OpenAiChat
-            | Self::OpenAiCompletions
-            | Self::OpenAiEmbeddings
-            | Self::OpenAiResponses
-            | Self::OpenAiConversations
-            | Self::OpenAiImages => "openai-parser",
-            Self::AnthropicMessages | Self::AnthropicCountTokens => "anthropic-parser",
-            Self::VllmGenerate => "vllmhttp-parser",
-            Self::Passthrough => "passthrough-parser",
-        }
-    }
-
-    /// Whether a request without a model is an error. (A model that is there is found and can be edited either way.)
+    /// Whether a request without a model is an error. Where it is not, either none is looked for (and the labels of metrics are
+    /// empty), or one that is there is found and can be edited all the same.
     pub fn carries_model(self) -> bool {
-        !matches!(self, Self::Passthrough | Self::AnthropicCountTokens)
+        matches!(
+            self,
+            Self::OpenAiChat
+                | Self::OpenAiCompletions
+                | Self::OpenAiEmbeddings
+                | Self::OpenAiResponses
+                | Self::OpenAiConversations
+                | Self::OpenAiImages
+                | Self::AnthropicMessages
+                | Self::VllmGenerate
+        )
     }
 
     /// Whether the response is of no interest (no usage, no model to restore).
     pub fn skips_response(self) -> bool {
-        matches!(self, Self::AnthropicCountTokens)
+        self == Self::AnthropicCountTokens
     }
 
-    /// How its bodies are read; `None` for the one that is not read.
-    pub(super) fn table(self) -> Option<&'static Table> {
+    /// How its responses are framed; those of HTTP APIs tell by their `content-type` whether they are events.
+    pub fn response_kind(self, event_stream: bool) -> ResponseKind {
         match self {
-            Self::OpenAiChat => Some(&openai::CHAT),
-            Self::OpenAiCompletions => Some(&openai::COMPLETIONS),
-            Self::OpenAiEmbeddings => Some(&openai::EMBEDDINGS),
-            Self::OpenAiResponses => Some(&openai::RESPONSES),
-            Self::OpenAiConversations => Some(&openai::CONVERSATIONS),
-            Self::OpenAiImages => Some(&openai::IMAGES),
-            Self::AnthropicMessages => Some(&anthropic::MESSAGES),
-            Self::AnthropicCountTokens => Some(&anthropic::COUNT_TOKENS),
-            Self::VllmGenerate => Some(&vllm::GENERATE),
-            Self::Passthrough => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_suffix_of_the_path_names_the_dialect() {
-        for (path, dialect) in [
-            ("/v1/chat/completions", Dialect::OpenAiChat),
-            ("/v1/chat/completions?stream=1", Dialect::OpenAiChat),
-            ("/v1/chat/completions/render", Dialect::OpenAiChat),
-            ("/v1/completions", Dialect::OpenAiCompletions),
-            ("/team-a/v1/completions", Dialect::OpenAiCompletions),
-            ("/v1/completions/render", Dialect::OpenAiCompletions),
-            ("/v1/embeddings", Dialect::OpenAiEmbeddings),
-            ("/v1/responses", Dialect::OpenAiResponses),
-            ("/v1/conversations", Dialect::OpenAiConversations),
-            ("/v1/images/generations", Dialect::OpenAiImages),
-            ("/v1/messages", Dialect::AnthropicMessages),
-            ("/v1/messages/count_tokens", Dialect::AnthropicCountTokens),
-            ("/inference/v1/generate", Dialect::VllmGenerate),
-            ("/v1/models", Dialect::Passthrough),
-            ("/v1/mycompletions", Dialect::Passthrough),
-            ("", Dialect::Passthrough),
-        ] {
-            assert_eq!(Dialect::for_path(path), dialect, "{path}");
+            Self::VllmGrpcGenerate => ResponseKind::VllmGenerate,
+            Self::VllmGrpcEmbed => ResponseKind::VllmEmbed,
+            Self::VertexChatCompletions | Self::VertexStreamRawPredict | Self::VertexRawPredict => {
+                ResponseKind::VertexAi
+            }
+            _ if event_stream => ResponseKind::EventStream,
+            _ => ResponseKind::Json,
         }
     }
 
-    #[test]
-    fn a_disabled_dialect_falls_back_to_the_next_or_to_none() {
-        let without_chat = |dialect| dialect != Dialect::OpenAiChat;
-        assert_eq!(
-            Dialect::for_path_among("/v1/chat/completions", without_chat),
-            Some(Dialect::OpenAiCompletions)
-        );
-        let only_messages = |dialect| dialect == Dialect::AnthropicMessages;
-        assert_eq!(
-            Dialect::for_path_among("/v1/completions", only_messages),
-            None
-        );
+    /// How its bodies are read.
+    pub(super) fn format(self) -> Format {
+        match self {
+            Self::OpenAiChat => Format::Json(&openai::CHAT),
+            Self::OpenAiCompletions => Format::Json(&openai::COMPLETIONS),
+            Self::OpenAiEmbeddings => Format::Json(&openai::EMBEDDINGS),
+            Self::OpenAiResponses => Format::Json(&openai::RESPONSES),
+            Self::OpenAiConversations => Format::Json(&openai::CONVERSATIONS),
+            Self::OpenAiImages => Format::Json(&openai::IMAGES),
+            Self::AnthropicMessages => Format::Json(&anthropic::MESSAGES),
+            Self::AnthropicCountTokens => Format::Json(&anthropic::COUNT_TOKENS),
+            Self::VllmGenerate => Format::Json(&vllm::GENERATE),
+            Self::SglangGenerate => Format::Json(&sglang::GENERATE),
+            Self::VllmGrpcGenerate => Format::VllmGrpc(Call::Generate),
+            Self::VllmGrpcEmbed => Format::VllmGrpc(Call::Embed),
+            Self::VertexChatCompletions => {
+                Format::VertexAi(&openai::CHAT, "ChatCompletionsRequest has no HttpBody")
+            }
+            Self::VertexStreamRawPredict => Format::VertexAi(
+                &openai::RESPONSES,
+                "StreamRawPredictRequest has no HttpBody",
+            ),
+            Self::VertexRawPredict => {
+                Format::VertexAi(&openai::RESPONSES, "RawPredictRequest has no HttpBody")
+            }
+            Self::Passthrough => Format::Raw,
+        }
+    }
+
+    /// The type of its gRPC message; empty where there is none.
+    pub(super) fn message_type(self) -> &'static str {
+        match self {
+            Self::VllmGrpcGenerate => "GenerateRequest",
+            Self::VllmGrpcEmbed => "EmbedRequest",
+            Self::VertexChatCompletions => "ChatCompletionsRequest",
+            Self::VertexStreamRawPredict => "StreamRawPredictRequest",
+            Self::VertexRawPredict => "RawPredictRequest",
+            _ => "",
+        }
     }
 }

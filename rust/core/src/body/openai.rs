@@ -1,28 +1,29 @@
 //! The `OpenAI` family: chat completions, completions, embeddings, responses, conversations, images.
 
 use super::Dialect;
-use super::table::{Field, KeyClass, Media, Requires, Segment, Shape, Table};
+use super::media::MediumKind;
+use super::table::{Field, KeyClass, Requires, Segment, Shape, Table};
 
 /// Path suffixes.
 pub(super) const PATHS: &[(&str, Dialect)] = &[
-    ("/chat/completions", Dialect::OpenAiChat),
-    ("/chat/completions/render", Dialect::OpenAiChat),
-    ("/completions", Dialect::OpenAiCompletions),
-    ("/completions/render", Dialect::OpenAiCompletions),
-    ("/embeddings", Dialect::OpenAiEmbeddings),
-    ("/responses", Dialect::OpenAiResponses),
-    ("/conversations", Dialect::OpenAiConversations),
-    ("/images/generations", Dialect::OpenAiImages),
+    ("chat/completions", Dialect::OpenAiChat),
+    ("chat/completions/render", Dialect::OpenAiChat),
+    ("completions", Dialect::OpenAiCompletions),
+    ("completions/render", Dialect::OpenAiCompletions),
+    ("embeddings", Dialect::OpenAiEmbeddings),
+    ("responses", Dialect::OpenAiResponses),
+    ("conversations", Dialect::OpenAiConversations),
+    ("images/generations", Dialect::OpenAiImages),
 ];
 
 /// Content parts: `{"type":"image_url","image_url":{"url":…}}` in chat, `{"type":"input_image","image_url":"…"}` in responses,
 /// `{"type":"input_audio","input_audio":{"data":…}}`; video and audio by URL are vLLM's.
 const KEYS: &[(&[u8], KeyClass)] = &[
     (b"type", KeyClass::Skipped),
-    (b"image_url", KeyClass::Media(Media::Image)),
-    (b"video_url", KeyClass::Media(Media::Video)),
-    (b"audio_url", KeyClass::Media(Media::Audio)),
-    (b"input_audio", KeyClass::Media(Media::Audio)),
+    (b"image_url", KeyClass::Media(MediumKind::Image)),
+    (b"video_url", KeyClass::Media(MediumKind::Video)),
+    (b"audio_url", KeyClass::Media(MediumKind::Audio)),
+    (b"input_audio", KeyClass::Media(MediumKind::Audio)),
     (b"url", KeyClass::MediaContent),
     (b"data", KeyClass::MediaContent),
 ];
@@ -42,6 +43,8 @@ pub(super) const CHAT: Table = Table {
     keys: KEYS,
     requires: Requires::FilledList,
     requirement: "invalid chat completions request: must have valid messages field",
+    finer: &[],
+    salt_requirement: None,
 };
 
 /// Completions.
@@ -53,6 +56,8 @@ pub(super) const COMPLETIONS: Table = Table {
     keys: KEYS,
     requires: Requires::TextOrList,
     requirement: "invalid completions request: must have prompt field",
+    finer: &[],
+    salt_requirement: None,
 };
 
 /// Embeddings; vLLM also takes `messages`.
@@ -61,6 +66,8 @@ pub(super) const EMBEDDINGS: Table = Table {
     keys: KEYS,
     requires: Requires::TextOrList,
     requirement: "invalid embeddings request: must have input field",
+    finer: &[],
+    salt_requirement: None,
 };
 
 /// Responses.
@@ -77,6 +84,8 @@ pub(super) const RESPONSES: Table = Table {
     keys: KEYS,
     requires: Requires::TextOrList,
     requirement: "invalid responses request: must have input field",
+    finer: &[],
+    salt_requirement: None,
 };
 
 /// Conversations.
@@ -85,6 +94,8 @@ pub(super) const CONVERSATIONS: Table = Table {
     keys: KEYS,
     requires: Requires::List,
     requirement: "invalid conversations request: must have items field",
+    finer: &[],
+    salt_requirement: None,
 };
 
 /// Image generation.
@@ -93,4 +104,6 @@ pub(super) const IMAGES: Table = Table {
     keys: KEYS,
     requires: Requires::TextOrList,
     requirement: "invalid images generations request: must have prompt field",
+    finer: &[],
+    salt_requirement: None,
 };

@@ -5,9 +5,10 @@
 
 use xxhash_rust::xxh64::Xxh64;
 
+use super::media::{MAX_MEDIA, Medium, MediumKind};
 use super::nesting::Container;
 use super::sequence::{Limits, Sequence, TOKEN_BYTES};
-use super::table::{KeyClass, Media, Segment, Shape};
+use super::table::{KeyClass, Segment, Shape};
 
 /// Sequences of one request that are kept; more are counted in tokens but cannot be matched. `OpenAI` takes 2048 inputs.
 pub const MAX_SEQUENCES: usize = 2048;
@@ -34,7 +35,7 @@ pub(super) enum MainValue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sink {
     Sequence,
-    Medium(Media),
+    Medium(MediumKind),
 }
 
 /// Builds the sequences from the values of the prompt-bearing keys. Levels count the containers open inside such a value.
@@ -59,12 +60,14 @@ pub(super) struct Prompt {
     /// Level inside of which nothing counts.
     skipped_level: Option<usize>,
     /// Level and kind of each open object that describes a medium.
-    media: Vec<(usize, Media)>,
+    media: Vec<(usize, MediumKind)>,
     /// Of the key before the value that comes next.
     class: KeyClass,
     sink: Sink,
     content: Content,
     placeholders: u64,
+    /// Different media, in the order in which they were met.
+    found: Vec<Medium>,
 }
 
 /// The content of a medium, as far as it was read.
@@ -105,6 +108,7 @@ impl Prompt {
                 bytes: 0,
             },
             placeholders: 0,
+            found: Vec::new(),
         }
     }
 
@@ -122,6 +126,7 @@ impl Prompt {
         if segment == Segment::Main {
             self.finished.clear();
             self.finished_tokens = 0;
+            self.found.clear();
             self.main_value = MainValue::Other;
             self.main_started = shape != Shape::Batch;
         }
@@ -205,9 +210,9 @@ impl Prompt {
             return;
         };
         let wanted = match kind {
-            Media::Image => IMAGE_TOKENS,
-            Media::Video => VIDEO_TOKENS,
-            Media::Audio => self
+            MediumKind::Image => IMAGE_TOKENS,
+            MediumKind::Video => VIDEO_TOKENS,
+            MediumKind::Audio => self
                 .content
                 .bytes
                 .div_ceil(TOKEN_BYTES)
@@ -215,7 +220,15 @@ impl Prompt {
         };
         let tokens = wanted.min(MAX_PLACEHOLDERS - self.placeholders).max(1);
         self.placeholders = (self.placeholders + tokens).min(MAX_PLACEHOLDERS);
-        let placeholder = self.content.hash.digest() as u32;
+        let hash = self.content.hash.digest();
+        let placeholder = hash as u32;
+        if self.found.len() < MAX_MEDIA && self.found.iter().all(|medium| medium.hash != hash) {
+            self.found.push(Medium {
+                kind,
+                hash,
+                tokens: tokens as u32,
+            });
+        }
         self.sequence().begin_leaf();
         for _ in 0..tokens {
             self.sequence().push_token(placeholder);
@@ -244,6 +257,9 @@ impl Prompt {
     /// `true` or `false`; `None` for `null`, which says no more than a missing key.
     pub(super) fn literal(&mut self, text: Option<&[u8]>) {
         let class = self.begin_value();
+        if text.is_none() && self.level == 0 && self.segment == Segment::Main {
+            self.main_value = MainValue::Missing;
+        }
         if let Some(text) = text
             && self.skipped_level.is_none()
             && class != KeyClass::Skipped
@@ -283,8 +299,8 @@ impl Prompt {
         self.level = level.saturating_sub(1);
     }
 
-    /// Block ids of each sequence, those of the earlier segments before it, and the tokens of all together.
-    pub(super) fn finish(mut self) -> (Vec<Vec<u64>>, u64) {
+    /// Block ids of each sequence, those of the earlier segments before it, the tokens of all together, and the media.
+    pub(super) fn finish(mut self) -> (Vec<Vec<u64>>, u64, Vec<Medium>) {
         let max_blocks = self.limits.max_blocks;
         if self.main_started {
             self.end_element();
@@ -305,6 +321,7 @@ impl Prompt {
         (
             sequences,
             tools_tokens + system_tokens + self.finished_tokens,
+            self.found,
         )
     }
 

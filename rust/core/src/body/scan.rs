@@ -2,15 +2,21 @@
 
 use std::ops::Range;
 
-use super::Dialect;
 use super::capture::{Key, TooLong, Value};
+use super::dialect::{Dialect, Format};
+use super::frame::FrameFault;
+use super::grpc::GrpcRequest;
 use super::handler::{Handler, Literal};
 use super::json::Json;
+use super::media::Medium;
 use super::nesting::Container;
 pub use super::prompt::MAX_SEQUENCES;
 use super::prompt::{MainValue, Prompt, float};
+use super::protobuf::WireFault;
 use super::sequence::Limits;
 use super::table::{Field, MAX_TOKENS_RANKS, Requires, Table};
+use super::vertexai::VertexRequest;
+use super::vllm_grpc::VllmRequest;
 
 /// Bounds of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,14 @@ pub struct ScanLimits {
 impl ScanLimits {
     /// Depth at which Go's `encoding/json` gives up.
     pub const GO_DEPTH: usize = 10_000;
+
+    /// How a sequence is cut into blocks.
+    fn sequence(self) -> Limits {
+        Limits {
+            block_tokens: self.block_tokens,
+            max_blocks: self.max_blocks,
+        }
+    }
 }
 
 impl Default for ScanLimits {
@@ -55,6 +69,8 @@ pub struct ScannedBody {
     pub sequences: Vec<Vec<u64>>,
     /// Tokens of all prompts: exact where the body carries token ids, else bytes / 4.
     pub prompt_tokens: u32,
+    /// Different pictures, films and sounds in it.
+    pub media: Vec<Medium>,
 }
 
 /// Why a body is refused.
@@ -62,16 +78,24 @@ pub struct ScannedBody {
 pub enum ScanError {
     /// No JSON object; [`super::go_error`] says what is wrong with it.
     Invalid,
-    /// An object, but not one of this dialect; the text says what is missing.
+    /// An object or a message, but not one of this dialect; the text says what is missing.
     MissingField(&'static str),
+    /// The same of the JSON inside a message.
+    MissingInnerField(&'static str),
+    /// No gRPC frame that can be read.
+    Frame(FrameFault),
+    /// No protobuf message.
+    Message(WireFault),
 }
 
 impl std::fmt::Display for ScanError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Invalid => "the body is not a JSON object",
-            Self::MissingField(text) => text,
-        })
+        match self {
+            Self::Invalid => formatter.write_str("the body is not a JSON object"),
+            Self::MissingField(text) | Self::MissingInnerField(text) => formatter.write_str(text),
+            Self::Frame(fault) => fault.fmt(formatter),
+            Self::Message(fault) => fault.fmt(formatter),
+        }
     }
 }
 
@@ -83,60 +107,95 @@ const TOO_LONG: &str = "invalid request: model and cache_salt must have at most 
 /// Reads a request body in pieces; memory does not grow with it, but for the block ids.
 #[derive(Debug)]
 pub struct BodyScanner {
-    /// `None`: the body is not read.
-    reader: Option<(Json, Request)>,
+    reader: Reader,
+}
+
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one, and an allocation of its own would cost each request"
+)]
+enum Reader {
+    /// The body is not read.
+    Raw,
+    Json(Json, Request),
+    VllmGrpc(GrpcRequest<VllmRequest>),
+    VertexAi(Box<GrpcRequest<VertexRequest>>),
 }
 
 impl BodyScanner {
     /// A scanner for one body.
     pub fn new(dialect: Dialect, limits: ScanLimits) -> Self {
-        let reader = dialect
-            .table()
-            .map(|table| (Json::new(limits.max_depth), Request::new(table, limits)));
+        let reader = match dialect.format() {
+            Format::Raw => Reader::Raw,
+            Format::Json(table) => {
+                Reader::Json(Json::new(limits.max_depth), Request::new(table, limits))
+            }
+            Format::VllmGrpc(call) => {
+                Reader::VllmGrpc(GrpcRequest::new(VllmRequest::new(call, limits.sequence())))
+            }
+            Format::VertexAi(table, without_body) => {
+                let request = VertexRequest::new(table, limits, without_body);
+                Reader::VertexAi(Box::new(GrpcRequest::new(request)))
+            }
+        };
         Self { reader }
     }
 
     /// Reads the next piece, of any size.
     ///
     /// # Errors
-    /// As soon as the bytes so far cannot begin any JSON document (then `go_error` of them names the same fault as of the
-    /// whole body); each later call fails as well. What is JSON but no object is told only by `finish`.
+    /// As soon as the bytes so far cannot begin any body of the dialect's format (then [`super::refusal`] of them names the same
+    /// fault as of the whole body); each later call fails as well. What is JSON but no object is told only by `finish`.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), ScanError> {
-        if let Some((json, request)) = &mut self.reader {
-            json.feed(piece, request);
-            if json.is_broken() {
-                return Err(ScanError::Invalid);
+        match &mut self.reader {
+            Reader::Raw => Ok(()),
+            Reader::Json(json, request) => {
+                json.feed(piece, request);
+                if json.is_broken() {
+                    Err(ScanError::Invalid)
+                } else {
+                    Ok(())
+                }
             }
+            Reader::VllmGrpc(message) => message.feed(piece),
+            Reader::VertexAi(message) => message.feed(piece),
         }
-        Ok(())
     }
 
     /// The body ended.
     ///
     /// # Errors
-    /// When it is no JSON object, or lacks what its dialect requires. A missing model is no error here.
+    /// When it is not of the dialect's format, or lacks what the dialect requires. A missing model is no error here.
     pub fn finish(self) -> Result<ScannedBody, ScanError> {
-        let Some((json, request)) = self.reader else {
-            return Ok(ScannedBody::default());
-        };
-        if !json.is_complete() {
-            return Err(ScanError::Invalid);
+        match self.reader {
+            Reader::Raw => Ok(ScannedBody::default()),
+            Reader::Json(json, request) => {
+                if !json.is_complete() {
+                    return Err(ScanError::Invalid);
+                }
+                request.check()?;
+                Ok(request.into_body())
+            }
+            Reader::VllmGrpc(message) => message.finish(),
+            Reader::VertexAi(message) => message.finish(),
         }
-        request.check()?;
-        Ok(request.into_body())
     }
 
     /// Only this much of the body will be seen: what was found so far, unchecked.
     pub fn finish_prefix(self) -> ScannedBody {
-        self.reader
-            .map(|(_, request)| request.into_body())
-            .unwrap_or_default()
+        match self.reader {
+            Reader::Raw => ScannedBody::default(),
+            Reader::Json(_, request) => request.into_body(),
+            Reader::VllmGrpc(message) => message.into_body(),
+            Reader::VertexAi(message) => message.into_body(),
+        }
     }
 }
 
 /// Sorts what the tokenizer finds by the dialect's table.
 #[derive(Debug)]
-struct Request {
+pub(super) struct Request {
     table: &'static Table,
     /// Containers open inside the top-level value being read.
     level: usize,
@@ -149,11 +208,13 @@ struct Request {
     stream: bool,
     max_tokens: [Option<u32>; MAX_TOKENS_RANKS],
     cache_salt: Option<Result<Box<str>, TooLong>>,
+    salt_is_no_string: bool,
     prompt: Prompt,
 }
 
 impl Request {
-    fn new(table: &'static Table, limits: ScanLimits) -> Self {
+    /// Before a document.
+    pub(super) fn new(table: &'static Table, limits: ScanLimits) -> Self {
         Self {
             table,
             level: 0,
@@ -166,17 +227,21 @@ impl Request {
             stream: false,
             max_tokens: [None; MAX_TOKENS_RANKS],
             cache_salt: None,
-            prompt: Prompt::new(Limits {
-                block_tokens: limits.block_tokens,
-                max_blocks: limits.max_blocks,
-            }),
+            salt_is_no_string: false,
+            prompt: Prompt::new(limits.sequence()),
         }
     }
 
-    fn check(&self) -> Result<(), ScanError> {
+    /// Whether the document, now whole, has what its dialect requires.
+    pub(super) fn check(&self) -> Result<(), ScanError> {
         if matches!(self.model, Some(Err(TooLong))) || matches!(self.cache_salt, Some(Err(TooLong)))
         {
             return Err(ScanError::MissingField(TOO_LONG));
+        }
+        if self.salt_is_no_string
+            && let Some(text) = self.table.salt_requirement
+        {
+            return Err(ScanError::MissingField(text));
         }
         let value = self.prompt.main_value();
         let enough = match self.table.requires {
@@ -191,12 +256,13 @@ impl Request {
         if enough {
             Ok(())
         } else {
-            Err(ScanError::MissingField(self.table.requirement))
+            Err(ScanError::MissingField(self.table.requirement(value)))
         }
     }
 
-    fn into_body(self) -> ScannedBody {
-        let (sequences, tokens) = self.prompt.finish();
+    /// What was found.
+    pub(super) fn into_body(self) -> ScannedBody {
+        let (sequences, tokens, media) = self.prompt.finish();
         ScannedBody {
             model: self.model.and_then(Result::ok),
             model_span: self.model_span,
@@ -205,6 +271,7 @@ impl Request {
             cache_salt: self.cache_salt.and_then(Result::ok),
             sequences,
             prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+            media,
         }
     }
 
@@ -216,9 +283,13 @@ impl Request {
                 self.model_span = None;
             }
             Field::Stream => self.stream = false,
-            Field::CacheSalt => self.cache_salt = None,
+            Field::CacheSalt => {
+                self.cache_salt = None;
+                // Until its value shows another kind.
+                self.salt_is_no_string = true;
+            }
             Field::MaxTokens(rank) => self.max_tokens[rank] = None,
-            Field::SamplingParameters => self.max_tokens[0] = None,
+            Field::SamplingParameters(_) => self.max_tokens[0] = None,
             Field::Prompt(segment, shape) => self.prompt.start(segment, shape),
             Field::Ignored => {}
         }
@@ -229,7 +300,7 @@ impl Handler for Request {
     fn begin_key(&mut self) -> bool {
         self.key.clear();
         match (self.level, self.field) {
-            (0, _) | (1, Field::SamplingParameters) => true,
+            (0, _) | (1, Field::SamplingParameters(_)) => true,
             (_, Field::Prompt(..)) => self.prompt.begin_key(),
             _ => false,
         }
@@ -261,7 +332,10 @@ impl Handler for Request {
                 self.model = Some(self.value.take());
                 self.model_span = Some(self.string_start..end);
             }
-            (0, Field::CacheSalt) => self.cache_salt = Some(self.value.take()),
+            (0, Field::CacheSalt) => {
+                self.cache_salt = Some(self.value.take());
+                self.salt_is_no_string = false;
+            }
             (_, Field::Prompt(..)) => self.prompt.end_string(),
             _ => {}
         }
@@ -286,7 +360,7 @@ impl Handler for Request {
     fn number(&mut self, text: &[u8], value: Option<u64>) {
         match (self.level, self.field) {
             (0, Field::MaxTokens(rank)) => self.max_tokens[rank] = token_limit(text),
-            (1, Field::SamplingParameters) if self.key.bytes() == b"max_tokens" => {
+            (1, Field::SamplingParameters(name)) if self.key.bytes() == name => {
                 self.max_tokens[0] = token_limit(text);
             }
             (_, Field::Prompt(..)) => self.prompt.number(text, value),
@@ -297,6 +371,7 @@ impl Handler for Request {
     fn literal(&mut self, literal: Literal) {
         match (self.level, self.field) {
             (0, Field::Stream) => self.stream = literal == Literal::True,
+            (0, Field::CacheSalt) => self.salt_is_no_string = literal != Literal::Null,
             (_, Field::Prompt(..)) => self.prompt.literal(match literal {
                 Literal::Null => None,
                 Literal::True => Some(b"true"),

@@ -1,5 +1,9 @@
 //! The vocabulary of the dialect tables: what a top-level key means, and what a key inside a prompt means.
 
+use super::media::MediumKind;
+
+use super::prompt::MainValue;
+
 /// What a top-level key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
@@ -13,8 +17,8 @@ pub(super) enum Field {
     CacheSalt,
     /// Limit on output tokens; of several, the lowest rank that is set counts.
     MaxTokens(usize),
-    /// An object that holds `max_tokens`.
-    SamplingParameters,
+    /// An object that holds the limit on output tokens, under this key.
+    SamplingParameters(&'static [u8]),
     /// Text or tokens that the model reads.
     Prompt(Segment, Shape),
 }
@@ -53,20 +57,9 @@ pub(super) enum KeyClass {
     /// Nothing that the model reads.
     Skipped,
     /// A medium: the string itself, or an object that holds it.
-    Media(Media),
+    Media(MediumKind),
     /// Holds the medium when the object around it is one.
     MediaContent,
-}
-
-/// Kinds of media, by what they cost in tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Media {
-    /// A picture.
-    Image,
-    /// A film.
-    Video,
-    /// Sound.
-    Audio,
 }
 
 /// The least that the main value must be.
@@ -93,6 +86,10 @@ pub(super) struct Table {
     pub(super) requires: Requires,
     /// What the client is told when it is not.
     pub(super) requirement: &'static str,
+    /// What it is told instead where it matters what stands there.
+    pub(super) finer: &'static [(MainValue, &'static str)],
+    /// What it is told when the salt is there and no string; `None`: it counts for nothing then.
+    pub(super) salt_requirement: Option<&'static str>,
 }
 
 /// Top-level keys that mean the same in each dialect.
@@ -116,6 +113,16 @@ impl Table {
     /// What a key inside a prompt says.
     pub(super) fn key_class(&self, key: &[u8]) -> KeyClass {
         lookup(self.keys, key).unwrap_or_default()
+    }
+}
+
+impl Table {
+    /// What the client is told of a main value that is too little.
+    pub(super) fn requirement(&self, value: MainValue) -> &'static str {
+        self.finer
+            .iter()
+            .find(|(found, _)| *found == value)
+            .map_or(self.requirement, |(_, text)| text)
     }
 }
 

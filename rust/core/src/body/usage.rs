@@ -1,14 +1,9 @@
 //! The response scanner: token counts, first content and end of a response, in pieces that may part it anywhere.
-//!
-//! Nothing of the response is kept: each event (or the one JSON body) runs through the incremental tokenizer.
 
-use super::capture::Key;
-use super::handler::{Handler, Literal};
-use super::json::Json;
-use super::nesting::Container;
-use super::prompt::float;
-use super::scan::ScanLimits;
-use super::sse::{Event, Lines};
+use super::grpc::GrpcResponse;
+use super::usage_text::{TextKind, TextUsage};
+use super::vertexai::VertexUsage;
+use super::vllm_grpc::{Call, VllmUsage};
 
 /// How a response is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +12,23 @@ pub enum ResponseKind {
     Json,
     /// Server-sent events.
     EventStream,
+    /// gRPC: `GenerateResponse`s of vLLM.
+    VllmGenerate,
+    /// gRPC: an `EmbedResponse` of vLLM.
+    VllmEmbed,
+    /// gRPC: `HttpBody`s that hold JSON or server-sent events.
+    VertexAi,
+}
+
+impl ResponseKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Json,
+        Self::EventStream,
+        Self::VllmGenerate,
+        Self::VllmEmbed,
+        Self::VertexAi,
+    ];
 }
 
 /// Tokens of one exchange, as the engine reports them.
@@ -30,279 +42,82 @@ pub struct Usage {
     pub cached_tokens: Option<u64>,
 }
 
-/// What is at the end of a stream of `OpenAI`'s.
-const DONE: &[u8] = b"[DONE]";
-
 /// Reads a response body in pieces, in bounded memory.
 #[derive(Debug)]
 pub struct UsageScanner {
-    /// `None`: the response is one JSON object.
-    lines: Option<Lines>,
-    json: Json,
     reader: Reader,
-    total: Counts,
-    /// How much of [`DONE`] the data line has been so far; `None`: something else.
-    done_matched: Option<usize>,
-    events: u64,
-    done: bool,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Text(TextUsage),
+    Vllm(GrpcResponse<VllmUsage>),
+    Vertex(GrpcResponse<VertexUsage>),
 }
 
 impl UsageScanner {
     /// A scanner for one response.
     pub fn new(kind: ResponseKind) -> Self {
+        let vllm = |call| Reader::Vllm(GrpcResponse::new(VllmUsage::new(call)));
         Self {
-            lines: (kind == ResponseKind::EventStream).then(Lines::new),
-            json: Json::new(ScanLimits::GO_DEPTH),
-            reader: Reader::new(),
-            total: Counts::default(),
-            done_matched: Some(0),
-            events: 0,
-            done: false,
+            reader: match kind {
+                ResponseKind::Json => Reader::Text(TextUsage::new(TextKind::Json)),
+                ResponseKind::EventStream => Reader::Text(TextUsage::new(TextKind::Events)),
+                ResponseKind::VllmGenerate => vllm(Call::Generate),
+                ResponseKind::VllmEmbed => vllm(Call::Embed),
+                ResponseKind::VertexAi => Reader::Vertex(GrpcResponse::new(VertexUsage::new())),
+            },
         }
     }
 
     /// Reads the next piece, of any size.
     pub fn feed(&mut self, piece: &[u8]) {
-        match self.lines.take() {
-            None => self.json.feed(piece, &mut self.reader),
-            Some(mut lines) => {
-                lines.feed(piece, |event| self.event(event));
-                self.lines = Some(lines);
-            }
+        match &mut self.reader {
+            Reader::Text(text) => text.feed(piece),
+            Reader::Vllm(messages) => messages.feed(piece),
+            Reader::Vertex(messages) => messages.feed(piece),
         }
     }
 
-    /// Events with data so far, `[DONE]` left out; of a JSON response, 0.
+    /// Events with data so far, `[DONE]` left out, or messages of vLLM; of a JSON response, 0.
     pub fn events(&self) -> u64 {
-        self.events
-    }
-
-    /// Whether text, reasoning or the arguments of a tool call have come. An event that only names the role has none.
-    pub fn content_seen(&self) -> bool {
-        self.reader.content_seen
-    }
-
-    /// Whether the stream said `[DONE]`.
-    pub fn done_seen(&self) -> bool {
-        self.done || self.done_matched == Some(DONE.len())
-    }
-
-    /// The usage so far: complete events of a stream (each count as last reported), or what a JSON body has shown.
-    pub fn usage(&self) -> Option<Usage> {
-        let mut counts = self.total;
-        if self.lines.is_none() || self.json.is_complete() {
-            counts.merge(self.reader.counts);
+        match &self.reader {
+            Reader::Text(text) => text.events(),
+            Reader::Vllm(messages) => messages.fields.messages,
+            Reader::Vertex(messages) => messages.fields.text.events(),
         }
-        counts.usage()
+    }
+
+    /// Whether text, reasoning, tokens or the arguments of a tool call have come. An event that only names the role has none.
+    pub fn content_seen(&self) -> bool {
+        match &self.reader {
+            Reader::Text(text) => text.content_seen(),
+            Reader::Vllm(messages) => messages.fields.total.content,
+            Reader::Vertex(messages) => messages.fields.text.content_seen(),
+        }
+    }
+
+    /// Whether the stream said that it is complete: `[DONE]`, or vLLM's last message.
+    pub fn done_seen(&self) -> bool {
+        match &self.reader {
+            Reader::Text(text) => text.done_seen(),
+            Reader::Vllm(messages) => messages.fields.total.complete,
+            Reader::Vertex(messages) => messages.fields.text.done_seen(),
+        }
+    }
+
+    /// The usage so far: complete events or messages of a stream (each count as last reported), or what a JSON body has shown.
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.reader {
+            Reader::Text(text) => text.counts(),
+            Reader::Vllm(messages) => messages.fields.total.counts,
+            Reader::Vertex(messages) => messages.fields.text.counts(),
+        }
+        .usage()
     }
 
     /// The response ended, with or without a line break after its last event.
     pub fn finish(self) -> Option<Usage> {
         self.usage()
-    }
-
-    fn event(&mut self, event: Event<'_>) {
-        match event {
-            Event::Data(bytes) => {
-                if let Some(matched) = self.done_matched {
-                    self.done_matched = DONE[matched..]
-                        .starts_with(bytes)
-                        .then_some(matched + bytes.len());
-                }
-                self.json.feed(bytes, &mut self.reader);
-            }
-            Event::End => {
-                self.done = self.done_seen();
-                if self.json.is_complete() {
-                    self.total.merge(self.reader.counts);
-                    self.events += 1;
-                }
-                self.done_matched = Some(0);
-                self.json.reset();
-                self.reader.reset();
-            }
-        }
-    }
-}
-
-/// Counts by kind; `None`: not seen.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    input: Option<u64>,
-    output: Option<u64>,
-    cached: Option<u64>,
-}
-
-impl Counts {
-    /// Anthropic reports the input at the start and the output at the end, so each count stands until it is said anew.
-    fn merge(&mut self, later: Self) {
-        self.input = later.input.or(self.input);
-        self.output = later.output.or(self.output);
-        self.cached = later.cached.or(self.cached);
-    }
-
-    fn usage(self) -> Option<Usage> {
-        self.input.or(self.output).or(self.cached)?;
-        Some(Usage {
-            input_tokens: self.input.unwrap_or(0),
-            output_tokens: self.output.unwrap_or(0),
-            cached_tokens: self.cached,
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Name {
-    #[default]
-    Other,
-    Usage,
-    /// `response` of a responses event, `message` of an Anthropic one: may hold the usage.
-    Envelope,
-    Details,
-    Input,
-    Output,
-    Cached,
-    CacheRead,
-    Content,
-}
-
-const NAMES: &[(&[u8], Name)] = &[
-    (b"usage", Name::Usage),
-    (b"response", Name::Envelope),
-    (b"message", Name::Envelope),
-    (b"prompt_tokens_details", Name::Details),
-    (b"input_tokens_details", Name::Details),
-    (b"prompt_tokens", Name::Input),
-    (b"input_tokens", Name::Input),
-    (b"completion_tokens", Name::Output),
-    (b"output_tokens", Name::Output),
-    (b"cached_tokens", Name::Cached),
-    (b"cache_read_input_tokens", Name::CacheRead),
-    (b"content", Name::Content),
-    (b"text", Name::Content),
-    (b"delta", Name::Content),
-    (b"reasoning", Name::Content),
-    (b"reasoning_content", Name::Content),
-    (b"thinking", Name::Content),
-    (b"arguments", Name::Content),
-    (b"partial_json", Name::Content),
-];
-
-/// Finds the counts in one JSON object. Levels count the containers open below the object itself.
-#[derive(Debug)]
-struct Reader {
-    level: usize,
-    key: Key,
-    name: Name,
-    /// Inside a top-level envelope: repeats of the request in it are no content.
-    in_envelope: bool,
-    usage_level: Option<usize>,
-    details_level: Option<usize>,
-    counts: Counts,
-    content_seen: bool,
-}
-
-impl Reader {
-    fn new() -> Self {
-        Self {
-            level: 0,
-            key: Key::new(),
-            name: Name::Other,
-            in_envelope: false,
-            usage_level: None,
-            details_level: None,
-            counts: Counts::default(),
-            content_seen: false,
-        }
-    }
-
-    fn reset(&mut self) {
-        *self = Self {
-            content_seen: self.content_seen,
-            ..Self::new()
-        };
-    }
-}
-
-impl Handler for Reader {
-    fn begin_key(&mut self) -> bool {
-        self.key.clear();
-        true
-    }
-
-    fn end_key(&mut self) {
-        let key = self.key.bytes();
-        self.name = NAMES
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, name)| *name)
-            .unwrap_or_default();
-    }
-
-    fn begin_string(&mut self, _at: usize) -> bool {
-        let content = std::mem::take(&mut self.name) == Name::Content;
-        content && !self.in_envelope && !self.content_seen
-    }
-
-    fn end_string(&mut self, _end: usize) {}
-
-    fn text(&mut self, run: &[u8], of_key: bool) {
-        if of_key {
-            self.key.push(run);
-        } else {
-            self.content_seen = true;
-        }
-    }
-
-    fn number(&mut self, text: &[u8], _value: Option<u64>) {
-        let count = || {
-            float(text)
-                .filter(|value| *value >= 0.0)
-                .map(|value| value as u64)
-        };
-        let name = std::mem::take(&mut self.name);
-        if self.details_level == Some(self.level) {
-            if name == Name::Cached {
-                self.counts.cached = count();
-            }
-        } else if self.usage_level == Some(self.level) {
-            match name {
-                Name::Input => self.counts.input = count(),
-                Name::Output => self.counts.output = count(),
-                Name::CacheRead => self.counts.cached = count(),
-                _ => {}
-            }
-        }
-    }
-
-    fn literal(&mut self, _literal: Literal) {
-        self.name = Name::Other;
-    }
-
-    fn open(&mut self, container: Container) {
-        let name = std::mem::take(&mut self.name);
-        let level = self.level;
-        self.level += 1;
-        if container != Container::Object {
-            return;
-        }
-        match name {
-            Name::Envelope if level == 0 => self.in_envelope = true,
-            Name::Usage if level == 0 || level == 1 && self.in_envelope => {
-                self.usage_level = Some(self.level);
-            }
-            Name::Details if self.usage_level == Some(level) => {
-                self.details_level = Some(self.level);
-            }
-            _ => {}
-        }
-    }
-
-    fn close(&mut self) {
-        let level = self.level;
-        self.usage_level.take_if(|open| *open == level);
-        self.details_level.take_if(|open| *open == level);
-        self.level = level.saturating_sub(1);
-        self.in_envelope &= self.level > 0;
     }
 }

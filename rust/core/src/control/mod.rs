@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::body::Usage;
 use crate::exchange::{Header, Refusal};
-use crate::pool::Endpoint;
-use crate::schedule::{Context, RequestAttributes};
+use crate::pool::{Endpoint, Snapshot};
+use crate::schedule::{Candidates, Context, RequestAttributes, RequestFacts};
 
 /// (name, value) of headers to set.
 pub type HeaderPairs = Vec<(Bytes, Bytes)>;
@@ -20,6 +20,12 @@ pub type HeaderPairs = Vec<(Bytes, Bytes)>;
 pub trait RequestProcessor: Send + Sync + fmt::Debug {
     /// Adds what it finds to `attributes`.
     fn process(&self, headers: &[Header], attributes: &mut RequestAttributes);
+}
+
+/// Fills columns of the candidates. Runs in the critical section of the decision: look-ups only.
+pub trait EndpointProducer: Send + Sync + fmt::Debug {
+    /// Fills its column, one row for each candidate.
+    fn produce(&self, request: &RequestFacts, snapshot: &Snapshot, candidates: &mut Candidates);
 }
 
 /// Removes candidates before any profile runs. Each screener sees all candidates; what all of them keep remains.

@@ -3,67 +3,64 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::{Engine, Policy};
+use super::Policy;
 use crate::Nanos;
 use crate::control::HeaderPairs;
 use crate::exchange::Refusal;
 use crate::pool::Snapshot;
 use crate::schedule::{Candidates, Context, RequestFacts};
 
-impl Engine {
-    /// The positions that are left, `None` for all; or why the request is refused. In the reference's order: shedding looks at the pool before
-    /// screeners narrow it, admitters look at what they left.
-    pub(super) fn pass_gates(
-        &self,
-        policy: &Policy,
-        facts: &RequestFacts,
-        snapshot: &Arc<Snapshot>,
-        mut subset: Option<Vec<u32>>,
-        now: Nanos,
-        response: &mut HeaderPairs,
-    ) -> Result<Option<Vec<u32>>, Refusal> {
-        let random = RefCell::new(fastrand::Rng::new());
-        let mut candidates = Candidates::default();
-        if let Some(detector) = policy.saturation.as_ref().filter(|_| facts.priority < 0) {
-            snapshot.gather(None, &[], false, &mut candidates);
-            let context = context(facts, snapshot, &candidates, now, &random);
-            if detector.saturation(&context) >= 1.0 {
-                return Err(Refusal::Shed);
-            }
+/// The positions that are left, `None` for all; or why the request is refused. In the reference's order: shedding looks at the pool before
+/// screeners narrow it, admitters look at what they left.
+pub(super) fn pass_gates(
+    policy: &Policy,
+    facts: &RequestFacts,
+    snapshot: &Arc<Snapshot>,
+    mut subset: Option<Vec<u32>>,
+    now: Nanos,
+    response: &mut HeaderPairs,
+) -> Result<Option<Vec<u32>>, Refusal> {
+    let random = RefCell::new(fastrand::Rng::new());
+    let mut candidates = Candidates::default();
+    if let Some(detector) = policy.saturation.as_ref().filter(|_| facts.priority < 0) {
+        snapshot.gather(None, &[], false, &mut candidates);
+        let context = context(facts, snapshot, &candidates, now, &random);
+        if detector.saturation(&context) >= 1.0 {
+            return Err(Refusal::Shed);
         }
-        snapshot.gather(subset.as_deref(), &[], false, &mut candidates);
-        if !policy.screeners.is_empty() {
-            let mut keep = vec![true; candidates.len()];
-            for screener in &policy.screeners {
-                // Each sees all candidates; what all of them keep remains.
-                let mut own = vec![true; candidates.len()];
-                let context = context(facts, snapshot, &candidates, now, &random);
-                screener.part.screen(&context, &mut own, response)?;
-                for (keep, own) in keep.iter_mut().zip(own) {
-                    *keep &= own;
-                }
-            }
-            if !keep.contains(&true) {
-                return Err(Refusal::Screened(
-                    "screeners eliminated all endpoint candidates".to_owned(),
-                ));
-            }
-            if keep.contains(&false) {
-                let left = candidates.position.iter().zip(&keep);
-                let left = left.filter_map(|(position, keep)| keep.then_some(*position));
-                subset = Some(left.collect());
-                snapshot.gather(subset.as_deref(), &[], false, &mut candidates);
-            }
-        }
-        for admitter in &policy.admitters {
-            let context = context(facts, snapshot, &candidates, now, &random);
-            admitter
-                .part
-                .admit(&context)
-                .map_err(|reason| Refusal::NotAdmitted(reason.into()))?;
-        }
-        Ok(subset)
     }
+    snapshot.gather(subset.as_deref(), &[], false, &mut candidates);
+    if !policy.screeners.is_empty() {
+        let mut keep = vec![true; candidates.len()];
+        for screener in &policy.screeners {
+            // Each sees all candidates; what all of them keep remains.
+            let mut own = vec![true; candidates.len()];
+            let context = context(facts, snapshot, &candidates, now, &random);
+            screener.part.screen(&context, &mut own, response)?;
+            for (keep, own) in keep.iter_mut().zip(own) {
+                *keep &= own;
+            }
+        }
+        if !keep.contains(&true) {
+            return Err(Refusal::Screened(
+                "screeners eliminated all endpoint candidates".to_owned(),
+            ));
+        }
+        if keep.contains(&false) {
+            let left = candidates.position.iter().zip(&keep);
+            let left = left.filter_map(|(position, keep)| keep.then_some(*position));
+            subset = Some(left.collect());
+            snapshot.gather(subset.as_deref(), &[], false, &mut candidates);
+        }
+    }
+    for admitter in &policy.admitters {
+        let context = context(facts, snapshot, &candidates, now, &random);
+        admitter
+            .part
+            .admit(&context)
+            .map_err(|reason| Refusal::NotAdmitted(reason.into()))?;
+    }
+    Ok(subset)
 }
 
 fn context<'a>(

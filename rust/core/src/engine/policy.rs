@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::body::Parsers;
 use crate::control::{
-    Admitter, PreRequest, Reporter, RequestProcessor, ResponseReceived, SaturationDetector,
-    Screener,
+    Admitter, EndpointProducer, PreRequest, Reporter, RequestProcessor, ResponseReceived,
+    SaturationDetector, Screener,
 };
+use crate::exchange::Header;
 use crate::plugin::{
     Data, Externals, InFlightSettings, Instance, PluginError, PluginSet, PluginSpec,
     PrefixSettings, Role,
 };
 use crate::schedule::handlers::{ProfileHandler, SingleProfileHandler};
 use crate::schedule::pickers::MaxScorePicker;
-use crate::schedule::{FilterPart, Named, Picker, Profile, ScorerPart};
+use crate::schedule::{FilterPart, Named, Picker, Profile, RequestAttributes, ScorerPart};
 
 /// Plugins and profiles as a configuration writes them, complete; the JSON form is what `warmroute.config` writes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -28,6 +30,9 @@ pub struct PolicySpec {
     /// Name of the saturation detector by which sheddable requests are refused; `None`: none are.
     #[serde(default)]
     pub saturation_detector: Option<String>,
+    /// Types of the parsers, in order; `None`: those that read the HTTP APIs, and the fallback.
+    #[serde(default)]
+    pub parsers: Option<Vec<String>>,
     /// Smallest block of the prefix index in tokens; smaller ones are raised to it. Engines use 16; larger blocks cost a fraction and
     /// lose at most one block of a match. The reference's approximate index raises to 64.
     #[serde(default = "default_min_block_tokens")]
@@ -78,6 +83,7 @@ impl PolicySpec {
                     .collect(),
             }],
             saturation_detector: None,
+            parsers: None,
             min_block_tokens: default_min_block_tokens(),
         }
     }
@@ -140,8 +146,10 @@ pub struct Policy {
     handler: Named<Arc<dyn ProfileHandler>>,
     profile_names: Vec<Arc<str>>,
     profiles: Vec<Profile>,
+    pub(crate) parsers: Parsers,
     /// In the order of the configuration, as all that follow.
     pub(crate) requests: Vec<Arc<dyn RequestProcessor>>,
+    pub(crate) columns: Vec<Arc<dyn EndpointProducer>>,
     pub(crate) screeners: Vec<Named<Arc<dyn Screener>>>,
     pub(crate) admitters: Vec<Named<Arc<dyn Admitter>>>,
     pub(crate) saturation: Option<Arc<dyn SaturationDetector>>,
@@ -205,6 +213,14 @@ impl Policy {
                     })?,
             ),
         };
+        let parsers = spec.parsers.as_ref().map_or_else(
+            || Ok(Parsers::default()),
+            |types| {
+                let types: Vec<&str> = types.iter().map(String::as_str).collect();
+                Parsers::from_types(&types)
+                    .map_err(|error| PolicyError::Other(error.to_string().into()))
+            },
+        )?;
         let consumes = |data| plugins.iter().any(|instance| instance.consumes(data));
         let prefix = plugins
             .iter()
@@ -218,7 +234,9 @@ impl Policy {
             handler,
             profile_names,
             profiles,
+            parsers,
             requests: collect(&plugins, |instance| instance.parts.request.clone()),
+            columns: collect(&plugins, |instance| instance.parts.columns.clone()),
             screeners: collect(&plugins, |instance| {
                 instance
                     .parts
@@ -255,6 +273,15 @@ impl Policy {
             .part
             .pick(request, &self.profile_names)
             .filter(|position| *position < self.profiles.len())
+    }
+
+    /// What plugins find in the request's headers.
+    pub(crate) fn attributes(&self, headers: &[Header]) -> RequestAttributes {
+        let mut attributes = RequestAttributes::default();
+        for processor in &self.requests {
+            processor.process(headers, &mut attributes);
+        }
+        attributes
     }
 
     /// True when plugins have to do with the response.
@@ -325,6 +352,9 @@ fn find_handler(plugins: &PluginSet) -> Result<Named<Arc<dyn ProfileHandler>>, P
     }
 }
 
+/// A picker, and how many endpoints it ranks where it says so itself.
+type ChosenPicker = (Named<Arc<dyn Picker>>, Option<usize>);
+
 fn build_profile(
     spec: &ProfileSpec,
     plugins: &PluginSet,
@@ -336,7 +366,7 @@ fn build_profile(
     };
     let mut filters = Vec::new();
     let mut scorers = Vec::new();
-    let mut picker: Option<(Named<Arc<dyn Picker>>, Option<usize>)> = None;
+    let mut picker: Option<ChosenPicker> = None;
     for entry in &spec.plugins {
         let name = &entry.plugin;
         let Some(instance) = plugins.find(name) else {

@@ -19,6 +19,8 @@ fn most_messages(limit: usize) -> usize {
 pub(super) struct Collecting {
     pub(super) headers: RequestHeaders,
     pub(super) dialect: Dialect,
+    /// No parser claims the path: told when there is a body to read, as a request without one needs none.
+    no_parser: Option<Refusal>,
     /// `None` for payloads that are not looked into.
     pub(super) scanner: Option<BodyScanner>,
     /// The body as it came, each a slice of the message that carried it.
@@ -50,7 +52,14 @@ pub(super) struct Complete {
 impl Collecting {
     pub(super) fn new(engine: &Engine, headers: HttpHeaders, now: Nanos) -> Self {
         let headers = RequestHeaders::read(headers.headers);
-        let dialect = Dialect::for_path(headers.path.as_deref().unwrap_or("/v1/completions"));
+        let path = headers.path.as_deref().unwrap_or("/v1/completions");
+        let (dialect, no_parser) = match engine.active().policy.parsers.resolve(path) {
+            Ok(dialect) => (dialect, None),
+            Err(error) => (
+                Dialect::Passthrough,
+                Some(Refusal::BadRequest(error.to_string())),
+            ),
+        };
         let scanner = (dialect != Dialect::Passthrough && dialect != Dialect::AnthropicCountTokens)
             .then(|| {
                 BodyScanner::new(
@@ -65,6 +74,7 @@ impl Collecting {
         Self {
             headers,
             dialect,
+            no_parser,
             scanner,
             chunks: Vec::new(),
             size: 0,
@@ -73,8 +83,11 @@ impl Collecting {
         }
     }
 
-    /// Takes the next bytes; refuses as soon as it is clear that the body is too large or no JSON.
+    /// Takes the next bytes; refuses as soon as it is clear that nobody can read the body, that it is too large, or broken.
     pub(super) fn feed(&mut self, chunk: Bytes, limit: usize) -> Result<(), Refusal> {
+        if let Some(refusal) = self.no_parser.take() {
+            return Err(refusal);
+        }
         self.size += chunk.len();
         self.messages += 1;
         if self.size > limit {
@@ -92,7 +105,7 @@ impl Collecting {
         if !chunk.is_empty() {
             self.chunks.push(chunk);
         }
-        fed.map_err(|error| self.refusal(&error))
+        fed.map_err(|error| self.refusal(error))
     }
 
     /// What is needed to rename the model in the body that follows; `None` when nobody asked for that, or bodies of this path have no model.
@@ -105,6 +118,7 @@ impl Collecting {
         let body = Self {
             headers: RequestHeaders::default(),
             dialect: self.dialect,
+            no_parser: None,
             scanner: Some(self.scanner.take()?),
             chunks: Vec::new(),
             size: 0,
@@ -116,9 +130,12 @@ impl Collecting {
 
     /// The body has ended (`whole`) or no more of it will be shown.
     pub(super) fn complete(mut self, whole: bool) -> Result<Complete, Refusal> {
+        if let Some(refusal) = self.no_parser.take().filter(|_| whole) {
+            return Err(refusal);
+        }
         let body = match self.scanner.take() {
             None => ScannedBody::default(),
-            Some(scanner) if whole => scanner.finish().map_err(|error| self.refusal(&error))?,
+            Some(scanner) if whole => scanner.finish().map_err(|error| self.refusal(error))?,
             Some(scanner) => scanner.finish_prefix(),
         };
         Ok(Complete {
@@ -132,13 +149,8 @@ impl Collecting {
         })
     }
 
-    fn refusal(&self, error: &ScanError) -> Refusal {
-        Refusal::BadRequest(match error {
-            ScanError::Invalid => format!(
-                "error unmarshaling request bodyMap: {}",
-                body::go_error(self.chunks.iter().map(|chunk| &chunk[..]))
-            ),
-            ScanError::MissingField(text) => (*text).to_owned(),
-        })
+    fn refusal(&self, error: ScanError) -> Refusal {
+        let chunks = self.chunks.iter().map(|chunk| &chunk[..]);
+        Refusal::BadRequest(body::refusal(self.dialect, error, chunks))
     }
 }

@@ -272,6 +272,7 @@ impl Exchange {
         let close_after = collecting.dialect == Dialect::AnthropicCountTokens
             && matches!(wording, Wording::FullDuplex { .. });
         let tunnel = wording == Wording::Headers { tunnel: true };
+        self.response.dialect = collecting.dialect;
         let complete = match collecting.complete(whole) {
             Ok(complete) => complete,
             Err(refusal) => return self.refuse(&refusal, replies),
@@ -327,31 +328,30 @@ impl Exchange {
 
         let engine = &self.engine;
         let active = engine.active();
-        let mut attributes = RequestAttributes::default();
-        for processor in &active.policy.requests {
-            processor.process(&headers.all, &mut attributes);
-        }
+        let attributes = active.policy.attributes(&headers.all);
         let fairness_id = headers
             .fairness_id
             .as_deref()
             .or_else(|| attributes.get(RequestAttributes::AGENT_IDENTITY, None))
             .unwrap_or(DEFAULT_FLOW);
-        let series = engine.stats().series(&incoming, &target, fairness_id, 0);
+        let facts = RequestFacts {
+            target_model: target.clone(),
+            prompt_tokens: body.prompt_tokens,
+            total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
+            block_tokens: engine.block_tokens(),
+            max_tokens: body.max_tokens,
+            priority: 0,
+            fairness_id: fairness_id.into(),
+            request_id: request_id.clone().into_owned(),
+            headers: headers.all,
+            media: body.media,
+            attributes,
+        };
+        let series = (engine.stats()).series(&incoming, &target, &facts.fairness_id, 0);
         let running = series.started(size as u64);
         self.request.counted = true;
         let inquiry = Inquiry {
-            facts: RequestFacts {
-                target_model: target.clone(),
-                prompt_tokens: body.prompt_tokens,
-                total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
-                block_tokens: engine.block_tokens(),
-                max_tokens: body.max_tokens,
-                priority: 0,
-                fairness_id: fairness_id.into(),
-                request_id: request_id.clone().into_owned(),
-                headers: headers.all,
-                attributes,
-            },
+            facts,
             sequences: &body.sequences,
             cache_salt: body.cache_salt.as_deref(),
             subset_hint: self.request.subset_hint.as_deref(),

@@ -11,12 +11,14 @@ use super::message::{
 use super::reply::{can_override, content_length, stream};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
-use crate::body::{ResponseKind, UsageScanner, restore_model};
+use crate::body::{Dialect, UsageScanner, restore_model};
 use crate::control::Response;
 
 /// What is known of the answer.
 #[derive(Debug, Default)]
 pub(super) struct ResponseSide {
+    /// What the request spoke.
+    pub(super) dialect: Dialect,
     /// Server-sent events: forwarded chunk by chunk.
     streaming: bool,
     usage: Option<UsageScanner>,
@@ -106,11 +108,8 @@ impl Exchange {
                 }
             }
             if (body_follows || wanted) && !failed {
-                self.response.usage = Some(UsageScanner::new(if event_stream {
-                    ResponseKind::EventStream
-                } else {
-                    ResponseKind::Json
-                }));
+                let kind = self.response.dialect.response_kind(event_stream);
+                self.response.usage = Some(UsageScanner::new(kind));
             }
         }
         replies.push(Reply {

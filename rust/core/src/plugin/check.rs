@@ -49,12 +49,13 @@ pub struct Checked {
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the document.
-pub(super) fn check(
+pub fn check(
     kinds: &'static [ParameterKind],
-    given: &Map<String, Value>,
+    given: Option<&Map<String, Value>>,
 ) -> Result<Checked, Vec<Problem>> {
     let mut walk = Walk::default();
-    let values = walk.object(kinds, given);
+    let none = Map::new();
+    let values = walk.object(kinds, given.unwrap_or(&none));
     if walk.problems.is_empty() {
         Ok(Checked {
             values,
@@ -221,13 +222,11 @@ fn unknown(field: &str, kinds: &[ParameterKind]) -> String {
     if kinds.is_empty() {
         return format!("unknown field \"{field}\" (this plugin has no parameters)");
     }
-    match spelling::nearest(field, kinds.iter().map(|kind| kind.name)) {
-        Some(nearest) => format!("unknown field \"{field}\" (did you mean \"{nearest}\"?)"),
-        None => {
-            let known: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-            format!("unknown field \"{field}\" (known: {})", known.join(", "))
-        }
+    if let Some(nearest) = spelling::nearest(field, kinds.iter().map(|kind| kind.name)) {
+        return format!("unknown field \"{field}\" (did you mean \"{nearest}\"?)");
     }
+    let known: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+    format!("unknown field \"{field}\" (known: {})", known.join(", "))
 }
 
 /// `a.b[1]`.
@@ -311,7 +310,9 @@ mod tests {
     fn what_is_left_out_is_filled_in_at_every_depth() {
         let checked = check(
             KINDS,
-            &object(json!({"path": "x", "mode": "prefer", "several": [{"producer": "mine"}]})),
+            Some(&object(
+                json!({"path": "x", "mode": "prefer", "several": [{"producer": "mine"}]}),
+            )),
         )
         .expect("valid");
         assert_eq!(
@@ -326,7 +327,7 @@ mod tests {
     fn everything_wrong_is_told_with_its_place() {
         let problems = check(
             KINDS,
-            &object(json!({"inner": {"wieght": 1}, "several": [{"weight": 2}, 3], "mode": "lax", "qqqqqqq": 1})),
+            Some(&object(json!({"inner": {"wieght": 1}, "several": [{"weight": 2}, 3], "mode": "lax", "qqqqqqq": 1}))),
         )
         .expect_err("wrong");
         let told: Vec<String> = problems

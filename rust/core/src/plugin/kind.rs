@@ -84,6 +84,8 @@ pub enum Data {
     TokenizedPrompt,
     /// Id of the session that a request belongs to.
     SessionId,
+    /// Share of a request's media that each endpoint's encoder has cached.
+    EncoderMatch,
 }
 
 impl Data {
@@ -93,6 +95,7 @@ impl Data {
         Self::InFlightLoad,
         Self::TokenizedPrompt,
         Self::SessionId,
+        Self::EncoderMatch,
     ];
 
     /// In words.
@@ -102,6 +105,7 @@ impl Data {
             Self::InFlightLoad => "in-flight load",
             Self::TokenizedPrompt => "tokenized prompt",
             Self::SessionId => "session id",
+            Self::EncoderMatch => "encoder cache match",
         }
     }
 
@@ -112,6 +116,7 @@ impl Data {
             Self::InFlightLoad => "inflight-load-producer",
             Self::TokenizedPrompt => "token-producer",
             Self::SessionId => "session-id-producer",
+            Self::EncoderMatch => "mm-embeddings-cache-producer",
         }
     }
 }

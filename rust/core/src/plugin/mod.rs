@@ -13,7 +13,7 @@ mod spelling;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use check::{Checked, Problem, Reference, Step, expected, render};
+pub use check::{Checked, Problem, Reference, Step, check, expected, render};
 pub use external::{External, ExternalFailure};
 pub use kind::{Data, ParameterKind, PluginKind, Role, Shape, Stability};
 pub use label_selector::LabelSelector;

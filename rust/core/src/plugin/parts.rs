@@ -6,8 +6,8 @@ use super::external::External;
 use super::kind::Role;
 use super::settings::{InFlightSettings, PrefixSettings};
 use crate::control::{
-    Admitter, PreRequest, Reporter, RequestProcessor, ResponseReceived, SaturationDetector,
-    Screener,
+    Admitter, EndpointProducer, PreRequest, Reporter, RequestProcessor, ResponseReceived,
+    SaturationDetector, Screener,
 };
 use crate::schedule::{Filter, Picker, ProfileHandler, Scorer};
 
@@ -30,6 +30,8 @@ pub struct Parts {
     pub saturation: Option<Arc<dyn SaturationDetector>>,
     /// Reads request headers.
     pub request: Option<Arc<dyn RequestProcessor>>,
+    /// Fills columns of the candidates.
+    pub columns: Option<Arc<dyn EndpointProducer>>,
     /// Acts on the choice.
     pub pre_request: Option<Arc<dyn PreRequest>>,
     /// Adds to the response's headers.
@@ -106,7 +108,10 @@ impl Parts {
             Role::Picker => self.picker.is_some(),
             Role::ProfileHandler => self.handler.is_some(),
             Role::Producer => {
-                self.request.is_some() || self.prefix.is_some() || self.in_flight.is_some()
+                self.request.is_some()
+                    || self.columns.is_some()
+                    || self.prefix.is_some()
+                    || self.in_flight.is_some()
             }
             Role::Screener => self.screener.is_some(),
             Role::Admitter => self.admitter.is_some(),

@@ -12,6 +12,7 @@ pub const REGISTRY: &[PluginKind] = &[
     scorers::kv_cache_utilization::KIND,
     scorers::lora_affinity::KIND,
     scorers::marginal_latency::KIND,
+    scorers::mm_embeddings_cache::KIND,
     scorers::prefix_cache::KIND,
     scorers::queue::KIND,
     scorers::running_requests_size::KIND,
@@ -22,6 +23,7 @@ pub const REGISTRY: &[PluginKind] = &[
     handlers::single_profile::KIND,
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
+    producers::mm_embeddings_cache::KIND,
 ];
 
 /// Deprecated names of types: (old, new).
@@ -44,7 +46,7 @@ pub fn nearest(type_name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, Value};
+    use serde_json::Value;
 
     use super::*;
     use crate::plugin::kind::{ParameterKind, Shape};
@@ -87,8 +89,7 @@ mod tests {
             {
                 continue;
             }
-            let checked =
-                crate::plugin::check::check(kind.parameters, &Map::new()).expect(kind.type_name);
+            let checked = crate::plugin::check::check(kind.parameters, None).expect(kind.type_name);
             let parameters = crate::plugin::Parameters::new(&checked.values, "mine");
             let Ok(parts) = (kind.build)(&parameters) else {
                 // What cannot be left out may also be one of several fields.

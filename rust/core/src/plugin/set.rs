@@ -38,6 +38,15 @@ impl PluginSpec {
         }
     }
 
+    /// The same with one parameter more.
+    #[must_use]
+    pub fn with(mut self, parameter: &str, value: impl Into<Value>) -> Self {
+        self.parameters
+            .get_or_insert_default()
+            .insert(parameter.to_owned(), value.into());
+        self
+    }
+
     /// The name that other sections refer to.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.type_name)
@@ -211,8 +220,7 @@ fn build(spec: &PluginSpec) -> Result<Instance, PluginError> {
             nearest: registry::nearest(&spec.type_name),
         });
     };
-    let none = Map::new();
-    let given = spec.parameters.as_ref().unwrap_or(&none);
+    let given = spec.parameters.as_ref();
     let refuse = |problems| PluginError::Parameters {
         plugin: name.into(),
         problems,
@@ -241,8 +249,7 @@ fn build(spec: &PluginSpec) -> Result<Instance, PluginError> {
 /// As [`PluginSet::build`].
 pub fn check_plugin(spec: &PluginSpec) -> Result<check::Checked, PluginError> {
     let instance = build(spec)?;
-    let none = Map::new();
-    let given = spec.parameters.as_ref().unwrap_or(&none);
+    let given = spec.parameters.as_ref();
     let parameters = instance.kind.map_or(&[][..], |kind| kind.parameters);
     check::check(parameters, given).map_err(|problems| PluginError::Parameters {
         plugin: spec.name().into(),

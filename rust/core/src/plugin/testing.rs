@@ -1,13 +1,12 @@
 //! Builds plugins from parameters, for the tests of plugins.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::check;
 use super::{Parameters, Parts, PluginKind};
 
 fn build(kind: &PluginKind, parameters: &Value) -> Result<Parts, String> {
-    let none = Map::new();
-    let given = parameters.as_object().unwrap_or(&none);
+    let given = parameters.as_object();
     let told = |path: &[check::Step], message: &str| format!("{}: {message}", check::render(path));
     let checked = check::check(kind.parameters, given)
         .map_err(|problems| told(&problems[0].path, &problems[0].message))?;

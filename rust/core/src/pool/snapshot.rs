@@ -332,6 +332,7 @@ impl Snapshot {
             column.clear();
             column.reserve(count);
         }
+        out.media_matched.clear();
         out.matched_blocks.clear();
         out.matched_blocks.reserve(count);
         for position in &out.position {

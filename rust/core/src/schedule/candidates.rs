@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::Nanos;
+use crate::body::Medium;
 use crate::pool::Snapshot;
 
 /// Something that a plugin found out about a request.
@@ -69,6 +70,8 @@ pub struct RequestFacts {
     pub fairness_id: Box<str>,
     /// Id of the request.
     pub request_id: bytes::Bytes,
+    /// Different pictures, films and sounds in the prompt.
+    pub media: Vec<Medium>,
     /// What plugins found out about it.
     pub attributes: RequestAttributes,
 }
@@ -104,6 +107,8 @@ pub struct Candidates {
     pub prefill_tokens: Vec<f64>,
     /// Blocks of this prompt matched from the start, summed over its sequences.
     pub matched_blocks: Vec<u32>,
+    /// Share of the request's media, 0 to 1, that the endpoint's encoder is expected to have cached; no rows where nothing tells.
+    pub media_matched: Vec<f64>,
 }
 
 impl Candidates {

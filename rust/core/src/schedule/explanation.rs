@@ -134,16 +134,10 @@ impl Explanation {
     }
 
     /// `rows`: original row of each score; empty when they are the same.
-    pub(super) fn scored<T>(
-        &mut self,
-        scorer: &Named<T>,
-        weight: f64,
-        rows: &[u32],
-        scores: &[f64],
-    ) {
+    pub(super) fn scored<T>(&mut self, by: &Named<T>, weight: f64, rows: &[u32], scores: &[f64]) {
         self.scorers.push(ScorerExplanation {
-            name: scorer.name.as_ref().into(),
-            type_name: scorer.type_name.as_ref().into(),
+            name: by.name.as_ref().into(),
+            type_name: by.type_name.as_ref().into(),
             weight,
         });
         for (packed, &raw) in scores.iter().enumerate() {

@@ -10,7 +10,7 @@ pub mod pickers;
 mod profile;
 pub mod scorers;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use candidates::{Attribute, Candidates, Context, RequestAttributes, RequestFacts};
 pub use explanation::{

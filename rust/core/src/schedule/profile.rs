@@ -279,15 +279,14 @@ impl Profile {
     ) -> Result<Choice, NoEndpoint> {
         ranked.clear();
         let count = context.candidates.len();
-        match prepared {
-            Some(prepared) => scratch.resume(context.candidates, &prepared.rows),
-            None => {
-                scratch.begin();
-                if let Some(explanation) = explain.as_deref_mut() {
-                    explanation.begin(context);
-                }
-                self.run_filters(context, None, scratch, explain.as_deref_mut())?;
+        if let Some(prepared) = prepared {
+            scratch.resume(context.candidates, &prepared.rows);
+        } else {
+            scratch.begin();
+            if let Some(explanation) = explain.as_deref_mut() {
+                explanation.begin(context);
             }
+            self.run_filters(context, None, scratch, explain.as_deref_mut())?;
         }
 
         let Scratch {
@@ -318,14 +317,11 @@ impl Profile {
                     scores.resize(considered, 0.0);
                     scorer.score(&context, scores);
                 }
-                // Without an answer the plugin has no part in the totals.
-                ScorerPart::External(_) => {
-                    scores.extend_from_slice(
-                        external
-                            .next()
-                            .map_or(&[], |given| given.as_deref().unwrap_or_default()),
-                    );
-                }
+                // Without an answer the plugin has no part in the totals: NaN counts 0, and the explanation shows that there was none.
+                ScorerPart::External(_) => match external.next() {
+                    Some(Some(given)) => scores.extend_from_slice(given),
+                    _ => scores.resize(considered, f64::NAN),
+                },
             }
             if let Some(explanation) = explain.as_deref_mut() {
                 explanation.scored(named, *weight, rows, scores);
@@ -481,6 +477,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
         inflight_tokens,
         prefill_tokens,
         matched_blocks,
+        media_matched,
     } = from;
     column(position, rows, &mut into.position);
     column(waiting, rows, &mut into.waiting);
@@ -490,6 +487,11 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
     column(inflight_tokens, rows, &mut into.inflight_tokens);
     column(prefill_tokens, rows, &mut into.prefill_tokens);
     column(matched_blocks, rows, &mut into.matched_blocks);
+    if media_matched.is_empty() {
+        into.media_matched.clear();
+    } else {
+        column(media_matched, rows, &mut into.media_matched);
+    }
 }
 
 #[cfg(test)]

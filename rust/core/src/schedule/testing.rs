@@ -49,6 +49,7 @@ impl Scene {
             inflight_tokens: vec![0.0; count],
             prefill_tokens: vec![0.0; count],
             matched_blocks: vec![0; count],
+            media_matched: Vec::new(),
         };
         let request = RequestFacts {
             prompt_tokens: 1000,

@@ -149,6 +149,20 @@ fn segments_come_in_the_order_of_the_template() {
 }
 
 #[test]
+fn each_medium_is_told_once() {
+    let body = r#"{"messages":[{"content":[{"image_url":{"url":"a"}},{"video_url":{"url":"b"}},{"image_url":{"url":"a"}},{"text":"a"}]}]}"#;
+    let media = scan(Dialect::OpenAiChat, body.to_owned())
+        .expect("valid")
+        .media;
+    let told: Vec<_> = media
+        .iter()
+        .map(|medium| (medium.kind.name(), medium.tokens))
+        .collect();
+    assert_eq!(told, [("image", 225), ("video", 4500)]);
+    assert_ne!(media[0].hash, media[1].hash);
+}
+
+#[test]
 fn media_count_by_kind_and_are_named_by_content() {
     let tokens = |part: &str| {
         let body = format!(r#"{{"messages":[{{"content":[{part}]}}]}}"#);

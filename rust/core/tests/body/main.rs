@@ -3,7 +3,10 @@
 mod canonical;
 mod examples;
 mod go;
+mod grpc;
+mod grpc_usage;
 mod properties;
+mod sglang;
 mod usage;
 
 use warmroute_core::body::{BodyScanner, Dialect, ScanError, ScanLimits, ScannedBody};

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -9,6 +11,9 @@ use warmroute_core::plugin::ExternalFailure;
 
 /// Decisions that wait at once for one plugin: more than hosts have threads, so only a plugin that is far too slow reaches it.
 const LONGEST_QUEUE: usize = 64;
+
+/// How long a decision looks for the answer before it sleeps: a short function has answered by then, and waking up costs as much.
+const AWAKE: Duration = Duration::from_micros(40);
 
 type Outcome = Result<Vec<f64>, ExternalFailure>;
 
@@ -38,6 +43,8 @@ impl<Q> State<Q> {
 
 #[derive(Debug, Default)]
 struct Answer {
+    /// So that a waiting thread can look without the lock.
+    given: AtomicBool,
     outcome: Mutex<Option<Outcome>>,
     answered: Condvar,
 }
@@ -45,9 +52,14 @@ struct Answer {
 impl Answer {
     fn give(&self, outcome: Outcome) {
         *self.outcome.lock() = Some(outcome);
+        self.given.store(true, Ordering::Release);
     }
 
     fn wait_until(&self, deadline: Instant) -> Option<Outcome> {
+        let asleep = Instant::now() + AWAKE;
+        while !self.given.load(Ordering::Acquire) && Instant::now() < asleep {
+            thread::yield_now();
+        }
         let mut outcome = self.outcome.lock();
         while outcome.is_none() {
             if self.answered.wait_until(&mut outcome, deadline).timed_out() {

@@ -2,3 +2,4 @@
 
 pub mod approx_prefix_cache;
 pub mod inflight_load;
+pub mod mm_embeddings_cache;

@@ -9,7 +9,7 @@ pub const KIND: PluginKind = PluginKind {
     roles: &[Role::Picker],
     summary: "The highest totals, best first; equal totals in random order.",
     parameters: super::PARAMETERS,
-    build: |parameters| super::build(MaxScorePicker, parameters),
+    build: |parameters| Ok(super::build(MaxScorePicker, parameters)),
     ..PluginKind::BASE
 };
 

@@ -11,7 +11,7 @@ pub use weighted_random::WeightedRandomPicker;
 use std::sync::Arc;
 
 use super::Picker;
-use crate::plugin::{ParameterError, ParameterKind, Parameters, Parts, Shape};
+use crate::plugin::{ParameterKind, Parameters, Parts, Shape};
 
 const PARAMETERS: &[ParameterKind] = &[ParameterKind {
     name: "maxNumOfEndpoints",
@@ -25,15 +25,12 @@ const PARAMETERS: &[ParameterKind] = &[ParameterKind {
     ..ParameterKind::BASE
 }];
 
-fn build(
-    picker: impl Picker + 'static,
-    parameters: &Parameters<'_>,
-) -> Result<Parts, ParameterError> {
+fn build(picker: impl Picker + 'static, parameters: &Parameters<'_>) -> Parts {
     let limit = parameters
         .optional_integer("maxNumOfEndpoints")
         .map(|count| usize::try_from(count).unwrap_or(1).max(1));
-    Ok(Parts {
+    Parts {
         picker: Some((Arc::new(picker), limit)),
         ..Parts::default()
-    })
+    }
 }

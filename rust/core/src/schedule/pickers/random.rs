@@ -9,7 +9,7 @@ pub const KIND: PluginKind = PluginKind {
     roles: &[Role::Picker],
     summary: "Candidates at random, whatever their scores.",
     parameters: super::PARAMETERS,
-    build: |parameters| super::build(RandomPicker, parameters),
+    build: |parameters| Ok(super::build(RandomPicker, parameters)),
     ..PluginKind::BASE
 };
 

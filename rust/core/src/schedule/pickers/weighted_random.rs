@@ -11,7 +11,7 @@ pub const KIND: PluginKind = PluginKind {
     roles: &[Role::Picker],
     summary: "Candidates at random, in proportion to their totals; those without a total only after all others.",
     parameters: super::PARAMETERS,
-    build: |parameters| super::build(WeightedRandomPicker, parameters),
+    build: |parameters| Ok(super::build(WeightedRandomPicker, parameters)),
     ..PluginKind::BASE
 };
 

@@ -254,3 +254,118 @@ fn the_reference_policy_prefers_the_lower_queue_and_cache_usage() {
     assert_eq!(choice.row, 1);
     assert!((choice.total - 3.8).abs() < 1e-12);
 }
+
+/// Answers as it is told to.
+#[derive(Debug)]
+struct Elsewhere(Result<Vec<f64>, ExternalFailure>);
+
+impl External for Elsewhere {
+    fn call(
+        &self,
+        _snapshot: &Arc<Snapshot>,
+        context: &Context<'_>,
+    ) -> Result<Vec<f64>, ExternalFailure> {
+        let positions = context.candidates.position.iter();
+        self.0.clone().map(|values| {
+            positions
+                .filter_map(|position| values.get(*position as usize).copied())
+                .collect()
+        })
+    }
+}
+
+fn external<T>(name: &str, part: T) -> Named<T> {
+    Named {
+        name: name.into(),
+        type_name: "elsewhere".into(),
+        part,
+    }
+}
+
+/// Two filters (one elsewhere) and three scorers (two elsewhere, the last of which fails).
+fn with_externals(verdict: Result<Vec<f64>, ExternalFailure>) -> Profile {
+    let mut profile = profile(
+        vec![Only(vec![1, 2, 3])],
+        vec![(1.0, vec![0.9, 0.1, 0.2, 0.3])],
+        1,
+    );
+    profile.filters.push(external(
+        "verdict",
+        FilterPart::External(Arc::new(Elsewhere(verdict))),
+    ));
+    let scores = Elsewhere(Ok(vec![1.0, 0.5, 0.25, 0.0]));
+    let fails = Elsewhere(Err(ExternalFailure::TimedOut));
+    profile.scorers.insert(
+        0,
+        (
+            external("scores", ScorerPart::External(Arc::new(scores))),
+            2.0,
+        ),
+    );
+    profile.scorers.push((
+        external("fails", ScorerPart::External(Arc::new(fails))),
+        5.0,
+    ));
+    profile
+}
+
+fn prepare_and_run(
+    profile: &Profile,
+    scene: &Scene,
+    explanation: &mut Explanation,
+) -> (Choice, usize) {
+    let mut apart = Scratch::default();
+    let prepared = profile
+        .prepare(
+            &scene.snapshot,
+            &scene.context(),
+            &mut apart,
+            Some(explanation),
+        )
+        .expect("candidates");
+    let choice = profile
+        .run(
+            &scene.context(),
+            Some(&prepared),
+            &mut Scratch::default(),
+            &mut Vec::new(),
+            Some(explanation),
+        )
+        .expect("candidates");
+    (choice, prepared.failures.len())
+}
+
+#[test]
+fn plugins_elsewhere_take_part_and_a_failing_one_is_skipped() {
+    let profile = with_externals(Ok(vec![1.0, 0.0, 1.0, 1.0]));
+    assert!(profile.has_external());
+    let mut explanation = Explanation::default();
+    let (choice, failures) = prepare_and_run(&profile, &Scene::new(4), &mut explanation);
+    // Left are 2 (2 · 0.25 + 0.2) and 3 (0 + 0.3).
+    assert_eq!((choice.row, choice.considered, failures), (2, 2, 1));
+    assert!((choice.total - 0.7).abs() < 1e-12);
+    let kept: Vec<u32> = explanation
+        .filters
+        .iter()
+        .map(|filter| filter.kept)
+        .collect();
+    assert_eq!(kept, [3, 2]);
+    for candidate in &explanation.candidates {
+        let expected = if candidate.dropped_by.is_some() { 0 } else { 3 };
+        assert_eq!(candidate.scores.len(), expected);
+    }
+    assert!(explanation.candidates[0].scores[2].raw.is_nan());
+}
+
+#[test]
+fn a_filter_elsewhere_that_fails_drops_nothing_and_a_wrong_number_of_values_is_a_failure() {
+    for verdict in [
+        Err(ExternalFailure::Raised("no".into())),
+        Ok(vec![1.0, 1.0]),
+    ] {
+        let profile = with_externals(verdict);
+        let (choice, failures) =
+            prepare_and_run(&profile, &Scene::new(4), &mut Explanation::default());
+        assert_eq!((choice.row, choice.considered, failures), (1, 3, 2));
+    }
+}
