@@ -169,6 +169,7 @@ class Gateway:
             arguments.append(f"--policy={options.policy}")
         if options.config_file is not None:
             arguments.append(f"--config-file={options.config_file}")
+        arguments += [f"--plugin-module={module}" for module in options.plugin_modules]
         if options.explain:
             arguments.append("--explain")
         return ChildSpec("picker", arguments, restart=True)
