@@ -115,7 +115,7 @@ impl Worker {
             PayloadKind::Models => "application/json",
         };
         Some(Self {
-            client: Client::new(&address, accept, source.connector.clone()),
+            client: Client::new(&address, accept),
             filter: Filter::new(filter),
             pace: Pace::new(source.interval, settings.idle_backoff),
             filtered: filtered_path(&source.settings.path, &families)
@@ -231,9 +231,12 @@ impl Worker {
         } else {
             &self.source.path
         };
-        timeout(limit, self.client.fetch(uri, page))
-            .await
-            .map_err(|_| ScrapeError::Timeout)??;
+        timeout(
+            limit,
+            self.client.fetch(uri, self.source.tls.as_ref(), page),
+        )
+        .await
+        .map_err(|_| ScrapeError::Timeout)??;
         let models = match self.source.payload() {
             PayloadKind::Page => {
                 MetricsPage::check(page).map_err(ScrapeError::Page)?;
