@@ -202,3 +202,47 @@ def test_other_metrics_source_takes_over_and_one_scraper_is_left(start_picker, t
     assert set(picker.endpoints()) == {"a"}
     # The first reloads start the threads of the loop's own pool.
     eventually(lambda: psutil.Process(picker.process.pid).num_threads() <= threads + 8)
+
+
+PLUGINS = """\
+import numpy as np
+from pydantic import BaseModel
+from warmroute.plugins import scorer
+
+
+class Parameters(BaseModel):
+    name: str
+
+
+@scorer("only-scorer")
+class Only:
+    '''1 for one endpoint, 0 for the others; complains at once.'''
+
+    def __init__(self, parameters: Parameters):
+        if parameters.name == "broken":
+            raise RuntimeError("no such endpoint")
+        self.name = parameters.name
+
+    def __call__(self, endpoints, request):
+        return np.array([float(name == self.name) for name in endpoints.names])
+"""
+
+
+def test_plugins_in_python_are_reloaded_with_their_parameters(start_picker, tmp_path):
+    path, module = tmp_path / "config.yaml", tmp_path / "only.py"
+    module.write_text(PLUGINS)
+
+    def config(**parameters: str) -> str:
+        return f"{HEAD}plugins: [{{type: only-scorer, parameters: {json.dumps(parameters)}}}]\n"
+
+    write(path, config(name="a"))
+    picker = start_picker("--endpoint=http://127.0.0.1:9", f"--config-file={path}", f"--plugin-module={module}")
+    assert "only-scorer" in plugins(picker)
+    for text, problem in ((config(name="broken"), "RuntimeError: no such endpoint"), (config(), "name")):
+        before = count(picker, "refused")
+        write(path, text)
+        eventually(lambda: count(picker, "refused") == before + 1)  # noqa: B023 - called at once
+        assert problem in last(picker)["problems"][0]
+    write(path, config(name="b"))
+    eventually(lambda: count(picker, "applied") == 1)
+    assert [(change["path"], change["after"]) for change in last(picker)["changes"]] == [("plugins[only-scorer].parameters.name", '"b"')]

@@ -56,6 +56,7 @@ async def _picker(flags: Flags, parent: int | None) -> int:
 
     file = None if flags.config_file is None else ConfigFile(flags.config_file, lambda: _plan(flags))
     plan = _plan(flags)
+    log_notices(plan.notices)
     try:
         picker = Picker(flags, plan, file)
     except ValueError as error:
@@ -88,11 +89,10 @@ def _plan(flags: Flags) -> Plan:
         text=flags.config_text,
         policy=flags.policy or "marginal-latency",
         allow_experimental=flags.allow_experimental_plugins,
+        plugin_modules=flags.plugin_module,
         tick=flags.refresh_metrics_interval,
     )
-    plan = read_plan(given)
-    log_notices(plan.notices)
-    return plan
+    return read_plan(given)
 
 
 def clamp_refresh_interval(flags: Flags) -> Flags:

@@ -14,6 +14,7 @@ from warmroute.config.settings import engine_settings, policy_settings, scraper_
 from warmroute.discovery.endpoints import EndpointSink
 from warmroute.discovery.file import FileDiscovery
 from warmroute.discovery.static import static_endpoints
+from warmroute.plugins.running import RunningPlugins
 
 # Runs work in the background until cancelled, in place of earlier work of that name.
 Follow = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], None]
@@ -32,7 +33,7 @@ class Configured:
     """The engine under one configuration at a time."""
 
     def __init__(self, flags: Flags, plan: Plan, follow: Follow) -> None:
-        """Builds the engine; nothing runs yet. Raises ValueError when the engine refuses the settings."""
+        """Builds the engine; nothing runs yet. Raises ValueError when the engine refuses the settings, UsageError for plugins in Python."""
         self._flags = flags
         self._follow = follow
         self._policy = policy_settings(plan)
@@ -40,7 +41,8 @@ class Configured:
         self._scraper: Scraper | None = None
         self._file: _EndpointsFile | None = None
         self.plan = plan
-        self.engine = Engine(engine_settings(flags), self._policy)
+        self._plugins = RunningPlugins.start(plan.python_plugins, flags.plugin_timeout)
+        self.engine = Engine(engine_settings(flags), self._policy, self._plugins.plugins)
         self.sink = EndpointSink(self.engine)
 
     def start(self) -> None:
@@ -72,17 +74,19 @@ class Configured:
         if file is not None and file != self._file:
             discovery = FileDiscovery(file.path, self.sink)
             await asyncio.to_thread(discovery.read)
+        plugins = await asyncio.to_thread(RunningPlugins.start, plan.python_plugins, self._flags.plugin_timeout, self._plugins)
         scraper, old_scraper = self._scraper, None
         if settings != self._scraper_settings:
             old_scraper, scraper = scraper, None if settings is None else Scraper(self.engine, settings)
         try:
             # Off the loop, on which the grpcio host answers: it may compact the prefix index.
-            await asyncio.to_thread(self.engine.reload, policy)
+            await asyncio.to_thread(self.engine.reload, policy, plugins.plugins)
         except BaseException:
             if scraper is not None and scraper is not self._scraper:
                 scraper.stop()
             raise
-        self.plan, self._policy, self._scraper_settings, self._scraper = plan, policy, settings, scraper
+        self.plan, self._policy, self._plugins = plan, policy, plugins
+        self._scraper_settings, self._scraper = settings, scraper
         if discovery is not None and file is not None:
             discovery.apply()
             self._follow_endpoints(discovery, watch=file.watch)

@@ -19,6 +19,7 @@ from warmroute.host.decision_log import DecisionLog
 from warmroute.host.grpcio_host import GrpcioHost
 from warmroute.host.health import HealthServer
 from warmroute.host.native import NativeHost
+from warmroute.host.plugin_log import PluginLog
 from warmroute.host.refusal_log import RefusalLog
 from warmroute.host.reload import ConfigFile, Reloader
 from warmroute.logging import DEBUG, fields
@@ -83,6 +84,7 @@ class Picker:
         self._follow("pool gauges", self._refresh_pool_gauges)
         self._follow("maintenance", self._maintain)
         self._follow("refusal log", self._refusals.run)
+        self._follow("plugin log", PluginLog(self.engine).run)
         await self._serve_ext_proc()
         self._follow("configuration", self._reloader.run)
         if self._watches_file:

@@ -10,6 +10,7 @@ from typing import Any
 
 from warmroute.config.changes import Change, changes
 from warmroute.config.errors import ConfigError, UsageError
+from warmroute.config.notices import log_notices
 from warmroute.config.plan import Plan
 from warmroute.host.configured import Configured
 from warmroute.host.watch import FileWatcher
@@ -89,6 +90,7 @@ class Reloader:
             self._refuse(file, trigger, [f"{file.path}: {error}"])
             return
         self._last_success = time.time()
+        log_notices(notice for notice in plan.notices if notice not in before.notices)
         found = list(changes(before.effective.data, plan.effective.data))
         if not swapped:
             logger.info("configuration read again: nothing changes", extra=fields(file=str(file.path), trigger=trigger))
