@@ -137,14 +137,16 @@ def _schema_parameters(schema: Mapping[str, Any], definitions: Mapping[str, Any]
     required = schema.get("required", [])
     for name, field in schema.get("properties", {}).items():
         shape = _resolved(field, definitions)
+        # What is told of a type stands inside the choice between it and null.
+        told = {**shape, **field}
         inner = _resolved(shape.get("items", shape), definitions)
         yield Parameter(
             name=name,
-            expected=_expected(shape, definitions),
+            expected=told.get("expected") or _expected(shape, definitions),
             required=name in required,
             default=field.get("default"),
-            unit=field.get("unit", ""),
-            summary=field.get("description", ""),
+            unit=told.get("unit", ""),
+            summary=told.get("description", ""),
             deprecated=None if not field.get("deprecated") else str(field["deprecated"]),
             fields=tuple(_schema_parameters(inner, definitions)),
         )
