@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def files(kind):
 def given(path):
     """What `warmroute check` is given: the file, and the flags that it asks for in a comment."""
     flags = next((line.removeprefix("# flags:").split() for line in path.read_text().splitlines() if line.startswith("# flags:")), [])
-    modules = [str(CORPUS / value) for flag, value in zip(flags, flags[1:], strict=False) if flag == "--plugin-module"]
+    modules = [str(CORPUS / value) for flag, value in itertools.pairwise(flags) if flag == "--plugin-module"]
     return Given(file=path, allow_experimental="--allow-experimental-plugins" in flags, plugin_modules=modules)
 
 

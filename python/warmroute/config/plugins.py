@@ -1,10 +1,11 @@
 """The plugins that the engine does not describe: data sources, extractors, discovery. Names and defaults of the reference."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from warmroute.config.models import Name, Section
 
@@ -21,7 +22,24 @@ class NoParameters(Section):
     """A plugin without parameters."""
 
 
-_PagePath = Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$", max_length=1024)]
+def _page_path(path: str) -> str:
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        message = f"must be a path that starts with / and has no spaces, not {json.dumps(path)}"
+        raise ValueError(message)
+    return path
+
+
+def _without_node_address(wanted: bool) -> bool:
+    if wanted:
+        message = (
+            "the node of an endpoint is known from Kubernetes only, which this version does not read; run the exporter beside the model server, "
+            "or set port to one that the endpoint's own address serves"
+        )
+        raise ValueError(message)
+    return wanted
+
+
+_PagePath = Annotated[str, Field(max_length=1024), AfterValidator(_page_path)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -64,7 +82,7 @@ class DcgmDataSource(HttpSource):
     path: _PagePath = "/metrics"
     port: _Port = 9400
     interval: str | None = None
-    use_node_address: bool = False
+    use_node_address: Annotated[bool, AfterValidator(_without_node_address)] = False
 
 
 class CustomMetric(Section):
