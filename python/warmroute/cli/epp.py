@@ -13,6 +13,7 @@ from warmroute.config.flags import SHORTEST_REFRESH_SECONDS, Flags, parse_flags
 from warmroute.config.notices import log_notices
 from warmroute.config.plan import Plan
 from warmroute.config.read import Given, read_plan
+from warmroute.config.trial import try_plan
 from warmroute.host.address import ListenError
 from warmroute.logging import configure, fields
 from warmroute.parent import ParentError, die_with_parent
@@ -92,7 +93,10 @@ def _plan(flags: Flags) -> Plan:
         plugin_modules=flags.plugin_module,
         tick=flags.refresh_metrics_interval,
     )
-    return read_plan(given)
+    plan = read_plan(given)
+    # Here, where a problem still has its line: certificate files and names of series are looked at by the extension.
+    try_plan(plan, flags)
+    return plan
 
 
 def clamp_refresh_interval(flags: Flags) -> Flags:

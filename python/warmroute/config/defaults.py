@@ -7,7 +7,6 @@ from pydantic import BaseModel
 from warmroute.config.describe import describe
 from warmroute.config.document import Document
 from warmroute.config.errors import ConfigError
-from warmroute.config.gates import resolve_gates
 from warmroute.config.known_types import PARSER, SATURATION_DETECTOR, find_type
 from warmroute.config.layer import resolve_discovery, resolve_sources
 from warmroute.config.load import LoadedConfig, Plugin, load_config
@@ -55,7 +54,6 @@ def default_plan(policy: Policy) -> Plan:
 def resolve(loaded: LoadedConfig, tick: float) -> Plan:
     """Apply the defaulting rules. `tick`: base scrape interval in seconds. Raises ConfigError."""
     resolution = Resolution(loaded)
-    gates = resolve_gates(resolution)
     profiles = resolve_profiles(resolution)
     parsers = _resolve_parsers(resolution)
     detector = _resolve_detector(resolution)
@@ -78,7 +76,7 @@ def resolve(loaded: LoadedConfig, tick: float) -> Plan:
         {plugin.name: plugin.type.name for plugin in resolution.plugins.values()},
         _python_plugins(plugins),
         tuple(dict.fromkeys(resolution.notices)),
-        describe(resolution, gates=gates, profiles=profiles, sources=sources, parsers=parsers),
+        describe(resolution, profiles=profiles, sources=sources, parsers=parsers),
     )
 
 

@@ -1,10 +1,11 @@
 """Writes down a resolved configuration as its effective form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from warmroute.config.document import Path, render_path
 from warmroute.config.effective import Effective, leaves, written
+from warmroute.config.gates import gate_places
 from warmroute.config.load import Plugin
 from warmroute.config.models import API_VERSION, KIND
 from warmroute.config.plan import Profile, Source
@@ -14,10 +15,12 @@ from warmroute.config.resolution import Resolution
 _OWN_DEFAULTS = frozenset({"parameters", "weight"})
 
 
-def describe(
-    resolution: Resolution, *, gates: Mapping[str, bool], profiles: Sequence[Profile], sources: Sequence[Source], parsers: Sequence[Plugin]
-) -> Effective:
+def describe(resolution: Resolution, *, profiles: Sequence[Profile], sources: Sequence[Source], parsers: Sequence[Plugin]) -> Effective:
     """The effective configuration of what the rules made."""
+    gates = resolution.loaded.gates
+    places = gate_places(resolution.document)
+    for position, name in enumerate(gates):
+        resolution.reasons["featureGates", position] = resolution.origin(("featureGates", places[name])) if name in places else "default"
     layer = resolution.config.data_layer
     data_layer: dict[str, Any] = {
         "injectDefaults": layer.inject_defaults if layer is not None else True,
@@ -39,7 +42,7 @@ def describe(
     detector = resolution.config.saturation_detector
     if detector is not None and detector.plugin_ref is not None:
         data["saturationDetector"] = {"pluginRef": detector.plugin_ref}
-    return Effective(data, {render_path(path): _origin(resolution, path) for path in leaves(data)})
+    return Effective(resolution.document.source, data, {render_path(path): _origin(resolution, path) for path in leaves(data)})
 
 
 def _plugin(plugin: Plugin) -> dict[str, Any]:

@@ -14,8 +14,9 @@ _COMMENT_COLUMN = 64
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """`data` is a complete EndpointPickerConfig as plain data. `origins` tells of each value in it, by its path (`plugins[0].type`), where it came from."""
+    """`source` is the file's name, or the flag that carried the text. `data` is a complete EndpointPickerConfig as plain data. `origins` tells of each value in it, by its path (`plugins[0].type`), where it came from."""
 
+    source: str
     data: Mapping[str, Any]
     origins: Mapping[str, str]
 

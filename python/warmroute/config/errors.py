@@ -36,6 +36,11 @@ class UsageError(Exception):
     """Flags that cannot be used; the message tells the user what to change."""
 
 
+def a(noun: str) -> str:
+    """`a scorer`, `an extractor`."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean "x"?)` for the known name closest to `name`, or the empty string."""
     matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)

@@ -1,6 +1,7 @@
 """The data layer: which sources are polled, who reads them, and where endpoints come from."""
 
 from warmroute.config.document import Path
+from warmroute.config.errors import a
 from warmroute.config.load import Plugin
 from warmroute.config.models import SourceRef
 from warmroute.config.plan import Source
@@ -54,7 +55,7 @@ def _configured(resolution: Resolution, index: int, entry: SourceRef, tick: floa
     for position, extractor in enumerate(extractors):
         path: Path = ("dataLayer", "sources", index, "extractors", position, "pluginRef")
         if extractor.type.reads != plugin.type.name:
-            message = f'"{extractor.name}" reads the pages of a {extractor.type.reads}; "{plugin.name}" is a {plugin.type.name}'
+            message = f'"{extractor.name}" reads the pages of {a(str(extractor.type.reads))}; "{plugin.name}" is {a(plugin.type.name)}'
             resolution.problem(path, message)
         if extractor.name in {other.name for other in extractors[:position]}:
             resolution.problem(path, f'"{extractor.name}" is listed twice')

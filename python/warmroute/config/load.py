@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from warmroute.config.document import Document, Path
-from warmroute.config.errors import ConfigError, Problem, nearest
+from warmroute.config.errors import ConfigError, Problem, a, nearest
+from warmroute.config.gates import check_gates
 from warmroute.config.known_types import (
     FILTER,
     PARSER,
@@ -50,6 +51,8 @@ class LoadedConfig:
     config: EndpointPickerConfig
     plugins: dict[str, Plugin]
     notices: list[Notice] = field(default_factory=list)
+    #: Every feature gate with its value.
+    gates: dict[str, bool] = field(default_factory=dict)
 
     def with_role(self, *roles: str) -> list[Plugin]:
         """The configured plugins that take part in one of the roles, in order."""
@@ -73,7 +76,7 @@ def load_config(document: Document, *, allow_experimental: bool = False) -> Load
     if any(find_type(spec.type) is None for spec in specs.values()):
         # Only now: looking through all installed packages takes longer than all the rest.
         registry.load_entry_points()
-    loaded = LoadedConfig(document, config, {})
+    loaded = LoadedConfig(document, config, {}, gates=check_gates(document, problems))
     unusable = bool(problems)
     for index, spec in specs.items():
         _load_plugin(loaded, ("plugins", index), spec, problems, allow_experimental=allow_experimental)
@@ -146,10 +149,12 @@ def _check_references(loaded: LoadedConfig, problems: list[Problem]) -> None:
         if reference in implied and (known := find_type(reference)) is not None and set(roles) & set(known.roles):
             continue  # Rule 5 adds it.
         if reference not in declared:
-            problems.append(loaded.document.problem(path, f'no plugin is named "{reference}"{nearest(reference, declared)}'))
+            fitting = (known := find_type(reference)) is not None and bool(set(roles) & set(known.roles))
+            hint = f" (it is a type: add `- type: {reference}` to plugins)" if fitting else nearest(reference, declared)
+            problems.append(loaded.document.problem(path, f'no plugin is named "{reference}"{hint}'))
         elif plugin is not None and not plugin.has(*roles) and not (PICKER in roles and plugin.type.in_policy):
             expected = f"{', '.join(roles[:-1])} or {roles[-1]}" if len(roles) > 1 else roles[0]
-            message = f'"{reference}" is a {plugin.type.role_text}; a {expected} is expected here'
+            message = f'"{reference}" is {a(plugin.type.role_text)}; {a(expected)} is expected here'
             problems.append(loaded.document.problem(path, message))
 
 

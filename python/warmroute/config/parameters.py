@@ -48,7 +48,7 @@ def check_parameters(  # noqa: PLR0917 - a place, a type and what stands there
     if known.model is not None:
         return _by_model(document, path, known.model, known.name, given, problems)
     if known.definition is not None:
-        found = [document.problem((*path, field), unknown_field(field, (), "this plugin")) for field in given]
+        found = [document.problem((*path, field), unknown_field(field, ())) for field in given]
         problems += found
         return None if found else NONE
     return _by_engine(document, path, known, name, given, problems)

@@ -1,10 +1,11 @@
 """The plugins that the engine does not describe: data sources, extractors, discovery. Names and defaults of the reference."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from warmroute.config.models import Name, Section
 
@@ -21,9 +22,27 @@ class NoParameters(Section):
     """A plugin without parameters."""
 
 
+def _page_path(path: str) -> str:
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        message = f"must be a path that starts with / and has no spaces, not {json.dumps(path)}"
+        raise ValueError(message)
+    return path
+
+
+def _without_node_address(wanted: bool) -> bool:
+    if wanted:
+        message = (
+            "the node of an endpoint is known from Kubernetes only, which this version does not read; run the exporter beside the model server, "
+            "or set port to one that the endpoint's own address serves"
+        )
+        raise ValueError(message)
+    return wanted
+
+
 _PagePath = Annotated[
     str,
-    Field(pattern=r"^/[\x21-\x7e]*$", max_length=1024, description="Path of the page.", json_schema_extra={"expected": "a path that begins with /"}),
+    Field(max_length=1024, description="Path of the page.", json_schema_extra={"expected": "a path that begins with /"}),
+    AfterValidator(_page_path),
 ]
 _Port = Annotated[int, Field(ge=0, le=65535, description="Port of the page; left out: the endpoint's own.")]
 _Interval = Annotated[
@@ -77,7 +96,9 @@ class DcgmDataSource(HttpSource):
     port: Annotated[_Port, Field(description="Port of the exporter.")] = 9400
     interval: _Interval = None
     use_node_address: Annotated[
-        bool, Field(description="Ask the endpoint's node instead of the endpoint; refused, since only Kubernetes knows the node.")
+        bool,
+        Field(description="Ask the endpoint's node instead of the endpoint; refused, since only Kubernetes knows the node."),
+        AfterValidator(_without_node_address),
     ] = False
 
 

@@ -1,6 +1,7 @@
 """Scheduling profiles: what stands in them, and what the rules add (rules 2 to 4)."""
 
 from warmroute.config.document import Path
+from warmroute.config.errors import a
 from warmroute.config.known_types import FILTER, HANDLER, PICKER, SATURATION_DETECTOR, SCORER, names_with_role
 from warmroute.config.load import Plugin
 from warmroute.config.models import SchedulingProfile
@@ -33,12 +34,12 @@ def _configured(resolution: Resolution, index: int, profile: SchedulingProfile) 
         if entry.weight is not None and not plugin.has(SCORER):
             written = f'weight of "{plugin.name}"'
             resolution.notices.append(
-                Notice.without_effect(resolution.document, path, written, f"only scorers have one, and it is a {plugin.type.role_text}")
+                Notice.without_effect(resolution.document, path, written, f"only scorers have one, and it is {a(plugin.type.role_text)}")
             )
         if not plugin.has(FILTER, SCORER, PICKER):
             place = ("schedulingProfiles", index, "plugins", position, "pluginRef")
             written = f'"{plugin.name}" in a profile'
-            instead = f"a {plugin.type.role_text} works by being in plugins"
+            instead = f"{a(plugin.type.role_text)} works by being in plugins"
             resolution.notices.append(Notice.without_effect(resolution.document, place, written, instead))
         entries.append(_entry(plugin, entry.weight))
     return Profile(profile.name, tuple(entries))

@@ -2,7 +2,7 @@
 
 from warmroute.config.document import Path
 from warmroute.config.effective import written
-from warmroute.config.errors import Problem
+from warmroute.config.errors import Problem, a
 from warmroute.config.known_types import find_type
 from warmroute.config.load import LoadedConfig, Plugin
 from warmroute.config.notices import Notice
@@ -42,14 +42,14 @@ class Resolution:
             if configured.type.name != type_name:
                 path = (*(configured.path or ("plugins",)), "name")
                 self.problem(
-                    path, f"a {configured.type.name} has this name, and a {type_name} has to be added under it ({reason}); choose another name"
+                    path, f"{a(configured.type.name)} has this name, and {a(type_name)} has to be added under it ({reason}); choose another name"
                 )
             return configured
         problems: list[Problem] = []
         parameters = check_parameters(self.document, (), known, type_name, {}, problems)
         if parameters is None:
             details = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
-            self.problem(("plugins",), f"a {type_name} has to be added ({reason}) and cannot do with defaults ({details}); configure one")
+            self.problem(("plugins",), f"{a(type_name)} has to be added ({reason}) and cannot do with defaults ({details}); configure one")
         self.reasons["plugins", len(self.plugins)] = reason
         plugin = Plugin(type_name, known, parameters or NONE)
         self.plugins[type_name] = plugin

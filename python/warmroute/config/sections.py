@@ -1,6 +1,8 @@
 """Pydantic's errors in this package's words: where in the document, what is wrong, which name was perhaps meant."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,29 +21,49 @@ def section_problems(document: Document, error: ValidationError, base: Path, sec
         if kind == "extra_forbidden":
             field = str(detail["loc"][-1])
             message = f'"{field}" {NOT_YET}' if field in later else unknown_field(field, _fields_at(section, detail["loc"][:-1]))
-        elif kind == "missing":
-            message = "required and missing"
-        elif kind == "literal_error":
-            message = f"must be {detail['ctx']['expected']}, not {detail['input']!r}"
         elif kind == "value_error":
             message = str(detail["ctx"]["error"])
-        elif kind == "model_type":
-            message = f"must be an object, not {detail['input']!r}"
         else:
-            text = detail["msg"]
-            message = f"{text[0].lower()}{text[1:]}"
-            if isinstance(detail["input"], str | int | float):
-                message += f", not {detail['input']!r}"
+            message = _in_words(kind, detail.get("ctx", {}), detail["msg"])
+            if kind != "missing" and isinstance(detail["input"], str | int | float):
+                message += f", not {json.dumps(detail['input'])}"
         problems.append(document.problem(path, message))
     return problems
 
 
-def unknown_field(field: str, known: Iterable[str], whose: str = "") -> str:
-    """What is said of a field that does not exist."""
+# Pydantic's kinds of errors in the words that the engine uses for its own parameters; the rest keeps pydantic's.
+_WORDS = {
+    "missing": "required and missing",
+    "literal_error": "must be {expected}",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+}
+
+
+def _in_words(kind: str, context: Mapping[str, Any], otherwise: str) -> str:
+    words = _WORDS.get(kind)
+    return f"{otherwise[0].lower()}{otherwise[1:]}" if words is None else words.format_map(context).replace("'", '"')
+
+
+def unknown_field(field: str, known: Iterable[str]) -> str:
+    """What is said of a field that does not exist; `known`: those that do."""
     names = list(known)
-    hint = nearest(field, names)
-    if not hint and whose and not names:
-        hint = f" ({whose} has no parameters)"
+    if not names:
+        return f'unknown field "{field}" (this plugin has no parameters)'
+    hint = nearest(field, names) or f" (known: {', '.join(names)})"
     return f'unknown field "{field}"{hint}'
 
 

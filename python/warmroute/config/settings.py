@@ -80,7 +80,7 @@ def scraper_settings(plan: Plan, flags: Flags) -> str | None:
 
 def _source(source: Source) -> dict[str, Any]:
     values = source.plugin.parameters.values
-    settings = {
+    return {
         "name": source.plugin.name,
         "type": source.plugin.type.name,
         "scheme": values["scheme"],
@@ -93,7 +93,6 @@ def _source(source: Source) -> dict[str, Any]:
         "client_key_path": values.get("clientKeyPath"),
         "extractors": [_extractor(extractor) for extractor in source.extractors],
     }
-    return settings | ({"use_node_address": True} if values.get("useNodeAddress") else {})
 
 
 def _extractor(extractor: Plugin) -> dict[str, Any]:

@@ -273,6 +273,15 @@ impl Worker {
         }
         let quiet = !self.follows_load() || self.endpoint.inflight_requests() == 0;
         self.pace.page(!changed && quiet);
+        if self.follows_load() {
+            let pauses = self.pace.wakes_for_requests();
+            let pause = if pauses {
+                self.pace.interval()
+            } else {
+                Duration::ZERO
+            };
+            self.endpoint.pauses(pause);
+        }
         state.ok = true;
         state.error.clear();
         state.scrapes += 1;
@@ -286,6 +295,9 @@ impl Worker {
 
     fn fail(&mut self, error: &ScrapeError) {
         self.pace.failure();
+        if self.follows_load() {
+            self.endpoint.pauses(Duration::ZERO);
+        }
         let mut state = self.state.lock();
         state.ok = false;
         state.error = error.to_string();

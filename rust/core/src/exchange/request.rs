@@ -361,6 +361,7 @@ impl Exchange {
             chains,
             scores,
             explanation,
+            redirected,
             profile,
             request_headers,
             response_headers,
@@ -376,6 +377,7 @@ impl Exchange {
             renamed: renamed.then_some((target, incoming)),
             explanation,
             response_headers,
+            redirected,
             profile,
             active: active
                 .policy

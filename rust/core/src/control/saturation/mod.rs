@@ -2,4 +2,5 @@
 
 pub mod concurrency;
 mod duration;
+pub mod stages;
 pub mod utilization;

@@ -102,10 +102,10 @@ impl UtilizationDetector {
     }
 
     fn is_fresh(self, context: &Context<'_>, row: usize) -> bool {
-        let refreshed = context
+        let overdue = context
             .endpoint(row)
-            .and_then(|endpoint| endpoint.refreshed());
-        refreshed.is_some_and(|refreshed| context.now - refreshed <= self.staleness)
+            .and_then(|endpoint| endpoint.overdue(context.now));
+        overdue.is_some_and(|overdue| overdue <= self.staleness)
     }
 
     /// 1 where it is not known.
@@ -203,6 +203,17 @@ mod tests {
         let parameters = json!({"queueDepthThreshold": 10, "kvCacheUtilThreshold": 1});
         let found = saturation(&scene(&[(5.0, 0.25)]), &parameters);
         assert!((found - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_announced_pause_is_not_staleness() {
+        let scene = scene(&[(0.0, 0.0)]);
+        refreshed(&scene, 0, 100);
+        let endpoint = &scene.snapshot.endpoints[0];
+        for (pause, saturated) in [(0, 1.0), (699, 1.0), (700, 0.0), (900, 0.0)] {
+            endpoint.pauses(Duration::from_millis(pause));
+            assert!((saturation(&scene, &json!({})) - saturated).abs() < 1e-12);
+        }
     }
 
     #[test]

@@ -33,8 +33,10 @@ pub const ENCODE: PluginKind = PluginKind {
     ..PluginKind::BASE
 };
 
-const DECODE_ROLES: &[&str] = &["decode", "prefill-decode", "both", "encode-prefill-decode"];
-const PREFILL_ROLES: &[&str] = &[
+/// Roles that decode.
+pub const DECODE_ROLES: &[&str] = &["decode", "prefill-decode", "both", "encode-prefill-decode"];
+/// Roles that prefill.
+pub const PREFILL_ROLES: &[&str] = &[
     "prefill",
     "encode-prefill",
     "prefill-decode",
@@ -100,7 +102,7 @@ mod tests {
     fn there_are_no_parameters() {
         assert_eq!(
             refused(&DECODE, &json!({"label": "x"})),
-            "label: unknown field \"label\" (this plugin has no parameters)"
+            "label: unknown field \"label\" (nothing can be set here)"
         );
     }
 }
