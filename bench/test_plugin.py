@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from warmroute._core import Engine, Exchange
 from warmroute.plugins import Endpoints, Request, registry, scorer
 from warmroute.plugins.build import build
-from warmroute.plugins.endpoints import PoolView
+from warmroute.plugins.endpoints import COLUMNS, PoolView
 
 ENDPOINTS = 100
 DECISIONS = 5_000
@@ -24,7 +24,7 @@ _DESTINATION = b"x-gateway-destination-endpoint"
 
 
 @scorer("bench-scorer")
-def bench_scorer(endpoints: Endpoints, request: Request) -> np.ndarray:
+def bench_scorer(endpoints: Endpoints, request: Request) -> np.ndarray:  # noqa: ARG001 -- every scorer is given it
     """Reads one column and makes one array of it, as the least that a scorer does."""
     return 1.0 / (1.0 + endpoints.queue)
 
@@ -71,7 +71,7 @@ def test_function_alone(benchmark: BenchmarkFixture) -> None:
         rows = ENDPOINTS
 
         def columns(self) -> bytes:
-            return bytes(ENDPOINTS * 10 * 8)
+            return bytes(ENDPOINTS * len(COLUMNS) * 8)
 
         def positions(self) -> None:
             return None

@@ -156,7 +156,10 @@ class PluginQuestion:
     def request_id(self) -> str: ...
     def headers(self) -> dict[str, str]:
         """The first value of each header, names in lower case."""
-    def attribute(self, key: str) -> str | None: ...
+    def request_attribute(self, key: str) -> str | None:
+        """What a configured plugin found out about the request."""
+    def attribute(self, producer: str, key: str) -> bytes:
+        """A number that an extractor published of each row's endpoint (float64), as it is now; NaN where it did not."""
 
 @final
 class NativeServer:

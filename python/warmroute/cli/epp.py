@@ -53,10 +53,13 @@ def _serve(flags: Flags, parent: int | None) -> int:
 
 async def _picker(flags: Flags, parent: int | None) -> int:
     from warmroute.host.picker import Picker  # noqa: PLC0415 - as above
+    from warmroute.host.reload import ConfigFile  # noqa: PLC0415 - as above
 
+    file = None if flags.config_file is None else ConfigFile(flags.config_file, lambda: _plan(flags))
     plan = _plan(flags)
+    log_notices(plan.notices)
     try:
-        picker = Picker(flags, plan)
+        picker = Picker(flags, plan, file)
     except ValueError as error:
         message = f"the engine refuses the configuration: {error}"
         raise UsageError(message) from error
@@ -71,6 +74,7 @@ async def _picker(flags: Flags, parent: int | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, picker.reload)
     try:
         await picker.start()
         await stop.wait()
@@ -86,12 +90,12 @@ def _plan(flags: Flags) -> Plan:
         text=flags.config_text,
         policy=flags.policy or "marginal-latency",
         allow_experimental=flags.allow_experimental_plugins,
+        plugin_modules=flags.plugin_module,
         tick=flags.refresh_metrics_interval,
     )
     plan = read_plan(given)
     # Here, where a problem still has its line: certificate files and names of series are looked at by the extension.
     try_plan(plan, flags)
-    log_notices(plan.notices)
     return plan
 
 

@@ -102,6 +102,12 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
     config_file: Annotated[
         Path | None, typer.Option("--config-file", metavar="FILE", rich_help_panel=_PICKING, help="EndpointPickerConfig of the picker.")
     ] = None,
+    plugin_module: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin-module", metavar="MODULE", rich_help_panel=_PICKING, help="Python module or .py file with scorers and filters. Repeatable."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", rich_help_panel=_PICKING, help="Keep the last decisions and their scores, and show them.")
     ] = False,
@@ -145,7 +151,7 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
             access_log=access_log,
             log_directory=log_dir,
             ready_timeout=ready_timeout,
-            picker=PickerSettings(picker_host, policy, config_file, explain),
+            picker=PickerSettings(picker_host, policy, config_file, explain, tuple(plugin_module or ())),
             demo=demo,
             print_json=print_json,
         )

@@ -37,6 +37,7 @@ class PickerSettings:
     policy: str = ""
     config_file: Path | None = None
     explain: bool = False
+    plugin_modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,9 @@ class GatewaySettings:
         if self.health_path and not self.health_path.startswith("/"):
             message = f"--health-path {self.health_path}: expected a path that begins with /, such as /health, or '' for no checks."
             raise UsageError(message)
+        for module in picker.plugin_modules:
+            if module.endswith(".py"):
+                _check_opens("--plugin-module", Path(module), "rb")
         for flag, path in (("--config-file", picker.config_file), ("--access-log", self.access_log)):
             if path is not None:
                 _check_opens(flag, path, "rb" if flag == "--config-file" else "ab")

@@ -1,6 +1,6 @@
 """A registered type and its parameters as a plugin that the engine can call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,6 @@ from warmroute.plugins import answer, worker
 from warmroute.plugins.endpoints import Endpoints, PoolView
 from warmroute.plugins.registry import PluginDefinition, PluginModuleError
 from warmroute.plugins.request import Request
-
-#: A plugin of the configuration: its type, and its parameters where the type has any.
-Configured = tuple[PluginDefinition, BaseModel | None]
 
 
 def build(definition: PluginDefinition, name: str, parameters: BaseModel | None, budget_seconds: float) -> PythonPlugin:
@@ -38,31 +35,6 @@ def build(definition: PluginDefinition, name: str, parameters: BaseModel | None,
         name, plugin.work(), _Call(_function(definition, name, parameters), answer.scores if definition.role == "scorer" else answer.verdict)
     )
     return plugin
-
-
-def build_all(configured: Mapping[str, Configured], budget_seconds: float, previous: "Plugins | None" = None) -> "Plugins":
-    """Build every plugin; one that `previous` has with the same type and parameters is taken over, with what it remembers.
-
-    Raises:
-        PluginModuleError: as `build`.
-
-    """
-    plugins = {}
-    for name, (definition, parameters) in configured.items():
-        known = previous.configured.get(name) if previous is not None and previous.budget_seconds == budget_seconds else None
-        same = known is not None and known[0] is definition and known[1] == parameters
-        plugins[name] = previous.plugins[name] if same and previous is not None else build(definition, name, parameters, budget_seconds)
-    return Plugins(configured, budget_seconds, plugins)
-
-
-class Plugins:
-    """The Python plugins of a configuration, built; `plugins` is what Engine and Engine.reload take."""
-
-    def __init__(self, configured: Mapping[str, Configured], budget_seconds: float, plugins: dict[str, PythonPlugin]) -> None:
-        """See `build_all`."""
-        self.configured = dict(configured)
-        self.budget_seconds = budget_seconds
-        self.plugins = plugins
 
 
 def _function(definition: PluginDefinition, name: str, parameters: BaseModel | None) -> Callable[[Endpoints, Request], Any]:

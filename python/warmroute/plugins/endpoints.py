@@ -21,9 +21,10 @@ COLUMNS = (
     "matched_blocks",
     "matched_tokens",
     "uncached_tokens",
+    "media_matched",
     "metrics_age",
 )
-_QUEUE, _RUNNING, _KV_USAGE, _REQUESTS, _TOKENS, _PREFILL, _BLOCKS, _MATCHED, _UNCACHED, _AGE = range(len(COLUMNS))
+_QUEUE, _RUNNING, _KV_USAGE, _REQUESTS, _TOKENS, _PREFILL, _BLOCKS, _MATCHED, _UNCACHED, _MEDIA, _AGE = range(len(COLUMNS))
 # A plugin that asks for a label made of the request's own data must not fill the memory.
 _MOST_LABEL_COLUMNS = 256
 
@@ -56,6 +57,9 @@ class Candidates(Protocol):
 
     def positions(self) -> bytes | None:
         """Each row's position in the pool, uint32 of this machine; None: all of them in order."""
+
+    def attribute(self, producer: str, key: str) -> bytes:
+        """One attribute, float64 of this machine a row; NaN where an endpoint does not have it."""
 
 
 class PoolView:
@@ -166,6 +170,11 @@ class Endpoints:
         return self._column(_UNCACHED)
 
     @property
+    def media_matched(self) -> Column:
+        """Share of the prompt's pictures, films and sounds that the endpoint's encoder should hold, 0 to 1; 0 where no configured plugin tells."""
+        return self._column(_MEDIA)
+
+    @property
     def metrics_age(self) -> Column:
         """Seconds since the engine's metrics were read; NaN where they never were."""
         return self._column(_AGE)
@@ -195,6 +204,16 @@ class Endpoints:
         column = self._view.label(key)
         chosen = self._chosen()
         return column if chosen is None else column[chosen]
+
+    def attribute(self, producer: str, key: str) -> Column:
+        """A number that an extractor of the configuration publishes of each endpoint (`customMetrics` among them), as it is now; NaN where it has none.
+
+        Args:
+            producer: the extractor's name in the configuration, such as "core-metrics-extractor".
+            key: the attribute's, such as "CacheNumBlocks".
+
+        """
+        return np.frombuffer(self._candidates.attribute(producer, key))
 
     def _chosen(self) -> NDArray[np.uint32] | None:
         if self._positions is None:

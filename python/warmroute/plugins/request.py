@@ -43,7 +43,7 @@ class Facts(Protocol):
     def headers(self) -> dict[str, str]:
         """First value of each header, names in lower case."""
 
-    def attribute(self, key: str) -> str | None:
+    def request_attribute(self, key: str) -> str | None:
         """What a configured plugin found out about the request."""
 
 
@@ -106,4 +106,4 @@ class Request:
 
     def attribute(self, key: str) -> str | None:
         """What a configured plugin found out about the request, such as "SessionID"; None where there is no such thing."""
-        return self._facts.attribute(key)
+        return self._facts.request_attribute(key)

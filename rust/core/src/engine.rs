@@ -370,9 +370,18 @@ impl Engine {
                     .to_owned(),
             ));
         };
-        let choice = self
+        let mut choice = self
             .choose(&question, position, explanation.as_mut())
             .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
+        if let Some(producer) = policy.in_flight_producer() {
+            choice.reservation.show(self.stats.in_flight().enter(
+                producer,
+                &choice.endpoints[0].identity,
+                (&facts.fairness_id, facts.priority),
+                choice.reservation.tokens(),
+                !policy.in_flight.add_estimated_output_tokens,
+            ));
+        }
         // What was just sent counts as held from now on.
         for chain in &chains {
             self.index.record(choice.endpoints[0].slot, chain);

@@ -1,4 +1,4 @@
-//! The media of a request, named by their content.
+//! The media of a request, named by their content, and what they count as: placeholder tokens, since nobody looks into them.
 
 /// Kinds of media, by what they cost in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,3 +38,26 @@ pub struct Medium {
 
 /// Different media of one request that are kept; more count in tokens but have no part in the choice.
 pub const MAX_MEDIA: usize = 256;
+
+/// Placeholder tokens of one medium of each kind, where its kind alone decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaTokens {
+    /// Of an image.
+    pub image: u32,
+    /// Of a video.
+    pub video: u32,
+}
+
+impl MediaTokens {
+    /// The reference's defaults: 640 x 360 pixels / 1024, of a video 10 s at 2 frames a second.
+    pub const DEFAULT: Self = Self {
+        image: 225,
+        video: 225 * 20,
+    };
+}
+
+impl Default for MediaTokens {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

@@ -36,7 +36,7 @@ mod vllm_grpc;
 pub use dialect::Dialect;
 pub use frame::FrameFault;
 pub use go_error::go_error;
-pub use media::{MAX_MEDIA, Medium, MediumKind};
+pub use media::{MAX_MEDIA, MediaTokens, Medium, MediumKind};
 pub use parsers::{NoParser, PARSERS, ParserKind, Parsers, UnknownParser};
 pub use protobuf::{WireFault, WireFaultKind};
 pub use refusal::refusal;

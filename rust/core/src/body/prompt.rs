@@ -5,17 +5,13 @@
 
 use xxhash_rust::xxh64::Xxh64;
 
-use super::media::{MAX_MEDIA, Medium, MediumKind};
+use super::media::{MAX_MEDIA, MediaTokens, Medium, MediumKind};
 use super::nesting::Container;
 use super::sequence::{Limits, Sequence, TOKEN_BYTES};
 use super::table::{KeyClass, Segment, Shape};
 
 /// Sequences of one request that are kept; more are counted in tokens but cannot be matched. `OpenAI` takes 2048 inputs.
 pub const MAX_SEQUENCES: usize = 2048;
-/// Placeholders of an image: 640 x 360 pixels / 1024, the reference's default.
-const IMAGE_TOKENS: u64 = 225;
-/// Placeholders of a video: 10 s at 2 frames a second, the reference's default.
-const VIDEO_TOKENS: u64 = IMAGE_TOKENS * 20;
 /// Most placeholders of one sound; its length / 4 says little beyond that.
 const MAX_AUDIO_TOKENS: u64 = 8192;
 /// Placeholders in one body; media beyond that count one token each, so that a small body cannot cost much hashing.
@@ -42,6 +38,7 @@ enum Sink {
 #[derive(Debug)]
 pub(super) struct Prompt {
     limits: Limits,
+    media_tokens: MediaTokens,
     segment: Segment,
     shape: Shape,
     /// One a segment; of a batch, the sequence being read.
@@ -86,9 +83,10 @@ impl std::fmt::Debug for Content {
 }
 
 impl Prompt {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, media_tokens: MediaTokens) -> Self {
         Self {
             limits,
+            media_tokens,
             segment: Segment::Main,
             shape: Shape::Conversation,
             open: std::array::from_fn(|_| Sequence::new(limits)),
@@ -210,8 +208,8 @@ impl Prompt {
             return;
         };
         let wanted = match kind {
-            MediumKind::Image => IMAGE_TOKENS,
-            MediumKind::Video => VIDEO_TOKENS,
+            MediumKind::Image => u64::from(self.media_tokens.image),
+            MediumKind::Video => u64::from(self.media_tokens.video),
             MediumKind::Audio => self
                 .content
                 .bytes

@@ -8,7 +8,7 @@ use super::frame::FrameFault;
 use super::grpc::GrpcRequest;
 use super::handler::{Handler, Literal};
 use super::json::Json;
-use super::media::Medium;
+use super::media::{MediaTokens, Medium};
 use super::nesting::Container;
 pub use super::prompt::MAX_SEQUENCES;
 use super::prompt::{MainValue, Prompt, float};
@@ -18,7 +18,7 @@ use super::table::{Field, MAX_TOKENS_RANKS, Requires, Table};
 use super::vertexai::VertexRequest;
 use super::vllm_grpc::VllmRequest;
 
-/// Bounds of a scan.
+/// Bounds of a scan, and what it takes for granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanLimits {
     /// Tokens in a block; 4 bytes of text count as one token.
@@ -27,6 +27,8 @@ pub struct ScanLimits {
     pub max_blocks: usize,
     /// Containers inside each other; Go's own limit is 10,000.
     pub max_depth: usize,
+    /// What media count as.
+    pub media: MediaTokens,
 }
 
 impl ScanLimits {
@@ -48,6 +50,7 @@ impl Default for ScanLimits {
             block_tokens: 64,
             max_blocks: usize::MAX,
             max_depth: Self::GO_DEPTH,
+            media: MediaTokens::DEFAULT,
         }
     }
 }
@@ -228,7 +231,7 @@ impl Request {
             max_tokens: [None; MAX_TOKENS_RANKS],
             cache_salt: None,
             salt_is_no_string: false,
-            prompt: Prompt::new(limits.sequence()),
+            prompt: Prompt::new(limits.sequence(), limits.media),
         }
     }
 

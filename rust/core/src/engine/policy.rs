@@ -12,8 +12,8 @@ use crate::control::{
 };
 use crate::exchange::Header;
 use crate::plugin::{
-    Data, Externals, InFlightSettings, Instance, PluginError, PluginSet, PluginSpec,
-    PrefixSettings, Role,
+    Data, EstimateSettings, Externals, InFlightSettings, Instance, PluginError, PluginSet,
+    PluginSpec, PrefixSettings, Role,
 };
 use crate::schedule::handlers::{ProfileHandler, SingleProfileHandler};
 use crate::schedule::pickers::MaxScorePicker;
@@ -159,6 +159,9 @@ pub struct Policy {
     /// `None`: nothing consumes prefix matches, so prompts are not indexed.
     pub(crate) prefix: Option<PrefixSettings>,
     pub(crate) in_flight: InFlightSettings,
+    in_flight_producer: Option<Arc<str>>,
+    /// What media of a prompt count as.
+    pub(crate) estimate: EstimateSettings,
     pub(crate) min_block_tokens: u32,
 }
 
@@ -226,6 +229,17 @@ impl Policy {
             .iter()
             .find_map(|instance| instance.parts.prefix)
             .or_else(|| consumes(Data::PrefixMatch).then(PrefixSettings::default));
+        let estimate = plugins
+            .iter()
+            .find_map(|instance| instance.parts.estimate)
+            .unwrap_or_default();
+        let in_flight_producer = plugins
+            .iter()
+            .find(|instance| instance.parts.in_flight.is_some())
+            .map(|instance| Arc::clone(&instance.name))
+            .or_else(|| {
+                consumes(Data::InFlightLoad).then(|| Data::InFlightLoad.default_producer().into())
+            });
         let in_flight = plugins
             .iter()
             .find_map(|instance| instance.parts.in_flight)
@@ -257,6 +271,8 @@ impl Policy {
             reporters: collect(&plugins, |instance| instance.parts.reporter.clone()),
             prefix,
             in_flight,
+            in_flight_producer,
+            estimate,
             min_block_tokens: spec.min_block_tokens,
             plugins,
         })
@@ -299,6 +315,11 @@ impl Policy {
         let mut plugins = self.plugins.iter();
         let producer = plugins.find(|instance| instance.parts.prefix.is_some())?;
         Some((&producer.name, &producer.type_name))
+    }
+
+    /// Name of the plugin that counts requests in flight; `None`: nobody asked for that.
+    pub(crate) fn in_flight_producer(&self) -> Option<&Arc<str>> {
+        self.in_flight_producer.as_ref()
     }
 
     /// Tokens in a block where the engines do not tell.

@@ -67,6 +67,7 @@ impl Collecting {
                     ScanLimits {
                         block_tokens: engine.block_tokens(),
                         max_blocks: engine.max_blocks(),
+                        media: engine.active().policy.estimate.media_tokens(&headers.all),
                         ..ScanLimits::default()
                     },
                 )

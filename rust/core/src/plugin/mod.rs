@@ -1,6 +1,7 @@
 //! What a plugin is: its type with parameters and documentation, the parts that it takes in a request, and the set that a configuration names.
 
 mod check;
+mod estimate;
 mod external;
 mod kind;
 mod label_selector;
@@ -14,6 +15,8 @@ mod spelling;
 pub(crate) mod testing;
 
 pub use check::{Checked, Problem, Reference, Step, check, expected, render};
+pub(crate) use estimate::tokens_of;
+pub use estimate::{EstimateSettings, FrameTokens, Frames};
 pub use external::{External, ExternalFailure};
 pub use kind::{Data, ParameterKind, PluginKind, Role, Shape, Stability};
 pub use label_selector::LabelSelector;

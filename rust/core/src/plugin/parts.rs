@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::estimate::EstimateSettings;
 use super::external::External;
 use super::kind::Role;
 use super::settings::{InFlightSettings, PrefixSettings};
@@ -42,6 +43,8 @@ pub struct Parts {
     pub prefix: Option<PrefixSettings>,
     /// How in-flight load is counted.
     pub in_flight: Option<InFlightSettings>,
+    /// How prompts are estimated.
+    pub estimate: Option<EstimateSettings>,
     /// A filter or scorer that is written in another language.
     pub external: Option<(Role, Arc<dyn External>)>,
 }
@@ -112,6 +115,7 @@ impl Parts {
                     || self.columns.is_some()
                     || self.prefix.is_some()
                     || self.in_flight.is_some()
+                    || self.estimate.is_some()
             }
             Role::Screener => self.screener.is_some(),
             Role::Admitter => self.admitter.is_some(),

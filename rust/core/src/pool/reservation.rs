@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::endpoint::Endpoint;
+use crate::stats::InFlightRequest;
 
 /// A request in flight: one request and its uncached tokens, counted on an endpoint from the decision until this is dropped.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Reservation {
     output_tokens: u32,
     /// Name of the pending prefill in the endpoint's queue; `None` once this request has released it.
     prefill: Option<u64>,
+    /// The same load in the metrics, where they show it.
+    shown: Option<InFlightRequest>,
 }
 
 impl Reservation {
@@ -26,7 +29,13 @@ impl Reservation {
             uncached_tokens,
             output_tokens,
             prefill,
+            shown: None,
         }
+    }
+
+    /// Shows the load in the metrics too, wherever it moves and as long as it counts.
+    pub fn show(&mut self, shown: InFlightRequest) {
+        self.shown = Some(shown);
     }
 
     /// Where the load is.
@@ -41,6 +50,9 @@ impl Reservation {
 
     /// The first token was seen: the prefill is done. Idempotent, also when the engine's counter released it before.
     pub fn release_prefill(&mut self) {
+        if let Some(shown) = &mut self.shown {
+            shown.first_token();
+        }
         let Some(sequence) = self.prefill.take() else {
             return;
         };
@@ -61,6 +73,9 @@ impl Reservation {
             self.endpoint = Arc::clone(endpoint);
             return;
         }
+        if let Some(shown) = &mut self.shown {
+            shown.move_to(&endpoint.identity);
+        }
         let pending = self.prefill.is_some();
         let prefill = add(endpoint, self.uncached_tokens, self.output_tokens, pending);
         self.take_off(false);
@@ -68,7 +83,8 @@ impl Reservation {
         self.prefill = prefill;
     }
 
-    fn tokens(&self) -> u64 {
+    /// All tokens reserved, prompt and output.
+    pub fn tokens(&self) -> u64 {
         u64::from(self.uncached_tokens) + u64::from(self.output_tokens)
     }
 

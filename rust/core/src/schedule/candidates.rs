@@ -25,8 +25,8 @@ pub struct RequestAttributes(Vec<Attribute>);
 impl RequestAttributes {
     /// Key of the session's id, as `session-id-producer` makes it.
     pub const SESSION_ID: &'static str = "SessionID";
-    /// Key of the agent's identity, as `agent-identity` makes it: the flow of a request that names none.
-    pub const AGENT_IDENTITY: &'static str = "AgentIdentity";
+    /// Key of the agent's identity, as `agent-identity` makes it: the flow of a request that names none. Configurations write it.
+    pub const AGENT_IDENTITY: &'static str = "agent-identity";
 
     /// Adds an attribute; an empty value counts as none.
     pub fn push(&mut self, key: &'static str, producer: &Arc<str>, value: &str) {

@@ -10,6 +10,7 @@ pub mod handlers;
 pub mod pickers;
 mod profile;
 pub mod scorers;
+mod session;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -149,6 +149,7 @@ impl Stats {
                 .flat_map(|streams| stream_families(streams)),
         );
         families.extend(self.prefix_families());
+        families.extend(self.in_flight.families());
         families
     }
 

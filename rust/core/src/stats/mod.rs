@@ -6,6 +6,7 @@
 mod buckets;
 mod export;
 mod family;
+mod in_flight;
 mod labels;
 mod number;
 mod plugins;
@@ -14,6 +15,7 @@ mod request;
 mod streams;
 
 pub use family::{Family, Kind, Sample, SampleValue};
+pub use in_flight::{InFlightRequest, InFlightStats};
 pub use plugins::{PluginFailure, PluginLabels, PluginTimers};
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};

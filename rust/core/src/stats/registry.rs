@@ -8,6 +8,7 @@ use hashbrown::{Equivalent, HashMap};
 use parking_lot::{Mutex, RwLock};
 
 use super::buckets;
+use super::in_flight::InFlightStats;
 use super::labels::LabelValues;
 use super::number::Histogram;
 use super::plugins::{PluginDurations, PluginFailure, PluginFailures, PluginLabels, PluginTimers};
@@ -84,9 +85,10 @@ impl Equivalent<AttemptKey> for AttemptRef<'_> {
 #[derive(Debug)]
 pub struct Stats {
     models: LabelValues,
-    fairness_ids: LabelValues,
+    fairness_ids: Arc<LabelValues>,
     requests: RwLock<HashMap<SeriesKey, Arc<RequestSeries>>>,
     attempts: RwLock<HashMap<AttemptKey, AtomicU64>>,
+    pub(super) in_flight: Arc<InFlightStats>,
     pub(super) request_processing: Histogram,
     pub(super) response_processing: Histogram,
     pub(super) scheduler_e2e: Histogram,
@@ -104,9 +106,11 @@ impl Stats {
     /// All zero; the prefix index is labelled as the reference's `approx-prefix-cache-producer`.
     pub fn new() -> Self {
         let producer: Arc<str> = "approx-prefix-cache-producer".into();
+        let fairness_ids = Arc::new(LabelValues::new(FAIRNESS_VALUES));
         Self {
             models: LabelValues::new(MODEL_VALUES),
-            fairness_ids: LabelValues::new(FAIRNESS_VALUES),
+            in_flight: Arc::new(InFlightStats::new(Arc::clone(&fairness_ids))),
+            fairness_ids,
             requests: RwLock::default(),
             attempts: RwLock::default(),
             request_processing: Histogram::new(buckets::REQUEST_PROCESSING),
@@ -153,6 +157,11 @@ impl Stats {
     /// Every kind of failure of external plugins so far.
     pub fn plugin_failures(&self) -> Vec<PluginFailure> {
         self.plugin_failures.all()
+    }
+
+    /// Where requests are counted while they are in flight.
+    pub fn in_flight(&self) -> &Arc<InFlightStats> {
+        &self.in_flight
     }
 
     /// Counts `Process` streams too.

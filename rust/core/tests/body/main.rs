@@ -9,13 +9,14 @@ mod properties;
 mod sglang;
 mod usage;
 
-use warmroute_core::body::{BodyScanner, Dialect, ScanError, ScanLimits, ScannedBody};
+use warmroute_core::body::{BodyScanner, Dialect, MediaTokens, ScanError, ScanLimits, ScannedBody};
 
 /// Limits of all tests: small blocks, so that short prompts have several.
 const LIMITS: ScanLimits = ScanLimits {
     block_tokens: 2,
     max_blocks: usize::MAX,
     max_depth: ScanLimits::GO_DEPTH,
+    media: MediaTokens::DEFAULT,
 };
 
 /// Scans a body in the pieces that `cuts` part it into.

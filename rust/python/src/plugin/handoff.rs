@@ -18,14 +18,12 @@ const AWAKE: Duration = Duration::from_micros(40);
 type Outcome = Result<Vec<f64>, ExternalFailure>;
 
 /// One for each plugin of a configuration. `Q` is what is asked.
-#[derive(Debug)]
 pub(super) struct Handoff<Q> {
     budget: Duration,
     state: Mutex<State<Q>>,
     asked: Condvar,
 }
 
-#[derive(Debug)]
 struct State<Q> {
     queue: VecDeque<(Arc<Answer>, Q)>,
     /// Whose question the plugin works on.

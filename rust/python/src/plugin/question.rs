@@ -4,22 +4,21 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use warmroute_core::pool::Snapshot;
+use warmroute_core::pool::{Endpoint, Snapshot};
 use warmroute_core::schedule::{Context, RequestFacts};
 
 /// A question as the deciding thread leaves it: nothing of it is borrowed, since the decision may go on without the answer.
-#[derive(Debug)]
 pub(super) struct Question {
     pub(super) snapshot: Arc<Snapshot>,
     rows: usize,
-    /// Position in the snapshot of each row, u32 in native order; `None`: all of them, in order.
-    positions: Option<Vec<u8>>,
+    /// Position in the snapshot of each row; `None`: all of them, in order.
+    positions: Option<Vec<u32>>,
     /// One column after the other, f64 in native order; see `COLUMNS` in `python/warmroute/plugins/endpoints.py`.
     columns: Vec<u8>,
     request: RequestFacts,
 }
 
-const COLUMN_COUNT: usize = 10;
+const COLUMN_COUNT: usize = 11;
 
 impl Question {
     pub(super) fn new(snapshot: &Arc<Snapshot>, context: &Context<'_>) -> Self {
@@ -55,6 +54,10 @@ impl Question {
         );
         append(
             &mut columns,
+            (0..rows).map(|row| candidates.media_matched.get(row).copied().unwrap_or(0.0)),
+        );
+        append(
+            &mut columns,
             (0..rows).map(|row| {
                 let endpoint = context.endpoint(row);
                 let refreshed = endpoint.and_then(|endpoint| endpoint.refreshed());
@@ -62,10 +65,7 @@ impl Question {
             }),
         );
         // Positions ascend and are distinct, so as many as there are endpoints are all of them.
-        let positions = (rows < snapshot.len()).then(|| {
-            let positions = candidates.position.iter();
-            positions.flat_map(|row| row.to_ne_bytes()).collect()
-        });
+        let positions = (rows < snapshot.len()).then(|| candidates.position.clone());
         Self {
             snapshot: Arc::clone(snapshot),
             rows,
@@ -73,6 +73,14 @@ impl Question {
             columns,
             request: context.request.clone(),
         }
+    }
+
+    fn endpoint(&self, row: usize) -> Option<&Arc<Endpoint>> {
+        let position = match &self.positions {
+            Some(positions) => *positions.get(row)? as usize,
+            None => row,
+        };
+        self.snapshot.endpoints.get(position)
     }
 }
 
@@ -144,8 +152,31 @@ impl PluginQuestion {
     }
 
     fn positions<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let positions = self.question.positions.as_deref()?;
-        Some(PyBytes::new(py, positions))
+        let positions = self.question.positions.as_ref()?;
+        let bytes: Vec<u8> = positions
+            .iter()
+            .flat_map(|position| position.to_ne_bytes())
+            .collect();
+        Some(PyBytes::new(py, &bytes))
+    }
+
+    #[pyo3(name = "attribute")]
+    fn endpoint_attribute<'py>(
+        &self,
+        py: Python<'py>,
+        producer: &str,
+        key: &str,
+    ) -> Bound<'py, PyBytes> {
+        let mut column = Vec::with_capacity(self.question.rows * size_of::<f64>());
+        append(
+            &mut column,
+            (0..self.question.rows).map(|row| {
+                let endpoint = self.question.endpoint(row);
+                let attribute = endpoint.and_then(|endpoint| endpoint.attribute(producer, key));
+                attribute.unwrap_or(f64::NAN)
+            }),
+        );
+        PyBytes::new(py, &column)
     }
 
     #[getter]
@@ -200,7 +231,7 @@ impl PluginQuestion {
         Ok(headers)
     }
 
-    fn attribute(&self, key: &str) -> Option<&str> {
+    fn request_attribute(&self, key: &str) -> Option<&str> {
         self.question.request.attributes.get(key, None)
     }
 }

@@ -7,6 +7,7 @@ pub mod label_selector;
 mod narrow;
 pub mod prefix_cache_affinity;
 pub mod role;
+pub mod session_affinity;
 pub mod utilization;
 
 pub use by_label::ByLabelFilter;
