@@ -202,7 +202,7 @@ class Scraper:
 
         A source: name (default: its type), type ("metrics-data-source", "models-data-source", "dcgm-data-source"), scheme ("http", "https"), path, port (None or 0: the
         endpoint's own; for dcgm-data-source None means 9400), interval_seconds (a multiple of the base tick; None: each tick), insecure_skip_verify (default true), ca_cert_path,
-        client_cert_path, client_key_path (PEM files), use_node_address (refused when true: needs Kubernetes), filter (bool: ask for the wanted families with
+        client_cert_path, client_key_path (PEM files, read again each minute), use_node_address (refused when true: needs Kubernetes), filter (bool: ask for the wanted families with
         name[]; default for metrics-data-source only), extractors (may be empty).
 
         An extractor: name (default: its type; the producer of its attributes), type ("core-metrics-extractor", "models-data-extractor", "dcgm-extractor"), and of
@@ -211,7 +211,8 @@ class Scraper:
     def states(self) -> list[dict[str, Any]]:
         """One row an endpoint and source.
 
-        Keys: address, source (name), source_type, ok (bool), error (of the last poll, or ""), filtered (bool), filter_wanted (bool), note, bytes (of the last answer),
+        Keys: address, source (name), source_type, ok (bool), error (of the last poll, or ""), filtered (bool), filter_wanted (bool), note, tls_error (why replaced
+        certificate files are not in use, or ""), bytes (of the last answer),
         interval_seconds (now), scrapes, failures, extractors: list of name, type, error (what the last good answer lacked, or ""), failures.
         """
     def stop(self) -> None: ...

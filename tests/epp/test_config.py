@@ -115,13 +115,25 @@ def test_scraper_settings_carry_interval_and_engines():
     assert settings == {
         "interval_seconds": 0.15,
         "timeout_seconds": 1.0,
-        "path": "/m",
-        "scheme": "http",
-        "engines": [{"name": "mine", "queuedRequestsSpec": "q{a=b}"}],
-        "engine_label_key": "llm-d.ai/engine-type",
-        "default_engine": "mine",
-        "filter": True,
         "idle_backoff_seconds": 1.0,
+        "sources": [
+            {
+                "name": "metrics-data-source",
+                "type": "metrics-data-source",
+                "scheme": "http",
+                "path": "/m",
+                "filter": True,
+                "extractors": [
+                    {
+                        "name": "core-metrics-extractor",
+                        "type": "core-metrics-extractor",
+                        "engine_label_key": "llm-d.ai/engine-type",
+                        "default_engine": "mine",
+                        "engines": [{"name": "mine", "queuedRequestsSpec": "q{a=b}"}],
+                    }
+                ],
+            }
+        ],
     }
 
 

@@ -63,7 +63,8 @@ def test_log_line_carries_caller_fields_and_error(log_lines):
 
 
 def state(address="a", ok=True, failures=0, filtered=True, error=""):
-    return {"address": address, "ok": ok, "error": error, "filtered": filtered, "failures": failures, "scrapes": 1}
+    told = {"address": address, "ok": ok, "error": error, "filtered": filtered, "failures": failures, "scrapes": 1}
+    return told | {"source": "metrics-data-source", "source_type": "metrics-data-source", "filter_wanted": True, "tls_error": "", "extractors": []}
 
 
 def test_scrape_failures_are_counted_without_going_back():
@@ -97,6 +98,17 @@ def test_scrape_troubles_are_logged_once_per_change(caplog):
         "metrics page is read again",
         "model server does not filter its metrics page; reading all of it",
     ]
+
+
+def test_certificate_files_that_cannot_be_used_are_told_once_a_source(caplog):
+    caplog.set_level("INFO", logger="warmroute")
+    logging.getLogger("warmroute").propagate = True
+    rows = []
+    monitor = ScrapeMonitor(lambda: rows)
+    for error in ("", "caCertPath: x", "caCertPath: x", "", "caCertPath: y"):
+        rows[:] = [state("a") | {"tls_error": error}, state("b") | {"tls_error": error}]
+        monitor.look()
+    assert [record.fields["error"] for record in caplog.records] == ["caCertPath: x", "caCertPath: y"]
 
 
 class Decisions:

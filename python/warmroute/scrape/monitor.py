@@ -53,6 +53,7 @@ class ScrapeMonitor:
         self._failing: set[Key] = set()
         self._unfiltered: set[Key] = set()
         self._lacking: dict[Key, str] = {}
+        self._tls_errors: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -62,10 +63,12 @@ class ScrapeMonitor:
 
     def look(self) -> None:
         """Log what has changed and count new failures."""
-        states = {(state["address"], state["source"]): state for state in self._states() if state["scrapes"] or state["failures"]}
+        tried = (state for state in self._states() if state["scrapes"] or state["failures"])
+        states: dict[Key, dict[str, Any]] = {(state["address"], state["source"]): state for state in tried}
         self._tell_failures(states)
         self._tell_whole_pages(states)
         self._tell_extractors(states)
+        self._tell_certificates(states)
         self._polls.look((key, (state["source_type"],), int(state["failures"])) for key, state in states.items())
         self._extractions.look(
             ((*key, extractor["name"]), (state["source_type"], extractor["type"]), int(extractor["failures"]))
@@ -107,13 +110,18 @@ class ScrapeMonitor:
                     logger.info("extractor finds all it looks for again", extra=fields(**told))
         self._lacking = lacking
 
+    def _tell_certificates(self, states: dict[Key, dict[str, Any]]) -> None:
+        errors = {state["source"]: state["tls_error"] for state in states.values() if state["tls_error"]}
+        for source in sorted(errors):
+            if errors[source] != self._tls_errors.get(source):
+                logger.warning("new certificate files cannot be used", extra=fields(source=source, error=errors[source]))
+        self._tls_errors = errors
+
     def families(self) -> list[Family]:
         """The counters of answers that could not be read, and of those that lacked something."""
         polls = "[ALPHA] The number of polls of a data source that failed: no answer, or not the kind of answer that the source gives."
         extractions = "[ALPHA] The number of answers in which an extractor did not find all it looks for."
         return [
             Family(f"{PREFIX}datalayer_poll_errors_total", "counter", polls, ("source_type",), self._polls.samples()),
-            Family(
-                f"{PREFIX}datalayer_extract_errors_total", "counter", extractions, ("source_type", "extractor_type"), self._extractions.samples()
-            ),
+            Family(f"{PREFIX}datalayer_extract_errors_total", "counter", extractions, ("source_type", "extractor_type"), self._extractions.samples()),
         ]

@@ -104,6 +104,8 @@ pub struct Decision {
     pub scores: Option<Vec<(Box<str>, f64)>>,
     /// JSON, when the client asked and may.
     pub explanation: Option<Box<str>>,
+    /// A plugin put another destination in the place of the chosen one, so what the gateway reports as served says nothing of the choice.
+    pub redirected: bool,
     /// Name of the profile that ran.
     pub profile: Arc<str>,
     /// Headers that plugins set on the request.
@@ -375,6 +377,7 @@ impl Engine {
         for chain in &chains {
             self.index.record(choice.endpoints[0].slot, chain);
         }
+        let redirected = choice.edits.destination.is_some();
         let destination = choice
             .edits
             .destination
@@ -395,6 +398,7 @@ impl Engine {
             chains,
             scores: choice.scores,
             explanation,
+            redirected,
             profile: Arc::clone(policy.profiles()[position].name()),
             request_headers: choice.edits.set,
             response_headers,

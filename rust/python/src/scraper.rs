@@ -51,6 +51,7 @@ fn row(py: Python<'_>, state: ScrapeState) -> PyResult<Bound<'_, PyDict>> {
     row.set_item("filtered", state.filtered)?;
     row.set_item("filter_wanted", state.filter_wanted)?;
     row.set_item("note", state.note)?;
+    row.set_item("tls_error", state.tls_error)?;
     row.set_item("bytes", state.bytes)?;
     row.set_item("interval_seconds", state.interval.as_secs_f64())?;
     row.set_item("scrapes", state.scrapes)?;

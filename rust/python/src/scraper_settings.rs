@@ -40,6 +40,7 @@ pub(crate) fn read(text: &str) -> Result<ScrapeSettings, String> {
             settings.idle_backoff_seconds,
             defaults.idle_backoff,
         )?,
+        tls_reload: defaults.tls_reload,
         clock: warmroute_extproc::now,
         sources: sources.collect::<Result<_, _>>()?,
     })

@@ -12,9 +12,9 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::error::ScrapeError;
+use crate::tls::Tls;
 use crate::transport::Transport;
 
 /// Longest page that is read.
@@ -34,25 +34,29 @@ pub(crate) struct Client {
     address: Box<str>,
     host: Option<HeaderValue>,
     accept: HeaderValue,
-    tls: Option<TlsConnector>,
     open: Option<Open>,
 }
 
 impl Client {
     /// For the server at `address` (`host:port`), which is asked for a media type.
-    pub(crate) fn new(address: &str, accept: &'static str, tls: Option<TlsConnector>) -> Self {
+    pub(crate) fn new(address: &str, accept: &'static str) -> Self {
         Self {
             address: address.into(),
             host: HeaderValue::from_str(address).ok(),
             accept: HeaderValue::from_static(accept),
-            tls,
             open: None,
         }
     }
 
     /// Fetches `uri` (path and query) into `page`, which is cleared before. A connection that the server closed since the last page
     /// (they do after some seconds) is replaced once, without counting as a failure.
-    pub(crate) async fn fetch(&mut self, uri: &Uri, page: &mut Vec<u8>) -> Result<(), ScrapeError> {
+    /// A new connection is secured as `tls` says.
+    pub(crate) async fn fetch(
+        &mut self,
+        uri: &Uri,
+        tls: Option<&Tls>,
+        page: &mut Vec<u8>,
+    ) -> Result<(), ScrapeError> {
         // Taken out while in use: an exchange that is cancelled by a timeout must not be followed by another on the same connection.
         if let Some(reused) = self.open.take() {
             match self.exchange(reused, uri, page).await {
@@ -60,20 +64,21 @@ impl Client {
                 result => return result,
             }
         }
-        let open = self.connect().await?;
+        let open = self.connect(tls).await?;
         self.exchange(open, uri, page).await
     }
 
-    async fn connect(&self) -> Result<Open, ScrapeError> {
+    async fn connect(&self, tls: Option<&Tls>) -> Result<Open, ScrapeError> {
         let stream = TcpStream::connect(self.address.as_ref())
             .await
             .map_err(ScrapeError::Connect)?;
         stream.set_nodelay(true).map_err(ScrapeError::Connect)?;
-        let stream = match &self.tls {
+        let stream = match tls {
             None => Transport::Plain(stream),
             Some(tls) => {
                 let name = server_name(&self.address).ok_or(ScrapeError::HostName)?;
-                let stream = tls.connect(name, stream).await.map_err(ScrapeError::Tls)?;
+                let connecting = tls.connector().connect(name, stream);
+                let stream = connecting.await.map_err(ScrapeError::Tls)?;
                 Transport::Tls(Box::new(stream))
             }
         };

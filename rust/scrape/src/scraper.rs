@@ -13,6 +13,7 @@ use crate::error::StartError;
 use crate::settings::ScrapeSettings;
 use crate::source::Source;
 use crate::state::ScrapeState;
+use crate::tls::Tls;
 use crate::worker::{Buffers, Worker};
 
 /// How often the pool is looked at for endpoints that came or went (one atomic load when none did).
@@ -31,8 +32,22 @@ struct Followed {
 
 /// One source at one endpoint.
 struct Collector {
+    source: Arc<Source>,
     state: Arc<Mutex<ScrapeState>>,
     task: AbortHandle,
+}
+
+impl Collector {
+    fn state(&self) -> ScrapeState {
+        ScrapeState {
+            tls_error: self
+                .source
+                .tls
+                .as_ref()
+                .map_or_else(String::new, Tls::error),
+            ..self.state.lock().clone()
+        }
+    }
 }
 
 impl Drop for Collector {
@@ -92,7 +107,7 @@ impl Scraper {
             .lock()
             .iter()
             .flat_map(|followed| &followed.collectors)
-            .map(|collector| collector.state.lock().clone())
+            .map(Collector::state)
             .collect()
     }
 
@@ -134,7 +149,18 @@ struct Common {
 async fn follow(pool: Arc<Pool>, common: Common, followed: FollowedList) {
     let mut started = 0_u32;
     let mut seen = None;
+    let mut reloaded = Instant::now();
     loop {
+        if reloaded.elapsed() >= common.settings.tls_reload {
+            for tls in common
+                .sources
+                .iter()
+                .filter_map(|source| source.tls.as_ref())
+            {
+                tls.reload();
+            }
+            reloaded = Instant::now();
+        }
         // Read before the snapshot: a change in between is then seen at the next look.
         let generation = pool.generation();
         if seen != Some(generation) {
@@ -173,7 +199,11 @@ fn begin(endpoint: &Arc<Endpoint>, common: &Common, started: &mut u32) -> Follow
             .interval
             .mul_f64((f64::from(*started) * 0.618_033_988_749_895).fract());
         let task = tokio::spawn(worker.run(Instant::now() + offset)).abort_handle();
-        Some(Collector { state, task })
+        Some(Collector {
+            source: Arc::clone(source),
+            state,
+            task,
+        })
     };
     Followed {
         endpoint: Arc::clone(endpoint),

@@ -16,6 +16,8 @@ pub struct ScrapeSettings {
     pub timeout: Duration,
     /// Longest interval of an endpoint on which nothing happens; not above `interval`: no back-off.
     pub idle_backoff: Duration,
+    /// Time between two looks at the files of certificates.
+    pub tls_reload: Duration,
     /// The clock that the engine's other callers use too.
     pub clock: fn() -> Nanos,
     /// What is polled at each endpoint, each at its own pace: a slow source delays no other.
@@ -57,7 +59,7 @@ pub enum Scheme {
     Https,
 }
 
-/// Whom to trust and what to show over HTTPS; the files are PEM and are read once, at the start.
+/// Whom to trust and what to show over HTTPS; the files are PEM and are read again each `ScrapeSettings::tls_reload`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// Take any certificate.
@@ -218,6 +220,7 @@ impl Default for ScrapeSettings {
             interval: Duration::from_millis(50),
             timeout: Duration::from_secs(1),
             idle_backoff: Duration::from_secs(1),
+            tls_reload: Duration::from_secs(60),
             clock: process_clock,
             sources: vec![SourceSettings::metrics()],
         }

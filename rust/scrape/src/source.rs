@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use http::Uri;
-use tokio_rustls::TlsConnector;
 use warmroute_core::pool::Endpoint;
 
 use crate::error::StartError;
 use crate::extract::{self, PayloadKind};
 use crate::settings::{ExtractorKind, Scheme, ScrapeSettings, SourceKind, SourceSettings};
-use crate::tls;
+use crate::tls::Tls;
 
 /// How far from a whole number of ticks an interval may be, in ticks: durations come from decimal fractions.
 const TICK_TOLERANCE: f64 = 1e-6;
@@ -18,7 +17,8 @@ const TICK_TOLERANCE: f64 = 1e-6;
 pub(crate) struct Source {
     pub(crate) settings: SourceSettings,
     pub(crate) interval: Duration,
-    pub(crate) connector: Option<TlsConnector>,
+    /// `None`: plain text.
+    pub(crate) tls: Option<Tls>,
     pub(crate) path: Uri,
 }
 
@@ -63,9 +63,9 @@ impl Source {
         }
         check_extractors(settings)?;
         Ok(Self {
-            connector: match settings.scheme {
+            tls: match settings.scheme {
                 Scheme::Http => None,
-                Scheme::Https => Some(tls::connector(&settings.tls)?),
+                Scheme::Https => Some(Tls::new(&settings.tls)?),
             },
             settings: settings.clone(),
             interval,

@@ -21,6 +21,8 @@ pub struct ScrapeState {
     pub filter_wanted: bool,
     /// Why whole pages are read although a filter is wanted, or another fall-back; empty when all is as configured. Changes seldom: fit to be logged when it does.
     pub note: String,
+    /// Why the source's files of certificates, which were replaced, are not in use; empty when they are.
+    pub tls_error: String,
     /// Bytes of the last answer.
     pub bytes: u64,
     /// Time to the next one.

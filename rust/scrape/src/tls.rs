@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
@@ -21,8 +22,56 @@ const FILE_LIMIT: u64 = 4 << 20;
 /// The field at fault and what is wrong.
 type Fault = (&'static str, String);
 
+/// How connections of one source are secured. Files that are replaced, as mounted secrets are, count from the next look on.
+pub(crate) struct Tls {
+    settings: TlsSettings,
+    connector: Mutex<TlsConnector>,
+    /// Why the files of now are not in use; empty when they are.
+    error: Mutex<String>,
+}
+
+impl Tls {
+    pub(crate) fn new(settings: &TlsSettings) -> Result<Self, Fault> {
+        Ok(Self {
+            connector: Mutex::new(connector(settings)?),
+            settings: settings.clone(),
+            error: Mutex::default(),
+        })
+    }
+
+    /// For a new connection.
+    pub(crate) fn connector(&self) -> TlsConnector {
+        self.connector.lock().clone()
+    }
+
+    /// Why the files of now are not in use; empty when they are.
+    pub(crate) fn error(&self) -> String {
+        self.error.lock().clone()
+    }
+
+    /// Reads the files again. When they cannot be used, those in use stay.
+    pub(crate) fn reload(&self) {
+        let files = [
+            &self.settings.ca_cert_path,
+            &self.settings.client_cert_path,
+            &self.settings.client_key_path,
+        ];
+        if files.iter().all(|path| path.is_none()) {
+            return;
+        }
+        let error = match connector(&self.settings) {
+            Ok(connector) => {
+                *self.connector.lock() = connector;
+                String::new()
+            }
+            Err((field, reason)) => format!("{field}: {reason}; what was read before stays in use"),
+        };
+        *self.error.lock() = error;
+    }
+}
+
 /// Reads the files and prepares connections.
-pub(crate) fn connector(settings: &TlsSettings) -> Result<TlsConnector, Fault> {
+fn connector(settings: &TlsSettings) -> Result<TlsConnector, Fault> {
     let provider = Arc::new(ring::default_provider());
     let verifier = verifier(settings, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)

@@ -115,7 +115,7 @@ impl Worker {
             PayloadKind::Models => "application/json",
         };
         Some(Self {
-            client: Client::new(&address, accept, source.connector.clone()),
+            client: Client::new(&address, accept),
             filter: Filter::new(filter),
             pace: Pace::new(source.interval, settings.idle_backoff),
             filtered: filtered_path(&source.settings.path, &families)
@@ -231,9 +231,12 @@ impl Worker {
         } else {
             &self.source.path
         };
-        timeout(limit, self.client.fetch(uri, page))
-            .await
-            .map_err(|_| ScrapeError::Timeout)??;
+        timeout(
+            limit,
+            self.client.fetch(uri, self.source.tls.as_ref(), page),
+        )
+        .await
+        .map_err(|_| ScrapeError::Timeout)??;
         let models = match self.source.payload() {
             PayloadKind::Page => {
                 MetricsPage::check(page).map_err(ScrapeError::Page)?;
@@ -270,6 +273,15 @@ impl Worker {
         }
         let quiet = !self.follows_load() || self.endpoint.inflight_requests() == 0;
         self.pace.page(!changed && quiet);
+        if self.follows_load() {
+            let pauses = self.pace.wakes_for_requests();
+            let pause = if pauses {
+                self.pace.interval()
+            } else {
+                Duration::ZERO
+            };
+            self.endpoint.pauses(pause);
+        }
         state.ok = true;
         state.error.clear();
         state.scrapes += 1;
@@ -283,6 +295,9 @@ impl Worker {
 
     fn fail(&mut self, error: &ScrapeError) {
         self.pace.failure();
+        if self.follows_load() {
+            self.endpoint.pauses(Duration::ZERO);
+        }
         let mut state = self.state.lock();
         state.ok = false;
         state.error = error.to_string();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Policy;
 use crate::Nanos;
 use crate::control::HeaderPairs;
+use crate::control::saturation::stages;
 use crate::exchange::Refusal;
 use crate::pool::Snapshot;
 use crate::schedule::{Candidates, Context, RequestFacts};
@@ -22,14 +23,20 @@ pub(super) fn pass_gates(
 ) -> Result<Option<Vec<u32>>, Refusal> {
     let random = RefCell::new(fastrand::Rng::new());
     let mut candidates = Candidates::default();
+    let gather = |positions: Option<&[u32]>, candidates: &mut Candidates| {
+        let to_the_end = policy.in_flight.add_estimated_output_tokens;
+        snapshot.gather(positions, &[], to_the_end, candidates);
+    };
     if let Some(detector) = policy.saturation.as_ref().filter(|_| facts.priority < 0) {
-        snapshot.gather(None, &[], false, &mut candidates);
         let context = context(facts, snapshot, &candidates, now, &random);
-        if detector.saturation(&context) >= 1.0 {
+        let gather = |positions: &[u32], candidates: &mut Candidates| {
+            gather(Some(positions), candidates);
+        };
+        if stages::effective(&**detector, &context, gather) >= 1.0 {
             return Err(Refusal::Shed);
         }
     }
-    snapshot.gather(subset.as_deref(), &[], false, &mut candidates);
+    gather(subset.as_deref(), &mut candidates);
     if !policy.screeners.is_empty() {
         let mut keep = vec![true; candidates.len()];
         for screener in &policy.screeners {
@@ -50,7 +57,7 @@ pub(super) fn pass_gates(
             let left = candidates.position.iter().zip(&keep);
             let left = left.filter_map(|(position, keep)| keep.then_some(*position));
             subset = Some(left.collect());
-            snapshot.gather(subset.as_deref(), &[], false, &mut candidates);
+            gather(subset.as_deref(), &mut candidates);
         }
     }
     for admitter in &policy.admitters {

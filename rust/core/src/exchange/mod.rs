@@ -68,6 +68,8 @@ pub(crate) struct Flight {
     pub(crate) explanation: Option<Box<str>>,
     /// Headers that plugins set on the answer.
     pub(crate) response_headers: HeaderPairs,
+    /// The destination is not the chosen endpoint's own address: what served tells nothing.
+    pub(crate) redirected: bool,
     /// Name of the profile that chose.
     pub(crate) profile: Arc<str>,
     /// The policy that decided, where its plugins follow the response.

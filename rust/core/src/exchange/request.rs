@@ -308,14 +308,10 @@ impl Exchange {
             received,
         } = complete;
         let incoming = body.model.unwrap_or_default();
-        let target = headers
-            .model_rewrite
-            .clone()
-            .unwrap_or_else(|| incoming.clone());
+        let target = headers.model_rewrite.as_ref().unwrap_or(&incoming).clone();
         if carries_model && target.is_empty() {
-            return Err(Refusal::BadRequest(
-                "model not found in request body".to_owned(),
-            ));
+            let problem = "model not found in request body";
+            return Err(Refusal::BadRequest(problem.to_owned()));
         }
         let renamed = carries_model && target != incoming;
         if renamed {
@@ -365,6 +361,7 @@ impl Exchange {
             chains,
             scores,
             explanation,
+            redirected,
             profile,
             request_headers,
             response_headers,
@@ -380,6 +377,7 @@ impl Exchange {
             renamed: renamed.then_some((target, incoming)),
             explanation,
             response_headers,
+            redirected,
             profile,
             active: active
                 .policy

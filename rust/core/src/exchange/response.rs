@@ -54,7 +54,7 @@ impl Exchange {
         // Also where request headers are not sent to us: events must not be held back.
         self.response.streaming = event_stream;
         if let Some(flight) = &mut self.flight {
-            if let Some(served) = served {
+            if let Some(served) = served.filter(|_| !flight.redirected) {
                 self.engine
                     .served_by(&mut flight.reservation, &flight.chains, served);
             }

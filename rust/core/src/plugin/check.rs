@@ -220,7 +220,7 @@ pub fn expected(shape: &Shape) -> String {
 
 fn unknown(field: &str, kinds: &[ParameterKind]) -> String {
     if kinds.is_empty() {
-        return format!("unknown field \"{field}\" (this plugin has no parameters)");
+        return format!("unknown field \"{field}\" (nothing can be set here)");
     }
     if let Some(nearest) = spelling::nearest(field, kinds.iter().map(|kind| kind.name)) {
         return format!("unknown field \"{field}\" (did you mean \"{nearest}\"?)");

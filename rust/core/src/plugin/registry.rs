@@ -2,7 +2,7 @@
 
 use super::kind::PluginKind;
 use super::spelling;
-use crate::control::producers;
+use crate::control::{producers, saturation};
 use crate::schedule::{filters, handlers, pickers, scorers};
 
 /// Every type of plugin.
@@ -24,6 +24,22 @@ pub const REGISTRY: &[PluginKind] = &[
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
     producers::mm_embeddings_cache::KIND,
+    filters::by_label::KIND,
+    filters::endpoint_attribute::KIND,
+    filters::prefix_cache_affinity::KIND,
+    filters::role::DECODE,
+    filters::role::ENCODE,
+    filters::role::PREFILL,
+    filters::utilization::KIND,
+    handlers::data_parallel::KIND,
+    handlers::header_profile::KIND,
+    saturation::concurrency::KIND,
+    saturation::utilization::KIND,
+    scorers::active_request::KIND,
+    scorers::context_length_aware::KIND,
+    scorers::endpoint_attribute::KIND,
+    scorers::header_label_affinity::KIND,
+    scorers::load_aware::KIND,
 ];
 
 /// Deprecated names of types: (old, new).

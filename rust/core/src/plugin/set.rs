@@ -287,7 +287,7 @@ mod tests {
         );
         assert_eq!(
             refused(json!([{"type": "queue-scorer", "parameters": {"depth": 1}}])),
-            "plugin `queue-scorer`: parameter `depth`: unknown field \"depth\" (this plugin has no parameters)"
+            "plugin `queue-scorer`: parameter `depth`: unknown field \"depth\" (nothing can be set here)"
         );
         assert!(
             refused(json!([{"type": "queue-scorer"}, {"type": "queue-scorer"}]))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -64,6 +65,8 @@ pub(super) struct Numbers {
     kv_usage: AtomicU64,
     /// When the metrics were last refreshed; 0: never.
     refreshed: AtomicU64,
+    /// Nanoseconds until the next page that the scraper announced, because nothing happens there.
+    pause: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) tokens: AtomicU64,
     pub(super) prefill_tokens: AtomicU64,
@@ -290,6 +293,19 @@ impl Endpoint {
             prompt_tokens: self.state.picks.prompt_tokens.load(Ordering::Relaxed),
             matched_tokens: self.state.picks.matched_tokens.load(Ordering::Relaxed),
         }
+    }
+
+    /// The scraper found the endpoint idle and asks again only after `pause`, or at once when a request is sent there; zero: it does not pause.
+    pub fn pauses(&self, pause: Duration) {
+        let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        self.state.numbers.pause.store(nanos, Ordering::Relaxed);
+    }
+
+    /// How old the metrics are beyond a pause that was announced: an idle endpoint that is asked less often is not stale. `None`: there are none yet.
+    pub fn overdue(&self, now: Nanos) -> Option<Duration> {
+        let pause = Duration::from_nanos(self.state.numbers.pause.load(Ordering::Relaxed));
+        self.refreshed()
+            .map(|refreshed| (now - refreshed).saturating_sub(pause))
     }
 
     /// When the metrics were last refreshed, if ever.

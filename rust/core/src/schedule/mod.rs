@@ -3,6 +3,7 @@
 //! One plugin a file. A plugin sees the candidates as a structure of arrays, one row an endpoint.
 
 mod candidates;
+mod endpoint_attribute;
 mod explanation;
 pub mod filters;
 pub mod handlers;

@@ -151,9 +151,7 @@ fn segments_come_in_the_order_of_the_template() {
 #[test]
 fn each_medium_is_told_once() {
     let body = r#"{"messages":[{"content":[{"image_url":{"url":"a"}},{"video_url":{"url":"b"}},{"image_url":{"url":"a"}},{"text":"a"}]}]}"#;
-    let media = scan(Dialect::OpenAiChat, body.to_owned())
-        .expect("valid")
-        .media;
+    let media = scan(Dialect::OpenAiChat, body).expect("valid").media;
     let told: Vec<_> = media
         .iter()
         .map(|medium| (medium.kind.name(), medium.tokens))

@@ -122,6 +122,32 @@ fn a_server_that_wants_a_client_certificate_gets_the_configured_one() {
 }
 
 #[test]
+fn replaced_files_are_used_without_a_restart_unless_they_are_bad() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let path = file("replaced-authority.pem", &old.certificate);
+    let server = Server::start_tls(new.server("127.0.0.1", false), |_, _| page(PAGE));
+    let settings = ScrapeSettings {
+        tls_reload: std::time::Duration::from_millis(10),
+        ..https(verified(Some(path)))
+    };
+    let (_pool, _endpoint, scraper) = start(&server, settings);
+    state_of(&scraper, "a failure", |state| state.failures > 0);
+    file("replaced-authority.pem", &new.certificate);
+    state_of(&scraper, "a page", |state| state.ok);
+    file("replaced-authority.pem", "damaged");
+    let state = state_of(&scraper, "a complaint", |state| !state.tls_error.is_empty());
+    assert!(
+        state.tls_error.starts_with("caCertPath: ") && state.tls_error.ends_with("stays in use"),
+        "{}",
+        state.tls_error
+    );
+    let before = state.scrapes;
+    state_of(&scraper, "more pages", |state| state.scrapes > before + 2);
+    file("replaced-authority.pem", &new.certificate);
+    state_of(&scraper, "no complaint", |state| state.tls_error.is_empty());
+}
+
+#[test]
 fn plain_text_where_tls_is_expected_is_named() {
     let server = Server::start(|_, _| page(PAGE));
     let settings = ScrapeSettings {

@@ -1,7 +1,11 @@
 //! Plugins that name the profile that runs. One file each.
 
+pub mod data_parallel;
+pub mod header_profile;
 pub mod single_profile;
 
+pub use data_parallel::DataParallelProfileHandler;
+pub use header_profile::HeaderProfileHandler;
 pub use single_profile::SingleProfileHandler;
 
 use std::fmt;

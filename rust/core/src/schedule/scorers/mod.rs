@@ -1,6 +1,11 @@
 //! Plugins that rate candidates. One file each; `relative` holds what two of them share.
 
+pub mod active_request;
+pub mod context_length_aware;
+pub mod endpoint_attribute;
+pub mod header_label_affinity;
 pub mod kv_cache_utilization;
+pub mod load_aware;
 pub mod lora_affinity;
 pub mod marginal_latency;
 pub mod mm_embeddings_cache;
@@ -10,7 +15,12 @@ mod relative;
 pub mod running_requests_size;
 pub mod token_load;
 
+pub use active_request::ActiveRequestScorer;
+pub use context_length_aware::ContextLengthAware;
+pub use endpoint_attribute::EndpointAttributeScorer;
+pub use header_label_affinity::HeaderLabelAffinityScorer;
 pub use kv_cache_utilization::KvCacheUtilizationScorer;
+pub use load_aware::LoadAwareScorer;
 pub use lora_affinity::LoraAffinityScorer;
 pub use marginal_latency::MarginalLatencyScorer;
 pub use mm_embeddings_cache::MmEmbeddingsCacheScorer;
