@@ -61,7 +61,7 @@ def test_every_column_and_text_of_the_candidates(pb):
     engine.upsert_endpoint("other", "pod-9", "fd00::1", 8000, {})
     prompt = messages.completion("model", "word " * 40)
     first = ask(engine, pb, prompt)
-    second = ask(engine, pb, prompt, X_Team="blue", x_request_id="id-2")
+    second = ask(engine, pb, prompt, x_team="blue", x_request_id="id-2")
     endpoints, request, columns = seen[1]
 
     # Scores end at 1: the first request may have gone to either of two.
