@@ -8,7 +8,7 @@ from warmroute.config.describe import describe
 from warmroute.config.document import Document
 from warmroute.config.errors import ConfigError
 from warmroute.config.gates import resolve_gates
-from warmroute.config.known_types import SATURATION_DETECTOR, find_type
+from warmroute.config.known_types import PARSER, SATURATION_DETECTOR, find_type
 from warmroute.config.layer import resolve_discovery, resolve_sources
 from warmroute.config.load import LoadedConfig, Plugin, load_config
 from warmroute.config.models import API_VERSION, KIND
@@ -19,6 +19,8 @@ from warmroute.config.producers import add_producers, in_running_order
 from warmroute.config.profiles import resolve_profiles
 from warmroute.config.resolution import Resolution
 from warmroute.plugins.registry import PluginDefinition
+
+__all__ = ["Plan", "Policy", "default_plan", "resolve"]
 
 Policy = Literal["marginal-latency", "reference"]
 
@@ -120,7 +122,7 @@ def _note_unused(resolution: Resolution, used: set[str]) -> None:
         "picker": "a profile",
         Kind.SOURCE.value: "dataLayer.sources",
         Kind.EXTRACTOR.value: "an entry of dataLayer.sources",
-        Kind.PARSER.value: "requestHandler.parsers",
+        PARSER: "requestHandler.parsers",
     }
     for plugin in resolution.plugins.values():
         if plugin.path is None or plugin.name in used or plugin.type.name == "endpoint-notification-source":

@@ -50,9 +50,7 @@ def _plugin(plugin: Plugin) -> dict[str, Any]:
 
 
 def _profile(profile: Profile) -> dict[str, Any]:
-    entries = [
-        {"pluginRef": entry.plugin.name} | ({"weight": entry.weight} if entry.weight is not None else {}) for entry in profile.entries
-    ]
+    entries = [{"pluginRef": entry.plugin.name} | ({"weight": entry.weight} if entry.weight is not None else {}) for entry in profile.entries]
     return {"name": profile.name, "plugins": entries}
 
 

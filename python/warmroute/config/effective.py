@@ -68,12 +68,10 @@ def written(document: Document, path: Path) -> str | None:
     """Where the document says what stands at `path`: `line 7`, or its name when it has no lines; None when it does not say it."""
     value = document.data
     for part in path:
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        else:
+        inside = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if not inside:
             return None
+        value = value[part]
     if value is None:
         return None
     line = document.problem(path, "").line

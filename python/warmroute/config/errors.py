@@ -15,12 +15,12 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used, with everything that is wrong with it."""
+    """A configuration that cannot be used, with everything that is wrong with it, in the order of its lines."""
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         """`source`: the file's name, or the flag that carried the text."""
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
         super().__init__(source, self.problems)
 
     def __str__(self) -> str:

@@ -37,7 +37,6 @@ LATER_FLAGS = frozenset(
         "metrics-endpoint-auth",
         "metrics-cert-dir",
         "metrics-client-ca-file",
-        "allow-experimental-plugins",
         "zap-devel",
         "zap-stacktrace-level",
         "zap-time-encoding",
@@ -176,6 +175,9 @@ class Flags:
     )
     config_file: Path | None = dataclasses.field(default=None, metadata=_flag(_optional_path, "EndpointPickerConfig file", metavar="FILE"))
     config_text: str = dataclasses.field(default="", metadata=_flag(str, "EndpointPickerConfig as text", metavar="YAML"))
+    allow_experimental_plugins: bool = dataclasses.field(
+        default=False, metadata=_flag(parse_bool, "allow plugin types that are experimental (alpha) in the configuration")
+    )
     host: Literal["native", "grpcio"] = dataclasses.field(
         default="native", metadata=_flag(_one_of("native", "grpcio"), "what speaks gRPC: native (Rust) or grpcio (Python)", metavar="HOST")
     )
@@ -196,7 +198,9 @@ class Flags:
     )
     max_endpoints: int | None = dataclasses.field(
         default=None,
-        metadata=_flag(_list_length, "endpoints in the destination, best first (default: the picker's maxNumOfEndpoints, 1)", metavar="N"),
+        metadata=_flag(
+            _list_length, "endpoints in the destination, best first, where the picker's maxNumOfEndpoints does not say (default: 1)", metavar="N"
+        ),
     )
     max_body: int = dataclasses.field(
         default=64 * 1024 * 1024, metadata=_flag(parse_quantity, "largest request body; a larger one gets 413", metavar="QUANTITY")

@@ -17,13 +17,13 @@ from warmroute.plugins.registry import PluginDefinition
 #: What the arrays that a Python plugin is given are made of.
 _PYTHON_CONSUMES = ("prefix match", "in-flight load")
 
-FILTER, SCORER, PICKER, HANDLER = "filter", "scorer", "picker", "profile handler"
+FILTER, SCORER, PICKER, HANDLER, PARSER = "filter", "scorer", "picker", "profile handler", "parser"
 SATURATION_DETECTOR = "saturation detector"
 
 
 @dataclass(frozen=True, slots=True)
 class TypeDescription:
-    """A type of plugin. `roles` are words as error messages use them: "scorer", "data source", …"""
+    """A type of plugin. `roles` are words, as error messages use them (scorer, data source)."""
 
     name: str
     roles: tuple[str, ...]
@@ -45,7 +45,7 @@ class TypeDescription:
     @property
     def in_policy(self) -> bool:
         """Built by the engine with its policy, or called by it."""
-        return self.model is None or self.definition is not None
+        return self.definition is not None or (self.model is None and PARSER not in self.roles)
 
     @property
     def role_text(self) -> str:

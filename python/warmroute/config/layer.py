@@ -18,7 +18,9 @@ def resolve_sources(resolution: Resolution, tick: float) -> tuple[Source, ...]:
     sources = [source for index, entry in enumerate(listed) if (source := _configured(resolution, index, entry, tick)) is not None]
     for position, source in enumerate(sources):
         if source.plugin.name in {other.plugin.name for other in sources[:position]}:
-            resolution.problem(("dataLayer", "sources", position, "pluginRef"), f'"{source.plugin.name}" is listed twice; bind all its extractors once')
+            resolution.problem(
+                ("dataLayer", "sources", position, "pluginRef"), f'"{source.plugin.name}" is listed twice; bind all its extractors once'
+            )
     if (layer is None or layer.inject_defaults) and not any(source.plugin.type.name == DEFAULT_SOURCE for source in sources):
         resolution.reasons["dataLayer", "sources", len(sources)] = _INJECTED
         plugin = _one_of(resolution, DEFAULT_SOURCE)

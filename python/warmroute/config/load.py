@@ -1,5 +1,6 @@
 """From a document to a checked configuration: every problem found is reported, each on its line."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -7,12 +8,24 @@ from pydantic import ValidationError
 
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import ConfigError, Problem, nearest
-from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION, LATER_FIELDS, EndpointPickerConfig, PluginSpec
+from warmroute.config.known_types import (
+    FILTER,
+    PARSER,
+    PICKER,
+    SATURATION_DETECTOR,
+    SCORER,
+    TypeDescription,
+    canonical,
+    find_type,
+    is_later,
+    known_names,
+)
+from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION, LATER_FIELDS, DataLayer, EndpointPickerConfig, PluginSpec
 from warmroute.config.notices import Notice
 from warmroute.config.parameters import Parameters, check_parameters
 from warmroute.config.plugins import DEFAULT_DETECTOR, DEFAULT_PARSERS, Kind
 from warmroute.config.sections import NOT_YET, section_problems
-from warmroute.config.known_types import FILTER, PICKER, SATURATION_DETECTOR, SCORER, TypeDescription, canonical, find_type, is_later, known_names
+from warmroute.plugins import registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +60,39 @@ def load_config(document: Document, *, allow_experimental: bool = False) -> Load
     """Check a document. `allow_experimental`: alpha types may be used. Raises ConfigError with all problems found."""
     if not isinstance(document.data, dict):
         raise ConfigError(document.source, [document.problem((), "expected a mapping with apiVersion and kind")])
+    problems: list[Problem] = []
     try:
         config = EndpointPickerConfig.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigError(document.source, section_problems(document, error, (), EndpointPickerConfig, LATER_FIELDS)) from error
-    problems: list[Problem] = []
-    loaded = LoadedConfig(document, config, {}, _document_notices(document, config))
-    for index, spec in enumerate(config.plugins):
+        problems += section_problems(document, error, (), EndpointPickerConfig, LATER_FIELDS)
+        # The plugins that are written as such are checked all the same: a user who has to change the file sees everything at once.
+        config = EndpointPickerConfig.model_construct(plugins=[])
+        specs = _specs(document)
+    else:
+        specs = dict(enumerate(config.plugins))
+    if any(find_type(spec.type) is None for spec in specs.values()):
+        # Only now: looking through all installed packages takes longer than all the rest.
+        registry.load_entry_points()
+    loaded = LoadedConfig(document, config, {})
+    unusable = bool(problems)
+    for index, spec in specs.items():
         _load_plugin(loaded, ("plugins", index), spec, problems, allow_experimental=allow_experimental)
-    _check_references(loaded, problems)
+    if not unusable:
+        loaded.notices[:0] = _document_notices(document, config)
+        _check_references(loaded, problems)
     if problems:
         raise ConfigError(document.source, problems)
     return loaded
+
+
+def _specs(document: Document) -> dict[int, PluginSpec]:
+    """The entries under `plugins` that are well-formed, by their place."""
+    specs = {}
+    plugins = document.data.get("plugins")
+    for index, entry in enumerate(plugins if isinstance(plugins, list) else []):
+        with contextlib.suppress(ValidationError):
+            specs[index] = PluginSpec.model_validate(entry)
+    return specs
 
 
 def _document_notices(document: Document, config: EndpointPickerConfig) -> list[Notice]:
@@ -113,7 +147,7 @@ def _check_references(loaded: LoadedConfig, problems: list[Problem]) -> None:
             continue  # Rule 5 adds it.
         if reference not in declared:
             problems.append(loaded.document.problem(path, f'no plugin is named "{reference}"{nearest(reference, declared)}'))
-        elif plugin is not None and not plugin.has(*roles):
+        elif plugin is not None and not plugin.has(*roles) and not (PICKER in roles and plugin.type.in_policy):
             expected = f"{', '.join(roles[:-1])} or {roles[-1]}" if len(roles) > 1 else roles[0]
             message = f'"{reference}" is a {plugin.type.role_text}; a {expected} is expected here'
             problems.append(loaded.document.problem(path, message))
@@ -124,19 +158,22 @@ def _references(config: EndpointPickerConfig) -> Iterator[tuple[str, Path, tuple
     for index, profile in enumerate(config.scheduling_profiles):
         for position, entry in enumerate(profile.plugins):
             yield entry.plugin_ref, ("schedulingProfiles", index, "plugins", position, "pluginRef"), (FILTER, SCORER, PICKER)
-    layer = config.data_layer
-    if layer is not None:
-        for index, source in enumerate(layer.sources):
-            path: Path = ("dataLayer", "sources", index)
-            yield source.plugin_ref, (*path, "pluginRef"), (Kind.SOURCE.value,)
-            for position, extractor in enumerate(source.extractors):
-                yield extractor.plugin_ref, (*path, "extractors", position, "pluginRef"), (Kind.EXTRACTOR.value,)
-        if layer.discovery is not None:
-            yield layer.discovery.plugin_ref, ("dataLayer", "discovery", "pluginRef"), (Kind.DISCOVERY.value,)
+    if config.data_layer is not None:
+        yield from _layer_references(config.data_layer)
     if config.request_handler is not None:
         for index, parser in enumerate(config.request_handler.parsers):
-            yield parser.plugin_ref, ("requestHandler", "parsers", index, "pluginRef"), (Kind.PARSER.value,)
+            yield parser.plugin_ref, ("requestHandler", "parsers", index, "pluginRef"), (PARSER,)
     if config.parser is not None:
-        yield config.parser.plugin_ref, ("parser", "pluginRef"), (Kind.PARSER.value,)
+        yield config.parser.plugin_ref, ("parser", "pluginRef"), (PARSER,)
     if config.saturation_detector is not None and config.saturation_detector.plugin_ref is not None:
         yield config.saturation_detector.plugin_ref, ("saturationDetector", "pluginRef"), (SATURATION_DETECTOR,)
+
+
+def _layer_references(layer: DataLayer) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
+    for index, source in enumerate(layer.sources):
+        path: Path = ("dataLayer", "sources", index)
+        yield source.plugin_ref, (*path, "pluginRef"), (Kind.SOURCE.value,)
+        for position, extractor in enumerate(source.extractors):
+            yield extractor.plugin_ref, (*path, "extractors", position, "pluginRef"), (Kind.EXTRACTOR.value,)
+    if layer.discovery is not None:
+        yield layer.discovery.plugin_ref, ("dataLayer", "discovery", "pluginRef"), (Kind.DISCOVERY.value,)

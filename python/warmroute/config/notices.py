@@ -29,6 +29,11 @@ class Notice:
         """Something that nothing reads, in the reference neither."""
         return cls("has no effect", _place(document, path), written, instead)
 
+    @classmethod
+    def differs(cls, document: Document, path: Path, written: str, instead: str) -> "Notice":
+        """Something that means another thing to the reference."""
+        return cls("differs from the reference", _place(document, path), written, instead)
+
     def __str__(self) -> str:
         """One line for people."""
         return f"{self.place}: {self.written} {'is ' if self.summary == 'deprecated' else ''}{self.summary}; {self.instead_text}"

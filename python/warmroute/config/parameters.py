@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from warmroute._core import check_plugin
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import Problem
+from warmroute.config.known_types import TypeDescription
 from warmroute.config.plugins import LATER_PARAMETERS
 from warmroute.config.sections import NOT_YET, section_problems, unknown_field
-from warmroute.config.known_types import TypeDescription
 
 
 @dataclass(frozen=True, slots=True)

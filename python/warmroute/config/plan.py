@@ -58,7 +58,7 @@ class Plan:
     saturation_detector: str | None
     discovery: FileDiscovery | None
     #: Every plugin, of the policy or not: name to type.
-    plugin_types: Mapping[str, str]
+    plugin_types: dict[str, str]
     #: Plugins in Python by name: what was registered, and the parameters where it takes any.
     python_plugins: Mapping[str, tuple[PluginDefinition, BaseModel | None]]
     notices: tuple[Notice, ...]

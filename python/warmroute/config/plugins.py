@@ -1,4 +1,4 @@
-"""The plugins that run outside of the engine's policy: data sources, extractors, discovery, parsers. Names and defaults of the reference."""
+"""The plugins that the engine does not describe: data sources, extractors, discovery. Names and defaults of the reference."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,6 @@ from warmroute.config.models import Name, Section
 class Kind(Enum):
     """The extension point of a plugin."""
 
-    PARSER = "parser"
     SOURCE = "data source"
     EXTRACTOR = "extractor"
     DISCOVERY = "discovery"
@@ -22,18 +21,30 @@ class NoParameters(Section):
     """A plugin without parameters."""
 
 
-_PagePath = Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$", max_length=1024)]
-_Port = Annotated[int, Field(ge=0, le=65535)]
+_PagePath = Annotated[
+    str,
+    Field(pattern=r"^/[\x21-\x7e]*$", max_length=1024, description="Path of the page.", json_schema_extra={"expected": "a path that begins with /"}),
+]
+_Port = Annotated[int, Field(ge=0, le=65535, description="Port of the page; left out: the endpoint's own.")]
+_Interval = Annotated[
+    str | None,
+    Field(
+        description="Time between two looks, a multiple of --refresh-metrics-interval; left out: that interval.",
+        json_schema_extra={"expected": "a duration such as 200ms"},
+    ),
+]
+_Spec = Annotated[str | None, Field(json_schema_extra={"expected": "a series as `name` or `name{label=value,…}`"})]
+_File = Annotated[str | None, Field(json_schema_extra={"expected": "a path"})]
 
 
 class HttpSource(Section):
     """What all polled sources share: where the page is and how TLS is done."""
 
-    scheme: Literal["http", "https"] = "http"
-    insecure_skip_verify: bool = True
-    ca_cert_path: str | None = None
-    client_cert_path: str | None = None
-    client_key_path: str | None = None
+    scheme: Annotated[Literal["http", "https"], Field(description="How the page is fetched.")] = "http"
+    insecure_skip_verify: Annotated[bool, Field(description="With https: accept any certificate.")] = True
+    ca_cert_path: Annotated[_File, Field(description="PEM file of the authorities that certificates are checked against.")] = None
+    client_cert_path: Annotated[_File, Field(description="PEM file of the certificate to present; with clientKeyPath.")] = None
+    client_key_path: Annotated[_File, Field(description="PEM file of that certificate's private key.")] = None
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> "HttpSource":
@@ -48,7 +59,7 @@ class MetricsDataSource(HttpSource):
 
     path: _PagePath = "/metrics"
     port: _Port | None = None
-    interval: str | None = None
+    interval: _Interval = None
 
 
 class ModelsDataSource(HttpSource):
@@ -56,23 +67,28 @@ class ModelsDataSource(HttpSource):
 
     path: _PagePath = "/v1/models"
     port: _Port | None = None
-    interval: str | None = None
+    interval: _Interval = None
 
 
 class DcgmDataSource(HttpSource):
     """The metrics page of NVIDIA's DCGM exporter beside each endpoint."""
 
     path: _PagePath = "/metrics"
-    port: _Port = 9400
-    interval: str | None = None
-    use_node_address: bool = False
+    port: Annotated[_Port, Field(description="Port of the exporter.")] = 9400
+    interval: _Interval = None
+    use_node_address: Annotated[
+        bool, Field(description="Ask the endpoint's node instead of the endpoint; refused, since only Kubernetes knows the node.")
+    ] = False
 
 
 class CustomMetric(Section):
     """A series that becomes an attribute of the endpoint."""
 
-    attribute_key: Name
-    metric_spec: Name
+    attribute_key: Annotated[Name, Field(description="Name of the attribute.")]
+    metric_spec: Annotated[
+        Name,
+        Field(description="The series whose value it takes.", json_schema_extra={"expected": "a series as `name` or `name{label=value,…}`"}),
+    ]
 
 
 class EngineConfig(Section):
@@ -81,33 +97,35 @@ class EngineConfig(Section):
     `firstTokensSpec` is ours: the counter of first tokens, by which reserved prefill is released.
     """
 
-    name: Name
-    queued_requests_spec: str | None = None
-    running_requests_spec: str | None = None
-    kv_usage_spec: str | None = None
-    lora_spec: str | None = None
-    cache_info_spec: str | None = None
-    cache_block_size_label_name: str | None = None
-    cache_num_blocks_label_name: str | None = None
-    cache_block_size_spec: str | None = None
-    cache_num_blocks_spec: str | None = None
-    first_tokens_spec: str | None = None
-    custom_metrics: list[CustomMetric] = Field(default=[], max_length=64)
+    name: Annotated[
+        Name, Field(description="Name of the engine: the value of an endpoint's label engineLabelKey. A built-in one of this name is replaced.")
+    ]
+    queued_requests_spec: Annotated[_Spec, Field(description="Requests that wait in the engine.")] = None
+    running_requests_spec: Annotated[_Spec, Field(description="Requests that run in the engine.")] = None
+    kv_usage_spec: Annotated[_Spec, Field(description="Share of the KV cache that is in use, 0 to 1.")] = None
+    lora_spec: Annotated[_Spec, Field(description="LoRA adapters, in the labels that vLLM writes.")] = None
+    cache_info_spec: Annotated[_Spec, Field(description="Series with the cache's shape in its labels.")] = None
+    cache_block_size_label_name: Annotated[str | None, Field(description="Label of cacheInfoSpec with the tokens of a block.")] = None
+    cache_num_blocks_label_name: Annotated[str | None, Field(description="Label of cacheInfoSpec with the number of blocks.")] = None
+    cache_block_size_spec: Annotated[_Spec, Field(description="Tokens of a block, where they are a series of their own.")] = None
+    cache_num_blocks_spec: Annotated[_Spec, Field(description="Number of blocks, where it is a series of its own.")] = None
+    first_tokens_spec: Annotated[_Spec, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
+    custom_metrics: list[CustomMetric] = Field(default=[], max_length=64, description="Further series, as attributes of the endpoint.")
 
 
 class CoreMetricsExtractor(Section):
     """Which engine's names a metrics page uses; `engineConfigs` add engines or override built-in ones by name."""
 
-    engine_label_key: Name = "llm-d.ai/engine-type"
-    default_engine: Name = "vllm"
-    engine_configs: list[EngineConfig] = Field(default=[], max_length=64)
+    engine_label_key: Annotated[Name, Field(description="Label of an endpoint that names its engine.")] = "llm-d.ai/engine-type"
+    default_engine: Annotated[Name, Field(description="Engine of endpoints without that label.")] = "vllm"
+    engine_configs: list[EngineConfig] = Field(default=[], max_length=64, description="Engines beside the built-in ones, or in place of them.")
 
 
 class FileDiscovery(Section):
     """Endpoints from a file."""
 
-    path: Name
-    watch_file: bool = False
+    path: Annotated[Name, Field(description="File with the endpoints, YAML or JSON.")]
+    watch_file: Annotated[bool, Field(description="Follow changes of the file.")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +143,6 @@ class PluginType:
 
 
 PLUGIN_TYPES: dict[str, PluginType] = {
-    "openai-parser": PluginType(
-        Kind.PARSER, "OpenAI's API over HTTP: chat completions, completions, embeddings, responses, conversations, image generations."
-    ),
-    "anthropic-parser": PluginType(Kind.PARSER, "Anthropic's messages over HTTP; token counts are forwarded as they are."),
-    "vllmhttp-parser": PluginType(Kind.PARSER, "vLLM's generate over HTTP: token ids in and out."),
-    "sglanghttp-parser": PluginType(Kind.PARSER, "SGLang's generate over HTTP, with input ids."),
-    "vllmgrpc-parser": PluginType(Kind.PARSER, "vLLM's gRPC API, Generate and Embed, not compressed."),
-    "vertexai-parser": PluginType(Kind.PARSER, "Vertex AI's gRPC prediction service."),
-    "passthrough-parser": PluginType(Kind.PARSER, "Any payload on any path that no other parser claims: not read."),
     "metrics-data-source": PluginType(Kind.SOURCE, "Polls the metrics page of each endpoint.", MetricsDataSource),
     "models-data-source": PluginType(Kind.SOURCE, "Polls the list of models of each endpoint.", ModelsDataSource),
     "dcgm-data-source": PluginType(

@@ -4,6 +4,7 @@ from warmroute.config.document import Path
 from warmroute.config.errors import nearest
 from warmroute.config.known_types import default_producer
 from warmroute.config.load import Plugin
+from warmroute.config.notices import Notice
 from warmroute.config.resolution import Resolution
 
 
@@ -22,6 +23,7 @@ def add_producers(resolution: Resolution) -> None:
         if added.type.produces != data:
             break
     _check_references(resolution)
+    _note_shared_producers(resolution)
 
 
 def in_running_order(resolution: Resolution) -> tuple[Plugin, ...]:
@@ -66,6 +68,20 @@ def _check_references(resolution: Resolution) -> None:
             elif named.type.produces != reference.produces:
                 message = f'"{named.name}" is a {named.type.role_text} and does not make {reference.produces}{_known(makers)}'
                 resolution.problem(path, message)
+
+
+def _note_shared_producers(resolution: Resolution) -> None:
+    """The reference gives who names no producer one under the default name, beside configured ones of other names."""
+    for producer in resolution.plugins.values():
+        data = producer.type.produces
+        if data is None or producer.path is None or producer.name == default_producer(data):
+            continue
+        for plugin in resolution.plugins.values():
+            named = {reference.produces for reference in plugin.parameters.references}
+            if data in plugin.type.consumes and data not in named and plugin.path is not None:
+                written = f'"{plugin.name}" without a producer of {data}'
+                instead = f'here it is "{producer.name}", there one more {default_producer(data)}; this version runs one of each kind'
+                resolution.notices.append(Notice.differs(resolution.document, (*plugin.path, "type"), written, instead))
 
 
 def _known(makers: list[str]) -> str:

@@ -32,7 +32,14 @@ def _configured(resolution: Resolution, index: int, profile: SchedulingProfile) 
             resolution.problem(path, f"a weight is not negative, not {entry.weight:g}")
         if entry.weight is not None and not plugin.has(SCORER):
             written = f'weight of "{plugin.name}"'
-            resolution.notices.append(Notice.without_effect(resolution.document, path, written, f"only scorers have one, and it is a {plugin.type.role_text}"))
+            resolution.notices.append(
+                Notice.without_effect(resolution.document, path, written, f"only scorers have one, and it is a {plugin.type.role_text}")
+            )
+        if not plugin.has(FILTER, SCORER, PICKER):
+            place = ("schedulingProfiles", index, "plugins", position, "pluginRef")
+            written = f'"{plugin.name}" in a profile'
+            instead = f"a {plugin.type.role_text} works by being in plugins"
+            resolution.notices.append(Notice.without_effect(resolution.document, place, written, instead))
         entries.append(_entry(plugin, entry.weight))
     return Profile(profile.name, tuple(entries))
 
@@ -65,7 +72,9 @@ def _check_handlers(resolution: Resolution, profiles: list[Profile]) -> None:
     elif not handlers:
         resolution.add(_SINGLE_HANDLER, "added by rule 3: one profile and no profile handler")
     elif several and handlers[0].type.name == _SINGLE_HANDLER:
-        resolution.problem((*(handlers[0].path or ("plugins",)), "type"), f'"{handlers[0].name}" runs one profile and there are {len(profiles)}: {choice}')
+        resolution.problem(
+            (*(handlers[0].path or ("plugins",)), "type"), f'"{handlers[0].name}" runs one profile and there are {len(profiles)}: {choice}'
+        )
 
 
 def _with_picker(resolution: Resolution, index: int, profile: Profile) -> Profile:

@@ -41,7 +41,9 @@ class Resolution:
         if configured is not None:
             if configured.type.name != type_name:
                 path = (*(configured.path or ("plugins",)), "name")
-                self.problem(path, f'a {configured.type.name} has this name, and a {type_name} has to be added under it ({reason}); choose another name')
+                self.problem(
+                    path, f"a {configured.type.name} has this name, and a {type_name} has to be added under it ({reason}); choose another name"
+                )
             return configured
         problems: list[Problem] = []
         parameters = check_parameters(self.document, (), known, type_name, {}, problems)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from warmroute.config.flags import Flags
+from warmroute.config.known_types import FILTER, PICKER, SCORER
 from warmroute.config.load import Plugin
 from warmroute.config.plan import Plan, Profile, Source
 from warmroute.config.plugins import DEFAULT_PARSERS, CoreMetricsExtractor
@@ -56,7 +57,9 @@ def _plugin(plugin: Plugin) -> dict[str, Any]:
 
 def _profile(profile: Profile) -> dict[str, Any]:
     entries = [
-        {"plugin": entry.plugin.name} | ({"weight": entry.weight} if entry.weight is not None else {}) for entry in profile.entries
+        {"plugin": entry.plugin.name} | ({"weight": entry.weight} if entry.weight is not None else {})
+        for entry in profile.entries
+        if entry.plugin.has(FILTER, SCORER, PICKER)
     ]
     return {"name": profile.name, "plugins": entries}
 
