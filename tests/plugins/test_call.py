@@ -16,7 +16,7 @@ from hermetic import messages
 from plugins.conftest import LONG, add_pods, plugin, policy
 from warmroute import _core
 from warmroute.plugins import registry, scorer
-from warmroute.plugins.endpoints import COLUMNS, Endpoints
+from warmroute.plugins.endpoints import COLUMNS
 from warmroute.plugins.running import RunningPlugins
 
 
@@ -272,21 +272,3 @@ def test_a_plugin_with_wrong_settings_is_refused(arguments, said):
     with pytest.raises(ValueError) as caught:
         _core.PythonPlugin(*arguments)
     assert str(caught.value) == said
-
-
-def test_each_name_is_a_column_of_its_own():
-
-    class Rows:
-        rows = 1
-
-        def columns(self):
-            return np.arange(len(COLUMNS), dtype=float).tobytes()
-
-        def positions(self):
-            return None
-
-        def attribute(self, _producer, _key):
-            return np.full(1, np.nan).tobytes()
-
-    endpoints = Endpoints(Rows(), None)
-    assert [getattr(endpoints, name)[0] for name in COLUMNS] == list(range(len(COLUMNS)))
