@@ -165,7 +165,7 @@ def test_scraper_settings_carry_every_source_with_its_extractors():
 
 
 def test_python_plugin_is_named_without_parameters_and_gets_the_data_its_arrays_are_made_of(monkeypatch):
-    definition = registry.PluginDefinition("test-scorer", "scorer", lambda endpoints, request: endpoints, None, "", "test")
+    definition = registry.PluginDefinition("test-scorer", "scorer", lambda *_: [], None, "", "test")
     monkeypatch.setattr(registry, "_definitions", {"test-scorer": definition})
     plan = plan_of("plugins: [{type: test-scorer, name: mine}]")
     policy = json.loads(policy_settings(plan))
@@ -180,7 +180,9 @@ def test_producers_that_need_each_other_are_refused(monkeypatch):
         description = dataclasses.replace(known["approx-prefix-cache-producer"], name=name, consumes=(consumes,), produces=produces)
         known[name] = description
     monkeypatch.setattr(known_types, "_built_in_types", lambda: known)
-    monkeypatch.setattr("warmroute.config.load.check_parameters", lambda *_: known_types and __import__("warmroute.config.parameters").config.parameters.NONE)
+    monkeypatch.setattr(
+        "warmroute.config.load.check_parameters", lambda *_: known_types and __import__("warmroute.config.parameters").config.parameters.NONE
+    )
     assert errors_of("plugins: [{type: a-producer}, {type: b-producer}]") == [
         'config.yaml:3: plugins: "a-producer", "b-producer" consume what each other makes: none of them can run first',
     ]
@@ -242,9 +244,17 @@ ANY_VALUE = st.recursive(
 
 
 @settings(deadline=None)
-@given(ANY_VALUE, ANY_VALUE, st.lists(st.fixed_dictionaries({"type": st.sampled_from(known_types.known_names()), "parameters": ANY_VALUE}), max_size=4))
+@given(
+    ANY_VALUE, ANY_VALUE, st.lists(st.fixed_dictionaries({"type": st.sampled_from(known_types.known_names()), "parameters": ANY_VALUE}), max_size=4)
+)
 def test_any_values_are_a_plan_whose_effective_form_is_a_configuration_or_a_config_error(value, other, plugins):
-    document = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", "plugins": plugins, "schedulingProfiles": value, "dataLayer": other}
+    document = {
+        "apiVersion": "llm-d.ai/v1alpha1",
+        "kind": "EndpointPickerConfig",
+        "plugins": plugins,
+        "schedulingProfiles": value,
+        "dataLayer": other,
+    }
     with contextlib.suppress(ConfigError):
         plan = resolve(load_config(parse_document(json.dumps(document), "x"), allow_experimental=True), 0.05)
         again = resolve(load_config(parse_document(plan.effective.as_yaml(), "x"), allow_experimental=True), 0.05)

@@ -66,8 +66,8 @@ def _check_handlers(resolution: Resolution, profiles: list[Profile]) -> None:
         message = f'a second profile handler: "{handlers[0].name}" is already one, and there is exactly one'
         resolution.problem((*(handler.path or ("plugins",)), "type"), message)
     several = len(profiles) > 1
-    others = ", ".join(name for name in names_with_role(HANDLER) if name != _SINGLE_HANDLER)
-    choice = f"configure one that chooses ({others})" if others else "this version has no profile handler that chooses"
+    known = ", ".join(name for name in names_with_role(HANDLER) if name != _SINGLE_HANDLER)
+    choice = f"configure a profile handler that chooses between them (known: {known})"
     if not handlers and several:
         resolution.problem(("schedulingProfiles",), f"{len(profiles)} profiles and no profile handler: {choice}")
     elif not handlers:

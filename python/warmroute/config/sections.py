@@ -62,7 +62,7 @@ def unknown_field(field: str, known: Iterable[str]) -> str:
     """What is said of a field that does not exist; `known`: those that do."""
     names = list(known)
     if not names:
-        return f'unknown field "{field}" (this plugin has no parameters)'
+        return f'unknown field "{field}" (nothing can be set here)'
     hint = nearest(field, names) or f" (known: {', '.join(names)})"
     return f'unknown field "{field}"{hint}'
 

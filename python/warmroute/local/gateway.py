@@ -170,6 +170,8 @@ class Gateway:
         if options.config_file is not None:
             arguments.append(f"--config-file={options.config_file}")
         arguments += [f"--plugin-module={module}" for module in options.plugin_modules]
+        if options.plugin_timeout:
+            arguments.append(f"--plugin-timeout={options.plugin_timeout}")
         if options.explain:
             arguments.append("--explain")
         return ChildSpec("picker", arguments, restart=True)

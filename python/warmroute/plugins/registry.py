@@ -123,9 +123,6 @@ def _load(source: str, key: str, bring: Callable[[], object]) -> tuple[PluginDef
     before = dict(_definitions)
     try:
         loaded = bring()
-    except PluginModuleError as error:
-        _restore(before)
-        raise PluginModuleError(f"{source}: {error}") from error
     except Exception as error:
         _restore(before)
         raise PluginModuleError(f"{source}: {_describe_failure(error, key)}") from error
@@ -166,14 +163,15 @@ def _run_file(path: Path) -> ModuleType:
 def _describe_failure(error: Exception, key: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None and (key == error.name or key.startswith(f"{error.name}.")):
         return f"there is no module {error.name!r}; install it, put its folder on PYTHONPATH, or give the path of its .py file"
-    text = f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, PluginModuleError) else f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename not in {__file__, importlib.__file__}]
     if not own:
         return text
-    frame = next((frame for frame in own if frame.filename == key), own[-1])
+    # The innermost line of the module itself, where there is one: what it called is seldom what is wrong.
+    frame = next((frame for frame in reversed(own) if frame.filename == key), own[-1])
     return f"line {frame.lineno}{'' if frame.filename == key else f' of {frame.filename}'}: {text}"
 
 
