@@ -75,6 +75,8 @@ struct Choosing {
 /// A request as the decision sees it.
 #[derive(Debug)]
 pub struct Inquiry<'a> {
+    /// One for all of a request, from its first plugin to its response: a reload comes between requests, never into one.
+    pub active: &'a Active,
     /// What plugins see.
     pub facts: RequestFacts,
     /// Block ids of each of its prompts.
@@ -313,6 +315,7 @@ impl Engine {
     /// [`Refusal::NoCandidates`] when the pool or the subset is empty, [`Refusal::Exhausted`] when filters left nothing.
     pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
+            active,
             facts,
             sequences,
             cache_salt,
@@ -322,7 +325,6 @@ impl Engine {
             now,
         } = inquiry;
         let begun = (self.clock)();
-        let active = self.active.load();
         let policy = &active.policy;
         let snapshot = self.pool.load();
         let mut subset = subset_hint
@@ -356,7 +358,7 @@ impl Engine {
         let explain = explain && self.settings.explain;
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let question = Question {
-            active: &active,
+            active,
             facts: &facts,
             snapshot: &snapshot,
             subset: subset.as_deref(),
