@@ -26,7 +26,7 @@ _DESTINATION = b"x-gateway-destination-endpoint"
 def test_pick(benchmark: BenchmarkFixture) -> None:
     """Decide for prompts in groups that share their start, on an engine with 100 endpoints and the default policy."""
     plan = default_plan("marginal-latency")
-    engine = Engine(engine_settings(plan, parse_flags([])), policy_settings(plan))
+    engine = Engine(engine_settings(parse_flags([])), policy_settings(plan))
     for number in range(ENDPOINTS):
         engine.upsert_endpoint("default", f"endpoint-{number}", f"10.0.0.{number + 1}", 8000, {})
     engine.set_synced(synced=True)

@@ -17,9 +17,15 @@ class Engine:
     Raises ValueError with a message that names the plugin and the field when something is wrong.
     """
 
-    def __new__(cls, settings: str, policy: str | None = None) -> Engine: ...
-    def reload(self, policy: str) -> None:
+    def __new__(cls, settings: str, policy: str | None = None, plugins: dict[str, PythonPlugin] | None = None) -> Engine:
+        """`plugins`: by their names in the policy, which need no registered type there."""
+    def reload(self, policy: str, plugins: dict[str, PythonPlugin] | None = None) -> None:
         """Decide by another policy from now on; plugins that did not change keep their state. ValueError: the policy in force stays."""
+    def plugin_failures(self) -> list[dict[str, Any]]:
+        """Why plugins written in Python were skipped since the start: plugin_type, plugin_name, reason, count, last (what it said the last time).
+
+        Reasons: "exception" (`last` ends with lines of its trace), "timeout", "busy" (still in a call that timed out), "bad_result".
+        """
     def upsert_endpoint(
         self,
         namespace: str,
@@ -81,6 +87,79 @@ class EchoExchange:
     def __new__(cls) -> EchoExchange: ...
     def receive(self, message: bytes) -> tuple[list[bytes], bool]: ...
     def close(self, code: int | None = None) -> None: ...
+
+@final
+class PythonPlugin:
+    """A filter or scorer written in Python, as the engine asks it; `warmroute.plugins.build` makes it and starts its thread.
+
+    A decision waits up to the budget and then goes on without it. Until the function returns, later decisions skip it at once.
+    """
+
+    def __new__(cls, name: str, role: str, budget_seconds: float) -> PythonPlugin:
+        """`role`: "scorer" or "filter". ValueError: another role, or a budget that is not above 0 and at most 60 seconds."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    def work(self) -> PluginWork:
+        """The answering side, for one thread."""
+
+@final
+class PluginWork:
+    """The questions of one plugin, for its thread. It does not keep the plugin alive."""
+
+    def next(self, answer: Any = None, raised: str | None = None, bad_result: str | None = None, /) -> PluginQuestion | None:
+        """Answer the question in hand, if any, and wait for the next one without holding the GIL; None: nobody can ask any more.
+
+        `answer`: a buffer of float64, one a row; or what the function raised, or what is wrong with its result.
+        """
+    def close(self) -> None:
+        """Questions are refused from now on, and `next` returns None."""
+
+@final
+class PluginPool:
+    """The endpoints of the pool at one moment, in its order; the same object for as long as they do not change."""
+
+    def __len__(self) -> int: ...
+    def names(self) -> tuple[str, ...]: ...
+    def namespaces(self) -> tuple[str, ...]: ...
+    def addresses(self) -> tuple[str, ...]: ...
+    def labels(self) -> tuple[dict[str, str], ...]: ...
+
+@final
+class PluginQuestion:
+    """What a plugin is asked. `warmroute.plugins.Endpoints` and `Request` are its views."""
+
+    @property
+    def pool(self) -> PluginPool: ...
+    @property
+    def rows(self) -> int: ...
+    def columns(self) -> bytes:
+        """`warmroute.plugins.endpoints.COLUMNS`, one after the other, each one float64 a row."""
+    def positions(self) -> bytes | None:
+        """Position in the pool of each row (uint32); None: all of the pool, in order."""
+    @property
+    def model(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def total_blocks(self) -> int: ...
+    @property
+    def block_tokens(self) -> int: ...
+    @property
+    def max_tokens(self) -> int | None: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def fairness_id(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+    def headers(self) -> dict[str, str]:
+        """The first value of each header, names in lower case."""
+    def request_attribute(self, key: str) -> str | None:
+        """What a configured plugin found out about the request."""
+    def attribute(self, producer: str, key: str) -> bytes:
+        """A number that an extractor published of each row's endpoint (float64), as it is now; NaN where it did not."""
 
 @final
 class NativeServer:
@@ -153,4 +232,19 @@ def check_plugin(type_name: str, name: str, parameters: str) -> str:
 def scan_body(path: str, body: bytes) -> dict[str, Any]:
     """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
 
-__all__ = ["EchoExchange", "Engine", "Exchange", "NativeServer", "Scraper", "__version__", "check_plugin", "plugin_kinds", "scan_body", "scan_metrics_page"]
+__all__ = [
+    "EchoExchange",
+    "Engine",
+    "Exchange",
+    "NativeServer",
+    "PluginPool",
+    "PluginQuestion",
+    "PluginWork",
+    "PythonPlugin",
+    "Scraper",
+    "__version__",
+    "check_plugin",
+    "plugin_kinds",
+    "scan_body",
+    "scan_metrics_page",
+]

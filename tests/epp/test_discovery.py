@@ -84,12 +84,6 @@ def test_sink_tells_the_engine_only_what_changed():
     assert registry.calls == [("upsert", "c", "10.0.0.3", 3, {}, None), ("remove", "b")]
 
 
-def test_metrics_port_of_the_configuration_moves_the_page():
-    registry = Registry()
-    EndpointSink(registry, 9400).replace([EndpointRecord("default", "a", "2001:db8::1", 1)])
-    assert registry.calls[0][-1] == "[2001:db8::1]:9400"
-
-
 def test_yaml_file_in_the_references_format(tmp_path):
     path = tmp_path / "endpoints.yaml"
     path.write_text(

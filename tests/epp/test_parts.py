@@ -165,7 +165,7 @@ def run(*arguments):
 def test_overview_names_every_command():
     answer = run("--help")
     assert answer.returncode == 0
-    assert all(name in answer.stdout for name in ("up", "epp", "sim", "bench"))
+    assert all(name in answer.stdout for name in ("up", "epp", "check", "sim", "bench"))
 
 
 def test_mistyped_command_gets_a_suggestion():

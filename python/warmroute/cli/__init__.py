@@ -8,6 +8,8 @@ from typing import Any
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("warmroute.cli.up", "up", "A gateway on this machine: Envoy, the picker, and model servers (real or simulated)."),
     "epp": ("warmroute.cli.epp", "run", "The endpoint picker alone, for a gateway that is already there."),
+    "plugins": ("warmroute.cli.plugins", "plugins", "The plugins that a configuration may name, with their parameters."),
+    "check": ("warmroute.cli.check", "check", "Check a configuration, and print it with every default filled in and where it came from."),
     "sim": ("warmroute.cli.sim", "sim", "Simulated model servers."),
     "bench": ("warmroute.cli.bench", "bench", "Parts of the measurements in bench/."),
 }

@@ -8,12 +8,12 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from warmroute.config.defaults import Plan, default_plan, resolve
-from warmroute.config.document import parse_document, read_document
 from warmroute.config.errors import ConfigError, UsageError
 from warmroute.config.flags import SHORTEST_REFRESH_SECONDS, Flags, parse_flags
-from warmroute.config.load import load_config
-from warmroute.config.models import API_VERSION, DEPRECATED_API_VERSION
+from warmroute.config.notices import log_notices
+from warmroute.config.plan import Plan
+from warmroute.config.read import Given, read_plan
+from warmroute.config.trial import try_plan
 from warmroute.host.address import ListenError
 from warmroute.logging import configure, fields
 from warmroute.parent import ParentError, die_with_parent
@@ -53,10 +53,13 @@ def _serve(flags: Flags, parent: int | None) -> int:
 
 async def _picker(flags: Flags, parent: int | None) -> int:
     from warmroute.host.picker import Picker  # noqa: PLC0415 - as above
+    from warmroute.host.reload import ConfigFile  # noqa: PLC0415 - as above
 
+    file = None if flags.config_file is None else ConfigFile(flags.config_file, lambda: _plan(flags))
     plan = _plan(flags)
+    log_notices(plan.notices)
     try:
-        picker = Picker(flags, plan)
+        picker = Picker(flags, plan, file)
     except ValueError as error:
         message = f"the engine refuses the configuration: {error}"
         raise UsageError(message) from error
@@ -71,6 +74,7 @@ async def _picker(flags: Flags, parent: int | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, picker.reload)
     try:
         await picker.start()
         await stop.wait()
@@ -81,16 +85,18 @@ async def _picker(flags: Flags, parent: int | None) -> int:
 
 
 def _plan(flags: Flags) -> Plan:
-    if flags.config_file is not None:
-        document = read_document(flags.config_file)
-    elif flags.config_text:
-        document = parse_document(flags.config_text, "--config-text")
-    else:
-        return default_plan(flags.policy or "marginal-latency")
-    loaded = load_config(document)
-    if loaded.config.api_version == DEPRECATED_API_VERSION:
-        logger.warning("deprecated apiVersion", extra=fields(given=DEPRECATED_API_VERSION, use=API_VERSION))
-    return resolve(loaded, flags.refresh_metrics_interval)
+    given = Given(
+        file=flags.config_file,
+        text=flags.config_text,
+        policy=flags.policy or "marginal-latency",
+        allow_experimental=flags.allow_experimental_plugins,
+        plugin_modules=flags.plugin_module,
+        tick=flags.refresh_metrics_interval,
+    )
+    plan = read_plan(given)
+    # Here, where a problem still has its line: certificate files and names of series are looked at by the extension.
+    try_plan(plan, flags)
+    return plan
 
 
 def clamp_refresh_interval(flags: Flags) -> Flags:

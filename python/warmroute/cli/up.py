@@ -102,6 +102,18 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
     config_file: Annotated[
         Path | None, typer.Option("--config-file", metavar="FILE", rich_help_panel=_PICKING, help="EndpointPickerConfig of the picker.")
     ] = None,
+    plugin_module: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin-module", metavar="MODULE", rich_help_panel=_PICKING, help="Python module or .py file with scorers and filters. Repeatable."
+        ),
+    ] = None,
+    plugin_timeout: Annotated[
+        str,
+        typer.Option(
+            "--plugin-timeout", metavar="DURATION", rich_help_panel=_PICKING, help="How long a decision waits for such a plugin. [default: 10ms]"
+        ),
+    ] = "",
     explain: Annotated[
         bool, typer.Option("--explain", rich_help_panel=_PICKING, help="Keep the last decisions and their scores, and show them.")
     ] = False,
@@ -145,7 +157,7 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
             access_log=access_log,
             log_directory=log_dir,
             ready_timeout=ready_timeout,
-            picker=PickerSettings(picker_host, policy, config_file, explain),
+            picker=PickerSettings(picker_host, policy, config_file, explain, tuple(plugin_module or ()), plugin_timeout),
             demo=demo,
             print_json=print_json,
         )

@@ -15,12 +15,12 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used, with everything that is wrong with it."""
+    """A configuration that cannot be used, with everything that is wrong with it, in the order of its lines."""
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         """`source`: the file's name, or the flag that carried the text."""
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
         super().__init__(source, self.problems)
 
     def __str__(self) -> str:
@@ -34,6 +34,11 @@ class ConfigError(Exception):
 
 class UsageError(Exception):
     """Flags that cannot be used; the message tells the user what to change."""
+
+
+def a(noun: str) -> str:
+    """`a scorer`, `an extractor`."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

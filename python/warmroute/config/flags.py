@@ -16,6 +16,8 @@ SHORTEST_REFRESH_SECONDS = 0.05
 # The engine's bound on the fallback list: a header longer than that helps nobody.
 MOST_ENDPOINTS_LISTED = 64
 _HIGHEST_PORT = 65535
+# The engine's own limit.
+_LONGEST_PLUGIN_SECONDS = 60
 
 # Flags of the reference that come with later work; naming one says so instead of guessing a neighbour.
 LATER_FLAGS = frozenset(
@@ -35,7 +37,6 @@ LATER_FLAGS = frozenset(
         "metrics-endpoint-auth",
         "metrics-cert-dir",
         "metrics-client-ca-file",
-        "allow-experimental-plugins",
         "zap-devel",
         "zap-stacktrace-level",
         "zap-time-encoding",
@@ -64,6 +65,14 @@ def _list_length(text: str) -> int:
         message = f"must be from 1 to {MOST_ENDPOINTS_LISTED}"
         raise ValueError(message)
     return number
+
+
+def _plugin_timeout(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 0 < seconds <= _LONGEST_PLUGIN_SECONDS:
+        message = f"must be above 0 and at most {_LONGEST_PLUGIN_SECONDS}s: every request waits that long for a plugin that hangs"
+        raise ValueError(message)
+    return seconds
 
 
 def _verbosity(text: str) -> int:
@@ -166,6 +175,9 @@ class Flags:
     )
     config_file: Path | None = dataclasses.field(default=None, metadata=_flag(_optional_path, "EndpointPickerConfig file", metavar="FILE"))
     config_text: str = dataclasses.field(default="", metadata=_flag(str, "EndpointPickerConfig as text", metavar="YAML"))
+    allow_experimental_plugins: bool = dataclasses.field(
+        default=False, metadata=_flag(parse_bool, "allow plugin types that are experimental (alpha) in the configuration")
+    )
     host: Literal["native", "grpcio"] = dataclasses.field(
         default="native", metadata=_flag(_one_of("native", "grpcio"), "what speaks gRPC: native (Rust) or grpcio (Python)", metavar="HOST")
     )
@@ -186,7 +198,9 @@ class Flags:
     )
     max_endpoints: int | None = dataclasses.field(
         default=None,
-        metadata=_flag(_list_length, "endpoints in the destination, best first (default: the picker's maxNumOfEndpoints, 1)", metavar="N"),
+        metadata=_flag(
+            _list_length, "endpoints in the destination, best first, where the picker's maxNumOfEndpoints does not say (default: 1)", metavar="N"
+        ),
     )
     max_body: int = dataclasses.field(
         default=64 * 1024 * 1024, metadata=_flag(parse_quantity, "largest request body; a larger one gets 413", metavar="QUANTITY")
@@ -199,6 +213,13 @@ class Flags:
         default=False, metadata=_flag(parse_bool, "count the ext_proc streams themselves: open, duration, gRPC status (extproc_stream*)")
     )
     deprecated_metrics: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "serve the reference's deprecated metric names too"))
+    plugin_module: tuple[str, ...] = dataclasses.field(
+        default=(),
+        metadata=_flag(str, "Python module, or path of a .py file, with scorers and filters (repeatable)", metavar="MODULE", repeat=True),
+    )
+    plugin_timeout: float = dataclasses.field(
+        default=0.010, metadata=_flag(_plugin_timeout, "how long a decision waits for one call of a plugin in Python", metavar="DURATION")
+    )
     threads: int = dataclasses.field(default=0, metadata=_flag(_count, "threads of the native host; 0: one a core", metavar="N"))
     print_ready: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "print one JSON line with the addresses once serving"))
     die_with_parent: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "end when the parent process ends (Linux)"))

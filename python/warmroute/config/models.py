@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 API_VERSION = "llm-d.ai/v1alpha1"
 DEPRECATED_API_VERSION = "inference.networking.x-k8s.io/v1alpha1"
+KIND = "EndpointPickerConfig"
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -15,6 +16,15 @@ class Section(BaseModel):
     """Base of every section: camelCase in the document, no unknown fields, no silent conversion."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        # As in the reference's decoder: `plugins:` with nothing behind it is an empty list, not a mistake.
+        if not isinstance(value, dict):
+            return value
+        known = {field.alias for field in cls.model_fields.values()}
+        return {key: item for key, item in value.items() if item is not None or key not in known}
 
 
 class PluginSpec(Section):
@@ -46,7 +56,7 @@ class ExtractorRef(Section):
 
 
 class SourceRef(Section):
-    """A metrics source and what reads it."""
+    """A data source and what reads it."""
 
     plugin_ref: Name
     extractors: list[ExtractorRef] = []
@@ -62,7 +72,7 @@ class DataLayer(Section):
     """Where endpoints and their metrics come from."""
 
     inject_defaults: bool = True
-    sources: list[SourceRef] | None = None
+    sources: list[SourceRef] = []
     discovery: DiscoveryRef | None = None
 
 
@@ -75,7 +85,13 @@ class ParserRef(Section):
 class RequestHandler(Section):
     """How request bodies are read."""
 
-    parsers: list[ParserRef] | None = None
+    parsers: list[ParserRef] = []
+
+
+class SaturationDetectorRef(Section):
+    """By what the pool counts as saturated."""
+
+    plugin_ref: Name | None = None
 
 
 class EndpointPickerConfig(Section):
@@ -83,19 +99,19 @@ class EndpointPickerConfig(Section):
 
     api_version: Literal["llm-d.ai/v1alpha1", "inference.networking.x-k8s.io/v1alpha1"]
     kind: Literal["EndpointPickerConfig"]
+    feature_gates: list[str] = []
     plugins: list[PluginSpec] = []
     scheduling_profiles: list[SchedulingProfile] = []
     data_layer: DataLayer | None = None
     request_handler: RequestHandler | None = None
+    saturation_detector: SaturationDetectorRef | None = None
+    parser: ParserRef | None = None
 
 
 # Fields of the reference's document that this version refuses by name: none is accepted and ignored.
 LATER_FIELDS = frozenset(
     {
-        "featureGates",
         "flowControl",
-        "saturationDetector",
-        "parser",
         "peerDiscovery",
         "crossReplicaSyncerPluginRef",
         "crossReplicaSyncInterval",

@@ -1,10 +1,11 @@
-"""The plugin types that a configuration may name, what each is for, and their parameters (names and defaults of the reference)."""
+"""The plugins that the engine does not describe: data sources, extractors, discovery. Names and defaults of the reference."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from warmroute.config.models import Name, Section
 
@@ -12,11 +13,6 @@ from warmroute.config.models import Name, Section
 class Kind(Enum):
     """The extension point of a plugin."""
 
-    SCORER = "scorer"
-    PICKER = "picker"
-    PROFILE_HANDLER = "profile handler"
-    PARSER = "parser"
-    PRODUCER = "data producer"
     SOURCE = "data source"
     EXTRACTOR = "extractor"
     DISCOVERY = "discovery"
@@ -26,42 +22,94 @@ class NoParameters(Section):
     """A plugin without parameters."""
 
 
-class PrefixCacheScorer(Section):
-    """Weight of the matched length beside the matched ratio."""
-
-    match_length_weight: float = Field(default=0.0, ge=0, le=1)
-    match_length_scale_tokens: int = Field(default=8192, ge=1)
-
-
-class TokenLoadScorer(Section):
-    """In-flight tokens at which an endpoint scores 0."""
-
-    queue_threshold_tokens: int = Field(default=4_194_304, ge=1)
+def _page_path(path: str) -> str:
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        message = f"must be a path that starts with / and has no spaces, not {json.dumps(path)}"
+        raise ValueError(message)
+    return path
 
 
-class PickerParameters(Section):
-    """How many endpoints the destination lists, best first; 0 or less means 1."""
-
-    max_num_of_endpoints: int = Field(default=1, le=64)
-
-
-class ApproxPrefixCacheProducer(Section):
-    """The approximate prefix index. Sizes are taken from the engines' own metrics where they tell them (`autoTune`)."""
-
-    auto_tune: Literal[True] = True
-    block_size_tokens: int = Field(default=16, ge=1, le=1_048_576)
-    max_prefix_tokens_to_match: int = Field(default=131_072, ge=0, le=2**31 - 1)
-    lru_capacity_per_server: int = Field(default=31_250, ge=1, le=2**31 - 1)
+def _without_node_address(wanted: bool) -> bool:
+    if wanted:
+        message = (
+            "the node of an endpoint is known from Kubernetes only, which this version does not read; run the exporter beside the model server, "
+            "or set port to one that the endpoint's own address serves"
+        )
+        raise ValueError(message)
+    return wanted
 
 
-class MetricsDataSource(Section):
+_PagePath = Annotated[
+    str,
+    Field(max_length=1024, description="Path of the page.", json_schema_extra={"expected": "a path that begins with /"}),
+    AfterValidator(_page_path),
+]
+_Port = Annotated[int, Field(ge=0, le=65535, description="Port of the page; left out: the endpoint's own.")]
+_Interval = Annotated[
+    str | None,
+    Field(
+        description="Time between two looks, a multiple of --refresh-metrics-interval; left out: that interval.",
+        json_schema_extra={"expected": "a duration such as 200ms"},
+    ),
+]
+_Spec = Annotated[str | None, Field(json_schema_extra={"expected": "a series as `name` or `name{label=value,…}`"})]
+_File = Annotated[str | None, Field(json_schema_extra={"expected": "a path"})]
+
+
+class HttpSource(Section):
+    """What all polled sources share: where the page is and how TLS is done."""
+
+    scheme: Annotated[Literal["http", "https"], Field(description="How the page is fetched.")] = "http"
+    insecure_skip_verify: Annotated[bool, Field(description="With https: accept any certificate.")] = True
+    ca_cert_path: Annotated[_File, Field(description="PEM file of the authorities that certificates are checked against.")] = None
+    client_cert_path: Annotated[_File, Field(description="PEM file of the certificate to present; with clientKeyPath.")] = None
+    client_key_path: Annotated[_File, Field(description="PEM file of that certificate's private key.")] = None
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> "HttpSource":
+        if bool(self.client_cert_path) != bool(self.client_key_path):
+            message = "clientCertPath and clientKeyPath are given together: a client certificate and its key"
+            raise ValueError(message)
+        return self
+
+
+class MetricsDataSource(HttpSource):
     """The metrics page of each endpoint. `insecureSkipVerify` has no meaning over plain HTTP and is there for files that state it."""
 
-    scheme: Literal["http"] = "http"
-    path: str = Field(default="/metrics", pattern=r"^/[\x21-\x7e]*$", max_length=1024)
-    port: int | None = Field(default=None, ge=1, le=65535)
-    interval: str | None = None
-    insecure_skip_verify: bool = True
+    path: _PagePath = "/metrics"
+    port: _Port | None = None
+    interval: _Interval = None
+
+
+class ModelsDataSource(HttpSource):
+    """The list of models of each endpoint."""
+
+    path: _PagePath = "/v1/models"
+    port: _Port | None = None
+    interval: _Interval = None
+
+
+class DcgmDataSource(HttpSource):
+    """The metrics page of NVIDIA's DCGM exporter beside each endpoint."""
+
+    path: _PagePath = "/metrics"
+    port: Annotated[_Port, Field(description="Port of the exporter.")] = 9400
+    interval: _Interval = None
+    use_node_address: Annotated[
+        bool,
+        Field(description="Ask the endpoint's node instead of the endpoint; refused, since only Kubernetes knows the node."),
+        AfterValidator(_without_node_address),
+    ] = False
+
+
+class CustomMetric(Section):
+    """A series that becomes an attribute of the endpoint."""
+
+    attribute_key: Annotated[Name, Field(description="Name of the attribute.")]
+    metric_spec: Annotated[
+        Name,
+        Field(description="The series whose value it takes.", json_schema_extra={"expected": "a series as `name` or `name{label=value,…}`"}),
+    ]
 
 
 class EngineConfig(Section):
@@ -70,143 +118,83 @@ class EngineConfig(Section):
     `firstTokensSpec` is ours: the counter of first tokens, by which reserved prefill is released.
     """
 
-    name: Name
-    queued_requests_spec: str | None = None
-    running_requests_spec: str | None = None
-    kv_usage_spec: str | None = None
-    lora_spec: str | None = None
-    cache_info_spec: str | None = None
-    cache_block_size_label_name: str | None = None
-    cache_num_blocks_label_name: str | None = None
-    cache_block_size_spec: str | None = None
-    cache_num_blocks_spec: str | None = None
-    first_tokens_spec: str | None = None
+    name: Annotated[
+        Name, Field(description="Name of the engine: the value of an endpoint's label engineLabelKey. A built-in one of this name is replaced.")
+    ]
+    queued_requests_spec: Annotated[_Spec, Field(description="Requests that wait in the engine.")] = None
+    running_requests_spec: Annotated[_Spec, Field(description="Requests that run in the engine.")] = None
+    kv_usage_spec: Annotated[_Spec, Field(description="Share of the KV cache that is in use, 0 to 1.")] = None
+    lora_spec: Annotated[_Spec, Field(description="LoRA adapters, in the labels that vLLM writes.")] = None
+    cache_info_spec: Annotated[_Spec, Field(description="Series with the cache's shape in its labels.")] = None
+    cache_block_size_label_name: Annotated[str | None, Field(description="Label of cacheInfoSpec with the tokens of a block.")] = None
+    cache_num_blocks_label_name: Annotated[str | None, Field(description="Label of cacheInfoSpec with the number of blocks.")] = None
+    cache_block_size_spec: Annotated[_Spec, Field(description="Tokens of a block, where they are a series of their own.")] = None
+    cache_num_blocks_spec: Annotated[_Spec, Field(description="Number of blocks, where it is a series of its own.")] = None
+    first_tokens_spec: Annotated[_Spec, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
+    custom_metrics: list[CustomMetric] = Field(default=[], max_length=64, description="Further series, as attributes of the endpoint.")
 
 
 class CoreMetricsExtractor(Section):
     """Which engine's names a metrics page uses; `engineConfigs` add engines or override built-in ones by name."""
 
-    engine_label_key: Name = "llm-d.ai/engine-type"
-    default_engine: Name = "vllm"
-    engine_configs: list[EngineConfig] = Field(default=[], max_length=64)
+    engine_label_key: Annotated[Name, Field(description="Label of an endpoint that names its engine.")] = "llm-d.ai/engine-type"
+    default_engine: Annotated[Name, Field(description="Engine of endpoints without that label.")] = "vllm"
+    engine_configs: list[EngineConfig] = Field(default=[], max_length=64, description="Engines beside the built-in ones, or in place of them.")
 
 
 class FileDiscovery(Section):
     """Endpoints from a file."""
 
-    path: Name
-    watch_file: bool = False
+    path: Annotated[Name, Field(description="File with the endpoints, YAML or JSON.")]
+    watch_file: Annotated[bool, Field(description="Follow changes of the file.")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class PluginType:
-    """A type of plugin: its extension point and its parameters."""
+    """A type of plugin: its extension point and its parameters.
+
+    `reads`: the type of source whose pages an extractor understands. `alpha`: needs --allow-experimental-plugins.
+    """
 
     kind: Kind
+    summary: str
     parameters: type[Section] = NoParameters
+    reads: str | None = None
+    alpha: bool = False
 
 
 PLUGIN_TYPES: dict[str, PluginType] = {
-    "marginal-latency-scorer": PluginType(Kind.SCORER),
-    "queue-scorer": PluginType(Kind.SCORER),
-    "kv-cache-utilization-scorer": PluginType(Kind.SCORER),
-    "prefix-cache-scorer": PluginType(Kind.SCORER, PrefixCacheScorer),
-    "running-requests-size-scorer": PluginType(Kind.SCORER),
-    "lora-affinity-scorer": PluginType(Kind.SCORER),
-    "token-load-scorer": PluginType(Kind.SCORER, TokenLoadScorer),
-    "max-score-picker": PluginType(Kind.PICKER, PickerParameters),
-    "weighted-random-picker": PluginType(Kind.PICKER, PickerParameters),
-    "random-picker": PluginType(Kind.PICKER, PickerParameters),
-    "single-profile-handler": PluginType(Kind.PROFILE_HANDLER),
-    "openai-parser": PluginType(Kind.PARSER),
-    "anthropic-parser": PluginType(Kind.PARSER),
-    "vllmhttp-parser": PluginType(Kind.PARSER),
-    "passthrough-parser": PluginType(Kind.PARSER),
-    "approx-prefix-cache-producer": PluginType(Kind.PRODUCER, ApproxPrefixCacheProducer),
-    "metrics-data-source": PluginType(Kind.SOURCE, MetricsDataSource),
-    "core-metrics-extractor": PluginType(Kind.EXTRACTOR, CoreMetricsExtractor),
-    "file-discovery": PluginType(Kind.DISCOVERY, FileDiscovery),
+    "metrics-data-source": PluginType(Kind.SOURCE, "Polls the metrics page of each endpoint.", MetricsDataSource),
+    "models-data-source": PluginType(Kind.SOURCE, "Polls the list of models of each endpoint.", ModelsDataSource),
+    "dcgm-data-source": PluginType(
+        Kind.SOURCE, "Polls the metrics page of the DCGM exporter beside each endpoint: its GPUs' utilisation.", DcgmDataSource, alpha=True
+    ),
+    "endpoint-notification-source": PluginType(
+        Kind.SOURCE, "Endpoints that come and go; the engine follows them by itself, so there is nothing to bind to it."
+    ),
+    "core-metrics-extractor": PluginType(
+        Kind.EXTRACTOR,
+        "Reads queue, running requests, cache usage and shape, and LoRA adapters from a metrics page.",
+        CoreMetricsExtractor,
+        reads="metrics-data-source",
+    ),
+    "models-data-extractor": PluginType(Kind.EXTRACTOR, "Reads the ids of the models that an endpoint serves.", reads="models-data-source"),
+    "dcgm-extractor": PluginType(Kind.EXTRACTOR, "Reads the utilisation of an endpoint's GPUs.", reads="dcgm-data-source", alpha=True),
+    "file-discovery": PluginType(Kind.DISCOVERY, "Endpoints from a file, watched for changes where watchFile says so.", FileDiscovery),
 }
+
+# What reads requests where a configuration does not say, in the reference's order.
+DEFAULT_PARSERS = ("openai-parser", "anthropic-parser", "vllmhttp-parser", "passthrough-parser")
+# By what the pool counts as saturated where a configuration does not say.
+DEFAULT_DETECTOR = "utilization-detector"
+# What dataLayer.injectDefaults adds.
+DEFAULT_SOURCE, DEFAULT_EXTRACTOR = "metrics-data-source", "core-metrics-extractor"
 
 # Engines whose series names the engine knows by itself.
 BUILT_IN_ENGINES = ("vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm", "triton")
 
-# Types of the reference that come with later work: refused, with a message that says so.
-LATER_TYPES = frozenset(
-    [
-        "active-request-scorer",
-        "agent-identity",
-        "burst-prefix-cache-producer",
-        "by-label",
-        "by-label-selector",
-        "context-length-aware",
-        "data-parallel-profile-handler",
-        "dcgm-data-source",
-        "dcgm-extractor",
-        "disagg-headers-handler",
-        "disagg-profile-handler",
-        "disaggregatedset-rollout-screener",
-        "endpoint-attribute-filter",
-        "endpoint-attribute-scorer",
-        "endpoint-notification-source",
-        "fcfs-ordering-policy",
-        "global-strict-fairness-policy",
-        "header-label-affinity-scorer",
-        "header-profile-handler",
-        "inflight-load-producer",
-        "k8s-notification-source",
-        "label-selector-filter",
-        "latency-scorer",
-        "latency-slo-admitter",
-        "load-aware-scorer",
-        "mm-embeddings-cache-producer",
-        "mm-embeddings-cache-scorer",
-        "models-data-extractor",
-        "models-data-source",
-        "multicluster-approx-prefix-cache-producer",
-        "multicluster-file-discovery",
-        "multicluster-kv-cache-utilization-scorer",
-        "multicluster-metrics-data-source",
-        "multicluster-metrics-extractor",
-        "multicluster-prefix-cache-scorer",
-        "multicluster-queue-scorer",
-        "no-hit-lru-scorer",
-        "p2p-source-producer",
-        "pd-profile-handler",
-        "precise-prefix-cache-producer",
-        "precise-prefix-cache-scorer",
-        "predicted-latency-producer",
-        "prefill-header-handler",
-        "prefix-cache-affinity-filter",
-        "priority-holdback-policy",
-        "priority-then-time-eviction-order-policy",
-        "program-aware-fairness",
-        "request-attribute-reporter",
-        "session-affinity-filter",
-        "session-affinity-scorer",
-        "session-id-producer",
-        "sglanghttp-parser",
-        "sheddable-eviction-filter",
-        "slo-headroom-tier-filter",
-        "soft-reflective-ceiling-policy",
-        "static-usage-limit-policy",
-        "token-producer",
-        "tokenizer",
-        "topology-affinity-filter",
-        "topology-affinity-scorer",
-        "topology-extractor",
-        "utilization-detector",
-        "utilization-filter",
-        "vertexai-parser",
-        "vllmgrpc-parser",
-    ]
-)
-
 # Parameters of the reference's plugins that come with later work, per plugin type.
 LATER_PARAMETERS: dict[str, frozenset[str]] = {
-    "prefix-cache-scorer": frozenset({"prefixMatchInfoProducerName"}),
-    "token-load-scorer": frozenset({"inFlightLoadProducerName"}),
-    "approx-prefix-cache-producer": frozenset({"blockSize", "maxPrefixBlocksToMatch"}),
-    "metrics-data-source": frozenset({"caCertPath", "clientCertPath", "clientKeyPath"}),
-    "core-metrics-extractor": frozenset({"customMetrics"}),
+    "metrics-data-source": frozenset({"families"}),
+    "openai-parser": frozenset({"propagatePriority"}),
 }

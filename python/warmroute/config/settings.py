@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
-from warmroute.config.defaults import Plan
 from warmroute.config.flags import Flags
-from warmroute.config.plugins import Kind
+from warmroute.config.known_types import FILTER, PICKER, SCORER
+from warmroute.config.load import Plugin
+from warmroute.config.plan import Plan, Profile, Source
+from warmroute.config.plugins import DEFAULT_PARSERS, CoreMetricsExtractor
 
 # Budget of the approximate prefix index. At some 60 bytes per block and endpoint it holds four million of them.
 INDEX_BYTES = 256 * 1024 * 1024
@@ -17,11 +19,12 @@ _SCRAPE_TIMEOUT_SECONDS = 1.0
 _IDLE_BACKOFF_SECONDS = 1.0
 
 
-def engine_settings(plan: Plan, flags: Flags) -> str:
+def engine_settings(flags: Flags) -> str:
     """Settings of `_core.Engine` as JSON."""
     settings: dict[str, Any] = {
         "max_body_bytes": flags.max_body,
-        "max_endpoints": plan.max_endpoints if flags.max_endpoints is None else flags.max_endpoints,
+        # Where the picker's own maxNumOfEndpoints does not say.
+        "max_endpoints": flags.max_endpoints or 1,
         "subset_filter": not flags.disable_endpoint_subset_filter,
         "emit_endpoint_scores": flags.emit_endpoint_scores,
         "explain": flags.explain,
@@ -35,43 +38,70 @@ def engine_settings(plan: Plan, flags: Flags) -> str:
 
 def policy_settings(plan: Plan) -> str:
     """The policy of `_core.Engine` as JSON."""
-    prefix = plan.prefix.model_dump(by_alias=True)
-    plugins: list[dict[str, Any]] = [{"type": "approx-prefix-cache-producer", "parameters": prefix}]
-    entries: list[dict[str, Any]] = []
-    for entry in plan.profile:
-        plugin = entry.plugin
-        # The engine gets the length of the destination list once, as `max_endpoints`.
-        parameters = plugin.parameters.model_dump(by_alias=True, exclude_unset=True, exclude={"max_num_of_endpoints"})
-        plugins.append({"type": plugin.type, "name": plugin.name, "parameters": parameters})
-        entries.append({"plugin": plugin.name} | ({"weight": entry.weight} if plugin.kind is Kind.SCORER else {}))
-    profiles = [{"name": "default", "plugins": entries}]
-    return json.dumps({"plugins": plugins, "profiles": profiles, "min_block_tokens": plan.min_block_tokens})
+    policy: dict[str, Any] = {
+        "plugins": [_plugin(plugin) for plugin in plan.plugins],
+        "profiles": [_profile(profile) for profile in plan.profiles],
+        "saturation_detector": plan.saturation_detector,
+        "min_block_tokens": plan.min_block_tokens,
+    }
+    if plan.parsers != DEFAULT_PARSERS:
+        policy["parsers"] = list(plan.parsers)
+    return json.dumps(policy)
+
+
+def _plugin(plugin: Plugin) -> dict[str, Any]:
+    named = {"type": plugin.type.name, "name": plugin.name}
+    # What a plugin in Python is set to, its function knows.
+    return named if plugin.type.definition is not None else {**named, "parameters": plugin.parameters.given}
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    entries = [
+        {"plugin": entry.plugin.name} | ({"weight": entry.weight} if entry.weight is not None else {})
+        for entry in profile.entries
+        if entry.plugin.has(FILTER, SCORER, PICKER)
+    ]
+    return {"name": profile.name, "plugins": entries}
 
 
 def scraper_settings(plan: Plan, flags: Flags) -> str | None:
     """Settings of `_core.Scraper` as JSON; None when the configuration collects no metrics."""
-    if plan.source is None:
+    if not plan.sources:
         return None
-    interval = flags.refresh_metrics_interval if plan.source_interval is None else plan.source_interval
-    extractor = {
-        "name": "core-metrics-extractor",
-        "type": "core-metrics-extractor",
-        "engine_label_key": plan.extractor.engine_label_key,
-        "default_engine": plan.extractor.default_engine,
-        "engines": [engine.model_dump(by_alias=True, exclude_none=True) for engine in plan.extractor.engine_configs],
-    }
-    source = {
-        "name": "metrics-data-source",
-        "type": "metrics-data-source",
-        "scheme": plan.source.scheme,
-        "path": plan.source.path,
-        "filter": True,
-        "extractors": [extractor],
-    }
+    interval = flags.refresh_metrics_interval
     settings: dict[str, Any] = {
         "interval_seconds": interval,
         "timeout_seconds": _SCRAPE_TIMEOUT_SECONDS,
         "idle_backoff_seconds": max(interval, min(_IDLE_BACKOFF_SECONDS, flags.metrics_staleness_threshold / 2)),
-        "sources": [source],
+        "sources": [_source(source) for source in plan.sources],
     }
     return json.dumps(settings)
+
+
+def _source(source: Source) -> dict[str, Any]:
+    values = source.plugin.parameters.values
+    return {
+        "name": source.plugin.name,
+        "type": source.plugin.type.name,
+        "scheme": values["scheme"],
+        "path": values["path"],
+        "port": values.get("port"),
+        "interval_seconds": source.interval,
+        "insecure_skip_verify": values["insecureSkipVerify"],
+        "ca_cert_path": values.get("caCertPath"),
+        "client_cert_path": values.get("clientCertPath"),
+        "client_key_path": values.get("clientKeyPath"),
+        "extractors": [_extractor(extractor) for extractor in source.extractors],
+    }
+
+
+def _extractor(extractor: Plugin) -> dict[str, Any]:
+    settings: dict[str, Any] = {"name": extractor.name, "type": extractor.type.name}
+    model = extractor.parameters.model
+    if isinstance(model, CoreMetricsExtractor):
+        settings |= {
+            "engine_label_key": model.engine_label_key,
+            "default_engine": model.default_engine,
+            "engines": [engine.model_dump(by_alias=True, exclude_none=True) for engine in model.engine_configs],
+        }
+    return settings

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from warmroute.host.address import join_address
 from warmroute.logging import fields
 
 logger = logging.getLogger(__name__)
@@ -52,10 +51,9 @@ class EndpointRegistry(Protocol):
 class EndpointSink:
     """Applies each full set to the engine as a difference, so that what stays keeps its load and its cached blocks."""
 
-    def __init__(self, registry: EndpointRegistry, metrics_port: int | None = None) -> None:
-        """`metrics_port`: the port of every endpoint's metrics page where the configuration moves it."""
+    def __init__(self, registry: EndpointRegistry) -> None:
+        """The registry is taken to be empty."""
         self._registry = registry
-        self._metrics_port = metrics_port
         self._current: dict[tuple[str, str], EndpointRecord] = {}
 
     @property
@@ -71,9 +69,7 @@ class EndpointSink:
             before = self._current.get(key)
             if before == record:
                 continue
-            self._registry.upsert_endpoint(
-                record.namespace, record.name, record.address, record.port, dict(record.labels), self._metrics_host(record)
-            )
+            self._upsert(record)
             added += before is None
             changed += before is not None
         removed = [key for key in self._current if key not in wanted]
@@ -85,7 +81,5 @@ class EndpointSink:
             counts = fields(endpoints=len(wanted), added=added, changed=changed, removed=len(removed))
             logger.info("endpoints changed", extra=counts)
 
-    def _metrics_host(self, record: EndpointRecord) -> str | None:
-        if record.metrics_host is not None or self._metrics_port is None:
-            return record.metrics_host
-        return join_address(record.address, self._metrics_port)
+    def _upsert(self, record: EndpointRecord) -> None:
+        self._registry.upsert_endpoint(record.namespace, record.name, record.address, record.port, dict(record.labels), record.metrics_host)

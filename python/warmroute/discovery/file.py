@@ -112,11 +112,21 @@ class FileDiscovery:
         self._path = path
         self._sink = sink
         self._watcher = FileWatcher([path], _QUIET_MS, _LONGEST_MS)
+        self._read: tuple[list[EndpointRecord], list[Problem]] = ([], [])
         self._applied: tuple[list[EndpointRecord], list[Problem]] | None = None
 
     def load(self) -> None:
         """Read the file into the sink. Raises ConfigError: a picker does not start on a file it cannot read."""
-        self._apply(load_endpoints(self._path))
+        self.read()
+        self.apply()
+
+    def read(self) -> None:
+        """Read the file and leave the sink as it is. Raises ConfigError."""
+        self._read = load_endpoints(self._path)
+
+    def apply(self) -> None:
+        """What was read last into the sink."""
+        self._apply(self._read)
 
     async def watch(self) -> None:
         """Follow the file until cancelled; also through the symbolic links by which Kubernetes swaps mounted files."""

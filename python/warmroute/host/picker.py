@@ -6,24 +6,22 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
-from warmroute._core import Engine, Exchange, Scraper, __version__
-from warmroute.config.defaults import Plan
-from warmroute.config.errors import UsageError
+from warmroute._core import Exchange, __version__
 from warmroute.config.flags import Flags
-from warmroute.config.settings import DECISIONS_KEPT, engine_settings, policy_settings, scraper_settings
-from warmroute.discovery.endpoints import EndpointSink
-from warmroute.discovery.file import FileDiscovery
-from warmroute.discovery.static import static_endpoints
+from warmroute.config.plan import Plan
+from warmroute.config.settings import DECISIONS_KEPT
 from warmroute.host.address import UNIX, listen_address
 from warmroute.host.base import CertificatePair, ExtProcHost
+from warmroute.host.configured import Configured
 from warmroute.host.decision_log import DecisionLog
 from warmroute.host.grpcio_host import GrpcioHost
 from warmroute.host.health import HealthServer
 from warmroute.host.native import NativeHost
+from warmroute.host.plugin_log import PluginLog
 from warmroute.host.refusal_log import RefusalLog
+from warmroute.host.reload import ConfigFile, Reloader
 from warmroute.logging import DEBUG, fields
 from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.families import Family
@@ -45,19 +43,19 @@ _FIRST_GAUGES_SECONDS = 0.5
 class Picker:
     """One endpoint picker: an engine and everything around it."""
 
-    def __init__(self, flags: Flags, plan: Plan) -> None:
-        """Builds the engine; nothing listens yet. Raises ValueError when the engine refuses the settings."""
+    def __init__(self, flags: Flags, plan: Plan, file: ConfigFile | None = None) -> None:
+        """Builds the engine; nothing listens yet. `file`: where `plan` comes from. Raises ValueError when the engine refuses the settings."""
         self._flags = flags
-        self._plan = plan
-        self.engine = Engine(engine_settings(plan, flags), policy_settings(plan))
-        self._sink = EndpointSink(self.engine, plan.source.port if plan.source is not None else None)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._configured = Configured(flags, plan, self._follow)
+        self.engine = self._configured.engine
+        self._reloader = Reloader(self._configured, file)
+        self._watches_file = file is not None
         self._health = HealthServer()
         self._host: ExtProcHost | None = None
         self._metrics: MetricsServer | None = None
-        self._scraper: Scraper | None = None
-        self._monitor = ScrapeMonitor(self._scraper_states)
+        self._monitor = ScrapeMonitor(self._configured.scraper_states)
         self._pool_gauges: list[Family] = []
-        self._tasks: list[asyncio.Task[None]] = []
         self._refusals = RefusalLog(self.engine)
         self._draining = False
 
@@ -79,28 +77,31 @@ class Picker:
         """Bring everything up. Raises UsageError, ConfigError, ListenError, CertificateError; what was started is stopped by `stop`."""
         flags = self._flags
         await self._health.start(listen_address(flags.bind_address, flags.grpc_health_port))
-        discovery = self._discover()
-        settings = scraper_settings(self._plan, flags)
-        if settings is not None:
-            self._scraper = Scraper(self.engine, settings)
-            self._follow("scrape monitor", self._monitor.run)
+        self._configured.start()
+        self._follow("scrape monitor", self._monitor.run)
         self._compute_pool_gauges()
         self._metrics = self._serve_metrics()
         self._follow("pool gauges", self._refresh_pool_gauges)
         self._follow("maintenance", self._maintain)
         self._follow("refusal log", self._refusals.run)
+        self._follow("plugin log", PluginLog(self.engine).run)
         await self._serve_ext_proc()
-        if discovery is not None:
-            self._follow("discovery", discovery.watch)
+        self._follow("configuration", self._reloader.run)
+        if self._watches_file:
+            self._follow("configuration file", self._reloader.watch)
         if flags.explain and logger.isEnabledFor(logging.DEBUG):
             self._follow("decision log", DecisionLog(self.engine, DECISIONS_KEPT).run)
         elif flags.v >= DEBUG:
             logger.info("one line a request is logged at this verbosity only with --explain")
         await self._health.set_ready(ready=self.ready)
-        logger.info("serving", extra=fields(**self.addresses, endpoints=len(self._sink.current)))
+        logger.info("serving", extra=fields(**self.addresses, endpoints=len(self._configured.sink.current)))
         if flags.print_ready:
             sys.stdout.write(json.dumps({"event": "serving", **self.addresses}) + "\n")
             sys.stdout.flush()
+
+    def reload(self) -> None:
+        """Read the configuration file again, soon; what comes of it is in the log and on the metrics page."""
+        self._reloader.request()
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Not ready, still serving: for the whole drain time-out, or until `hurry` is set.
@@ -122,47 +123,32 @@ class Picker:
 
     async def stop(self) -> None:
         """Stop all that is left; safe after a failed `start`."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         # Those of the last moment, too.
         self._refusals.look()
         if self._host is not None and not self._draining:
             await self._host.stop(0.0)
         await self._health.stop()
-        if self._scraper is not None:
-            await asyncio.to_thread(self._scraper.stop)
+        await self._configured.stop()
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.stop)
 
-    def _discover(self) -> FileDiscovery | None:
-        """The first set of endpoints into the engine; what to watch afterwards, if anything."""
-        flags = self._flags
-        configured = self._plan.discovery
-        if configured is not None and (flags.endpoint or flags.endpoints is not None):
-            message = "endpoints come from dataLayer.discovery in the configuration; leave --endpoint and --endpoints out"
-            raise UsageError(message)
-        if flags.endpoint:
-            self._sink.replace(static_endpoints(flags.endpoint, flags.default_namespace))
-            return None
-        path = flags.endpoints
-        watch = True
-        if configured is not None:
-            path, watch = Path(configured.path), configured.watch_file
-        if path is None:
-            message = (
-                "no endpoints: give --endpoint URL (repeatable), --endpoints FILE, or dataLayer.discovery in the configuration; "
-                "discovery from Kubernetes by --pool-name is not supported by this version"
-            )
-            raise UsageError(message)
-        discovery = FileDiscovery(path, self._sink)
-        discovery.load()
-        return discovery if watch else None
-
     def _serve_metrics(self) -> MetricsServer:
         flags = self._flags
-        page = MetricsPage(self.engine, (lambda: self._pool_gauges, self._monitor.families), __version__, deprecated=flags.deprecated_metrics)
-        pages = routes(self.engine, page, self._plan.plugin_types, self._scraper_states, lambda: self.ready)
+        sources = (lambda: self._pool_gauges, self._monitor.families, self._reloader.families)
+        page = MetricsPage(self.engine, sources, __version__, deprecated=flags.deprecated_metrics)
+        configured, reloader = self._configured, self._reloader
+        pages = routes(
+            self.engine,
+            page,
+            plugin_types=lambda: configured.plan.plugin_types,
+            scraper_states=configured.scraper_states,
+            config_state=lambda: reloader.state,
+            is_ready=lambda: self.ready,
+        )
         return MetricsServer(listen_address(flags.bind_address, flags.metrics_port), pages)
 
     async def _serve_ext_proc(self) -> None:
@@ -223,11 +209,11 @@ class Picker:
             await asyncio.sleep(_MAINTAIN_SECONDS)
             await asyncio.to_thread(self.engine.maintain)
 
-    def _scraper_states(self) -> list[dict[str, Any]]:
-        return [] if self._scraper is None else self._scraper.states()
-
     def _follow(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._tasks.append(asyncio.create_task(_keep_running(name, work), name=name))
+        before = self._tasks.get(name)
+        if before is not None:
+            before.cancel()
+        self._tasks[name] = asyncio.create_task(_keep_running(name, work), name=name)
 
 
 async def _keep_running(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

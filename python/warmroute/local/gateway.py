@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from warmroute.discovery.endpoints import EndpointRecord
-from warmroute.local import bootstrap, catalogue, demo, endpoints, envoy, fail_open, health, publish, view
+from warmroute.local import bootstrap, catalogue, config_file, demo, endpoints, envoy, fail_open, health, publish, view
 from warmroute.local.child import Child, ChildSpec
 from warmroute.local.errors import GatewayError, UsageError
 from warmroute.local.ports import PortBook
@@ -112,6 +112,7 @@ class Gateway:
             fail_open.watch(self.admin, self._reporter),
             health.watch(self.admin, self._publisher, self._reporter, settings.health_path),
             self._follow_file(settings.endpoints_file),
+            self._follow_config(),
             self._stop.wait(),
         )
 
@@ -168,6 +169,9 @@ class Gateway:
             arguments.append(f"--policy={options.policy}")
         if options.config_file is not None:
             arguments.append(f"--config-file={options.config_file}")
+        arguments += [f"--plugin-module={module}" for module in options.plugin_modules]
+        if options.plugin_timeout:
+            arguments.append(f"--plugin-timeout={options.plugin_timeout}")
         if options.explain:
             arguments.append("--explain")
         return ChildSpec("picker", arguments, restart=True)
@@ -232,6 +236,10 @@ class Gateway:
             await self._publisher.publish(change.endpoints)
             addresses = [endpoints.host_port(endpoint) for endpoint in change.endpoints]
             self._reporter.event("endpoints-changed", f"Endpoints now: {', '.join(addresses) or 'none'}.", endpoints=addresses)
+
+    async def _follow_config(self) -> None:
+        if self._settings.picker.config_file is not None:
+            await config_file.watch(self.metrics, self._reporter)
 
     def _on_restart(self, child: Child, status: str) -> None:
         self._reporter.event(

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from warmroute.config.errors import UsageError as FlagError
+from warmroute.config.flags import parse_flags
 from warmroute.local.errors import UsageError
 
 #: Length of the list of endpoints that the picker hands to Envoy: one to send to, one for each retry.
@@ -37,6 +39,8 @@ class PickerSettings:
     policy: str = ""
     config_file: Path | None = None
     explain: bool = False
+    plugin_modules: tuple[str, ...] = ()
+    plugin_timeout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,11 @@ class GatewaySettings:
         if self.health_path and not self.health_path.startswith("/"):
             message = f"--health-path {self.health_path}: expected a path that begins with /, such as /health, or '' for no checks."
             raise UsageError(message)
+        if picker.plugin_timeout:
+            _check_duration("--plugin-timeout", picker.plugin_timeout)
+        for module in picker.plugin_modules:
+            if module.endswith(".py"):
+                _check_opens("--plugin-module", Path(module), "rb")
         for flag, path in (("--config-file", picker.config_file), ("--access-log", self.access_log)):
             if path is not None:
                 _check_opens(flag, path, "rb" if flag == "--config-file" else "ab")
@@ -93,6 +102,14 @@ def _check_choice(flag: str, given: str, choices: tuple[str, ...]) -> None:
     if given not in choices:
         message = f"{flag} {given}: expected one of {', '.join(choice for choice in choices if choice)}."
         raise UsageError(message)
+
+
+def _check_duration(flag: str, given: str) -> None:
+    try:
+        parse_flags([f"{flag}={given}"])
+    except FlagError as error:
+        message = f"{error}."
+        raise UsageError(message) from error
 
 
 def _check_opens(flag: str, path: Path, mode: str) -> None:

@@ -1,6 +1,6 @@
 """What each page of the metrics listener shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -16,11 +16,13 @@ _DECISIONS, _MOST_DECISIONS = 20, 1000
 def routes(
     engine: Engine,
     page: MetricsPage,
-    plugin_types: dict[str, str],
+    *,
+    plugin_types: Callable[[], Mapping[str, str]],
     scraper_states: Callable[[], list[dict[str, Any]]],
+    config_state: Callable[[], dict[str, Any]],
     is_ready: Callable[[], bool],
 ) -> dict[str, Route]:
-    """The pages by path. `/healthz` answers as readiness does: 200 when ready, 503 otherwise."""
+    """The pages by path. `plugin_types`: name to type of the plugins that run now. `/healthz` answers as readiness does: 200 when ready, 503 otherwise."""
 
     def metrics(request: Request) -> Page:
         body, content_type = page.render(request.accept)
@@ -36,14 +38,15 @@ def routes(
     return {
         "/metrics": metrics,
         "/healthz": healthz,
+        "/debug/config": lambda _: Page.json(config_state()),
         "/debug/endpoints": lambda _: Page.json(engine.endpoints()),
         "/debug/decisions": decisions,
         "/debug/scraper": lambda _: Page.json(scraper_states()),
-        "/debug/plugins/state": lambda _: Page.json(plugins_state(engine, plugin_types)),
+        "/debug/plugins/state": lambda _: Page.json(plugins_state(engine, plugin_types())),
     }
 
 
-def plugins_state(engine: Engine, plugin_types: dict[str, str]) -> dict[str, Any]:
+def plugins_state(engine: Engine, plugin_types: Mapping[str, str]) -> dict[str, Any]:
     """`/debug/plugins/state` in the reference's shape; lists are cut after 100 entries."""
     endpoints = engine.endpoints()
     plugins: dict[str, dict[str, Any]] = {}

@@ -76,6 +76,8 @@ struct Choosing {
 /// A request as the decision sees it.
 #[derive(Debug)]
 pub struct Inquiry<'a> {
+    /// One for all of a request, from its first plugin to its response: a reload comes between requests, never into one.
+    pub active: &'a Active,
     /// What plugins see.
     pub facts: RequestFacts,
     /// Block ids of each of its prompts.
@@ -315,6 +317,7 @@ impl Engine {
     /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
     pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
+            active,
             facts,
             sequences,
             cache_salt,
@@ -324,7 +327,6 @@ impl Engine {
             now,
         } = inquiry;
         let begun = (self.clock)();
-        let active = self.active.load();
         let policy = &active.policy;
         let snapshot = self.pool.load();
         let subset = subset_hint
@@ -361,7 +363,7 @@ impl Engine {
             }
         };
         let question = Question {
-            active: &active,
+            active,
             facts: &facts,
             snapshot: &snapshot,
             subset: subset.as_deref(),

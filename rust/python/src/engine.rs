@@ -1,6 +1,6 @@
 //! `_core.Engine`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use warmroute_core::engine::{PolicySpec, Settings};
-use warmroute_core::plugin::Externals;
 use warmroute_core::pool::EndpointIdentity;
 
 use crate::convert;
+use crate::plugin::{PythonPlugin, externals};
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
@@ -33,13 +33,17 @@ pub(crate) struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (settings, policy=None))]
-    fn new(settings: &str, policy: Option<&str>) -> PyResult<Self> {
+    #[pyo3(signature = (settings, policy=None, plugins=None))]
+    fn new(
+        settings: &str,
+        policy: Option<&str>,
+        plugins: Option<HashMap<String, Py<PythonPlugin>>>,
+    ) -> PyResult<Self> {
         let settings = Settings::from_json(settings).map_err(value_error)?;
         let engine = warmroute_core::Engine::new(
             settings,
             &read_policy(policy)?,
-            &Externals::new(),
+            &externals(plugins),
             warmroute_extproc::now,
         )
         .map_err(value_error)?;
@@ -48,11 +52,32 @@ impl Engine {
         })
     }
 
-    fn reload(&self, policy: &str) -> PyResult<()> {
+    #[pyo3(signature = (policy, plugins=None))]
+    fn reload(
+        &self,
+        py: Python<'_>,
+        policy: &str,
+        plugins: Option<HashMap<String, Py<PythonPlugin>>>,
+    ) -> PyResult<()> {
         let policy = read_policy(Some(policy))?;
-        self.inner
-            .reload(&policy, &Externals::new())
+        let externals = externals(plugins);
+        // It may compact the prefix index: streams of a host in Python go on meanwhile.
+        py.detach(|| self.inner.reload(&policy, &externals))
             .map_err(value_error)
+    }
+
+    fn plugin_failures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = PyList::empty(py);
+        for failure in self.inner.stats().plugin_failures() {
+            let row = PyDict::new(py);
+            row.set_item("plugin_type", &*failure.plugin_type)?;
+            row.set_item("plugin_name", &*failure.plugin_name)?;
+            row.set_item("reason", &*failure.reason)?;
+            row.set_item("count", failure.count)?;
+            row.set_item("last", failure.last)?;
+            rows.append(row)?;
+        }
+        Ok(rows)
     }
 
     #[pyo3(signature = (namespace, name, address, port, labels, metrics_host=None))]

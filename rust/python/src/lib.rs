@@ -3,6 +3,7 @@
 mod convert;
 mod engine;
 mod exchange;
+mod plugin;
 mod plugins;
 mod scan;
 mod scraper;
@@ -23,6 +24,8 @@ mod core_module {
     use super::engine::Engine;
     #[pymodule_export]
     use super::exchange::{EchoExchange, Exchange};
+    #[pymodule_export]
+    use super::plugin::{PluginPool, PluginQuestion, PluginWork, PythonPlugin};
     #[pymodule_export]
     use super::plugins::{check_plugin, plugin_kinds};
     #[pymodule_export]

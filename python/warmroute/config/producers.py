@@ -1,0 +1,88 @@
+"""Who makes the data that plugins consume: default producers (rule 6), and the order in which plugins run (rule 7)."""
+
+from warmroute.config.document import Path
+from warmroute.config.errors import a, nearest
+from warmroute.config.known_types import default_producer
+from warmroute.config.load import Plugin
+from warmroute.config.notices import Notice
+from warmroute.config.resolution import Resolution
+
+
+def add_producers(resolution: Resolution) -> None:
+    """Add a default producer of everything that is consumed and that nothing makes, until nothing is missing."""
+    _refuse_second_producers(resolution)
+    while True:
+        made = {plugin.type.produces for plugin in resolution.plugins.values()}
+        missing = ((data, plugin) for plugin in resolution.plugins.values() for data in plugin.type.consumes if data not in made)
+        # None of them has a default producer: the engine makes such data by itself.
+        wanted = next(((producer, data, plugin) for data, plugin in missing if (producer := default_producer(data)) is not None), None)
+        if wanted is None:
+            break
+        producer, data, consumer = wanted
+        added = resolution.add(producer, f'added by rule 6: "{consumer.name}" consumes {data} and nothing makes it')
+        if added.type.produces != data:
+            break
+    _check_references(resolution)
+    _note_shared_producers(resolution)
+
+
+def in_running_order(resolution: Resolution) -> tuple[Plugin, ...]:
+    """The plugins of the policy, each after those whose data it consumes; otherwise as they stand. A cycle is a problem."""
+    waiting = [plugin for plugin in resolution.plugins.values() if plugin.type.in_policy]
+    ordered: list[Plugin] = []
+    while waiting:
+        unmade = {plugin.type.produces for plugin in waiting}
+        ready = next((plugin for plugin in waiting if not unmade & (set(plugin.type.consumes) - {plugin.type.produces})), None)
+        if ready is None:
+            names = ", ".join(f'"{plugin.name}"' for plugin in waiting if plugin.type.produces is not None)
+            resolution.problem(("plugins",), f"{names} consume what each other makes: none of them can run first")
+            break
+        waiting.remove(ready)
+        ordered.append(ready)
+    return tuple(ordered)
+
+
+def _refuse_second_producers(resolution: Resolution) -> None:
+    first: dict[str, Plugin] = {}
+    for plugin in resolution.plugins.values():
+        data = plugin.type.produces
+        if data is None:
+            continue
+        if data in first:
+            path: Path = (*(plugin.path or ("plugins",)), "type")
+            message = f'a second producer of {data}: "{first[data].name}" is already one, and this version runs one of each kind'
+            resolution.problem(path, message)
+        else:
+            first[data] = plugin
+
+
+def _check_references(resolution: Resolution) -> None:
+    for plugin in resolution.plugins.values():
+        for reference in plugin.parameters.references:
+            path: Path = (*(plugin.path or ("plugins",)), "parameters", *reference.path)
+            named = resolution.plugins.get(reference.plugin)
+            makers = [other.name for other in resolution.plugins.values() if other.type.produces == reference.produces]
+            if named is None:
+                hint = nearest(reference.plugin, makers) or _known(makers)
+                resolution.problem(path, f'no plugin is named "{reference.plugin}"{hint}')
+            elif named.type.produces != reference.produces:
+                message = f'"{named.name}" is {a(named.type.role_text)} and does not make {reference.produces}{_known(makers)}'
+                resolution.problem(path, message)
+
+
+def _note_shared_producers(resolution: Resolution) -> None:
+    """The reference gives who names no producer one under the default name, beside configured ones of other names."""
+    for producer in resolution.plugins.values():
+        data = producer.type.produces
+        if data is None or producer.path is None or producer.name == default_producer(data):
+            continue
+        for plugin in resolution.plugins.values():
+            named = {reference.produces for reference in plugin.parameters.references}
+            if data in plugin.type.consumes and data not in named and plugin.path is not None:
+                written = f'"{plugin.name}" without a producer of {data}'
+                instead = f'here it is "{producer.name}", there one more {default_producer(data)}; this version runs one of each kind'
+                resolution.notices.append(Notice.differs(resolution.document, (*plugin.path, "type"), written, instead))
+
+
+def _known(makers: list[str]) -> str:
+    return f" (known: {', '.join(makers)})" if makers else ""

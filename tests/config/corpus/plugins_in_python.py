@@ -1,0 +1,25 @@
+"""Plugins that files of the corpus name."""
+
+from pydantic import BaseModel, Field
+
+from warmroute.plugins import filter as filter_plugin
+from warmroute.plugins import scorer
+
+
+class Temperature(BaseModel):
+    """How much to prefer the first."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    label: str = "zone"
+
+
+@scorer("corpus-scorer")
+def first(endpoints, request, parameters: Temperature):
+    """Prefer the first endpoint."""
+    return [parameters.temperature, *[0.0] * (len(endpoints) - 1)]
+
+
+@filter_plugin("corpus-filter")
+def everything(endpoints, request):
+    """Keep all endpoints."""
+    return [True] * len(endpoints)
