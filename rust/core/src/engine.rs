@@ -1,5 +1,6 @@
-//! The engine: what all exchanges of a picker share, and the decision itself.
+//! The engine: what all exchanges of a picker share. `decision` decides.
 
+mod decision;
 mod decisions;
 mod gates;
 mod policy;
@@ -13,24 +14,22 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 
+pub use decision::{Decision, Inquiry};
 pub use decisions::RecordedDecision;
 pub use policy::{Policy, PolicyError, PolicySpec, ProfilePlugin, ProfileSpec};
 pub use refusals::RefusedRequest;
 pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
-use crate::control::{Chosen, HeaderPairs, RequestEdits};
 use crate::exchange::Refusal;
 use crate::plugin::{Externals, PrefixSettings};
-use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, Reservation, SlotChange, Snapshot};
-use crate::prefix::{self, ApproximateIndex};
-use crate::schedule::{Candidates, Context, Explanation, Prepared, RequestFacts, Scratch};
+use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
+use crate::prefix::ApproximateIndex;
+use crate::schedule::{Candidates, Scratch};
 use crate::stats::{PluginTimers, Stats};
 
 use decisions::Decisions;
-use gates::Gates;
 use refusals::Refusals;
 
 /// What all exchanges share. One per pool.
@@ -71,60 +70,6 @@ struct Choosing {
     candidates: Candidates,
     scratch: Scratch,
     ranked: Vec<u32>,
-}
-
-/// A request as the decision sees it.
-#[derive(Debug)]
-pub struct Inquiry<'a> {
-    /// One for all of a request, from its first plugin to its response: a reload comes between requests, never into one.
-    pub active: &'a Active,
-    /// What plugins see.
-    pub facts: RequestFacts,
-    /// Block ids of each of its prompts.
-    pub sequences: &'a [Vec<u64>],
-    /// Separates caches of tenants.
-    pub cache_salt: Option<&'a str>,
-    /// Endpoints that the gateway allows; `None`: all.
-    pub subset_hint: Option<&'a [Box<str>]>,
-    /// For the record of decisions.
-    pub request_id: &'a Bytes,
-    /// The client asked why.
-    pub explain: bool,
-    /// Now.
-    pub now: Nanos,
-}
-
-/// Where a request goes.
-#[derive(Debug)]
-pub struct Decision {
-    /// `host:port`, comma-joined in order of preference.
-    pub destination: Bytes,
-    /// The load reserved on the first of them.
-    pub reservation: Reservation,
-    /// Chained hashes of the prompts.
-    pub chains: Vec<Vec<u64>>,
-    /// (authority, total score) of each candidate, when they are to be published.
-    pub scores: Option<Vec<(Box<str>, f64)>>,
-    /// JSON, when the client asked and may.
-    pub explanation: Option<Box<str>>,
-    /// A plugin put another destination in the place of the chosen one, so what the gateway reports as served says nothing of the choice.
-    pub redirected: bool,
-    /// Name of the profile that ran.
-    pub profile: Arc<str>,
-    /// Headers that plugins set on the request.
-    pub request_headers: HeaderPairs,
-    /// Headers that plugins set on the response.
-    pub response_headers: HeaderPairs,
-}
-
-/// What the choice left, as it comes out of the critical section.
-struct Choice<'a> {
-    endpoints: SmallVec<[&'a Arc<Endpoint>; 4]>,
-    reservation: Reservation,
-    /// Of the prompt, held by the first endpoint.
-    matched_blocks: u32,
-    scores: Option<Vec<(Box<str>, f64)>>,
-    edits: RequestEdits,
 }
 
 impl Engine {
@@ -310,299 +255,6 @@ impl Engine {
         Bytes::from(text)
     }
 
-    /// Chooses endpoints for a request and reserves its load on the first.
-    ///
-    /// # Errors
-    /// In the order in which it is looked at: [`Refusal::Shed`], [`Refusal::NoCandidates`] when the pool or the subset is empty,
-    /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
-    pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
-        let Inquiry {
-            active,
-            facts,
-            sequences,
-            cache_salt,
-            subset_hint,
-            request_id,
-            explain,
-            now,
-        } = inquiry;
-        let begun = (self.clock)();
-        let policy = &active.policy;
-        let snapshot = self.pool.load();
-        let subset = subset_hint
-            .filter(|_| self.settings.subset_filter)
-            .map(|hint| snapshot.subset(hint));
-        let gates = Gates {
-            policy,
-            facts: &facts,
-            snapshot: &snapshot,
-            now,
-        };
-        gates.shed(subset.as_deref())?;
-        if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Refusal::NoCandidates);
-        }
-        let explain = explain && self.settings.explain;
-        let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
-        let mut response_headers = HeaderPairs::new();
-        let subset = gates.screen(subset, &mut response_headers, explanation.as_mut())?;
-        let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
-            let seed = prefix::seed(&facts.target_model, cache_salt);
-            let chain = |ids: &Vec<u64>| prefix::chain(seed, ids);
-            sequences.iter().map(chain).collect()
-        } else {
-            Vec::new()
-        };
-        let matched = self.matched_blocks(&chains);
-        gates.admit(subset.as_deref(), &matched)?;
-
-        // What was refused so far never came to the scheduler; from here on it is an attempt, as the reference counts them.
-        let failed = |refusal: &Refusal| {
-            if *refusal != Refusal::NotCached {
-                self.stats.scheduler_attempt(&facts.target_model, None);
-            }
-        };
-        let question = Question {
-            active,
-            facts: &facts,
-            snapshot: &snapshot,
-            subset: subset.as_deref(),
-            matched: &matched,
-            now,
-        };
-        let position = policy
-            .profile_for(&facts)
-            .ok_or_else(|| {
-                Refusal::Exhausted(
-                    "failed to find target endpoint: no scheduling profile runs for the request"
-                        .to_owned(),
-                )
-            })
-            .inspect_err(failed)?;
-        let mut choice = self
-            .choose(&question, position, explanation.as_mut())
-            .inspect_err(failed)?;
-        if let Some(producer) = policy.in_flight_producer() {
-            choice.reservation.show(self.stats.in_flight().enter(
-                producer,
-                &choice.endpoints[0].identity,
-                (&facts.fairness_id, facts.priority),
-                choice.reservation.tokens(),
-                !policy.in_flight.add_estimated_output_tokens,
-            ));
-        }
-        // What was just sent counts as held from now on.
-        for chain in &chains {
-            self.index.record(choice.endpoints[0].slot, chain);
-        }
-        let redirected = choice.edits.destination.is_some();
-        let destination = choice
-            .edits
-            .destination
-            .unwrap_or_else(|| join(&choice.endpoints));
-        self.count(choice.endpoints[0], &facts, choice.matched_blocks, begun);
-        let explanation = explanation.and_then(|explanation| {
-            let decision =
-                RecordedDecision::new(&facts, request_id, &destination, explanation, now);
-            let told = explain.then(|| decision.to_header().into_boxed_str());
-            if let Some(decisions) = &self.decisions {
-                decisions.push(decision);
-            }
-            told
-        });
-        Ok(Decision {
-            destination,
-            reservation: choice.reservation,
-            chains,
-            scores: choice.scores,
-            explanation,
-            redirected,
-            profile: Arc::clone(policy.profiles()[position].name()),
-            request_headers: choice.edits.set,
-            response_headers,
-        })
-    }
-
-    /// Runs a profile and reserves the load on what it chose.
-    fn choose<'a>(
-        &self,
-        question: &Question<'a>,
-        position: usize,
-        mut explanation: Option<&mut Explanation>,
-    ) -> Result<Choice<'a>, Refusal> {
-        let Question {
-            active,
-            facts,
-            snapshot,
-            now,
-            ..
-        } = *question;
-        let policy = &active.policy;
-        let profile = &policy.profiles()[position];
-        let timers = &active.timers[position];
-        let prepared = if profile.has_external() {
-            Some(self.prepare(question, position, explanation.as_deref_mut())?)
-        } else {
-            None
-        };
-        let skipped = prepared.as_ref().map_or(0, |_| profile.filter_count());
-        let (chosen, marks) = {
-            let mut choosing = self.choice.lock();
-            let Choosing {
-                random,
-                candidates,
-                scratch,
-                ranked,
-            } = &mut *choosing;
-            question.gather(candidates);
-            let context = Context {
-                request: facts,
-                snapshot,
-                candidates,
-                now,
-                random,
-            };
-            let outcome = profile.run(&context, prepared.as_ref(), scratch, ranked, explanation);
-            let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
-            let chosen = match outcome {
-                Err(error) => Err(Refusal::Exhausted(error.to_string())),
-                Ok(_)
-                    if wants_warm_cache(facts)
-                        && candidates.matched_blocks[ranked[0] as usize] == 0 =>
-                {
-                    // An endpoint was found; that it is not used is no failure of the scheduler.
-                    let position = candidates.position[ranked[0] as usize];
-                    let endpoint = &snapshot.endpoints[position as usize];
-                    self.stats
-                        .scheduler_attempt(&facts.target_model, Some(endpoint));
-                    Err(Refusal::NotCached)
-                }
-                Ok(_) => Ok(self.reserve(question, &context, profile.name(), scratch, ranked)),
-            };
-            (chosen, marks)
-        };
-        timers.observe_from(skipped, &marks);
-        chosen
-    }
-
-    /// The part of the critical section that follows the choice.
-    fn reserve<'a>(
-        &self,
-        question: &Question<'a>,
-        context: &Context<'_>,
-        profile: &str,
-        scratch: &Scratch,
-        ranked: &[u32],
-    ) -> Choice<'a> {
-        let policy = &question.active.policy;
-        let candidates = context.candidates;
-        let endpoint_of =
-            |row: u32| &question.snapshot.endpoints[candidates.position[row as usize] as usize];
-        let endpoints: SmallVec<[&Arc<Endpoint>; 4]> =
-            ranked.iter().map(|row| endpoint_of(*row)).collect();
-        let first = ranked[0] as usize;
-        let mut edits = RequestEdits::default();
-        if !policy.pre_requests.is_empty() {
-            let chosen = Chosen { ranked, profile };
-            for plugin in &policy.pre_requests {
-                plugin.pre_request(context, &chosen, &mut edits);
-            }
-        }
-        let output_tokens = policy
-            .in_flight
-            .output_tokens(question.facts.prompt_tokens, question.facts.max_tokens);
-        Choice {
-            reservation: Reservation::reserve(
-                endpoints[0],
-                context.uncached_tokens(first) as u32,
-                output_tokens,
-            ),
-            scores: self.settings.emit_endpoint_scores.then(|| {
-                scratch
-                    .totals()
-                    .map(|(row, total)| (endpoint_of(row).authority.clone(), total))
-                    .collect()
-            }),
-            matched_blocks: candidates.matched_blocks[first],
-            endpoints,
-            edits,
-        }
-    }
-
-    /// Lets external plugins work before the choice is locked.
-    fn prepare(
-        &self,
-        question: &Question<'_>,
-        position: usize,
-        explanation: Option<&mut Explanation>,
-    ) -> Result<Prepared, Refusal> {
-        let profile = &question.active.policy.profiles()[position];
-        let mut candidates = Candidates::default();
-        question.gather(&mut candidates);
-        let random = RefCell::new(fastrand::Rng::new());
-        let context = Context {
-            request: question.facts,
-            snapshot: question.snapshot,
-            candidates: &candidates,
-            now: question.now,
-            random: &random,
-        };
-        let mut scratch = Scratch::timed(self.clock);
-        let prepared = profile.prepare(question.snapshot, &context, &mut scratch, explanation);
-        question.active.timers[position].observe(scratch.marks());
-        let prepared = prepared.map_err(|error| Refusal::Exhausted(error.to_string()))?;
-        for (type_name, name, failure) in &prepared.failures {
-            self.stats.plugin_failed(type_name, name, failure);
-        }
-        Ok(prepared)
-    }
-
-    /// The gateway reports which endpoint served the request; after a retry it is another than the first choice, and the load moves there.
-    pub fn served_by(&self, reservation: &mut Reservation, chains: &[Vec<u64>], served: &str) {
-        if &*reservation.endpoint().authority == served {
-            return;
-        }
-        let snapshot = self.pool.load();
-        let Some(endpoint) = snapshot.by_authority(served) else {
-            return;
-        };
-        reservation.move_to(endpoint);
-        for chain in chains {
-            self.index.record(endpoint.slot, chain);
-        }
-    }
-
-    /// Leading blocks that each slot holds, summed over the prompts.
-    fn matched_blocks(&self, chains: &[Vec<u64>]) -> Vec<u32> {
-        let mut matched = Vec::new();
-        let mut one = Vec::new();
-        for chain in chains {
-            if matched.is_empty() {
-                self.index.longest_match(chain, &mut matched);
-                continue;
-            }
-            self.index.longest_match(chain, &mut one);
-            matched.resize(matched.len().max(one.len()), 0);
-            for (sum, blocks) in matched.iter_mut().zip(&one) {
-                *sum += blocks;
-            }
-        }
-        matched
-    }
-
-    fn count(&self, endpoint: &Endpoint, facts: &RequestFacts, matched_blocks: u32, begun: Nanos) {
-        let matched_tokens = u64::from(matched_blocks) * u64::from(facts.block_tokens);
-        endpoint.picked(facts.prompt_tokens, matched_tokens);
-        self.stats
-            .scheduler_attempt(&facts.target_model, Some(endpoint));
-        if facts.total_blocks > 0 {
-            let ratio = f64::from(matched_blocks) / f64::from(facts.total_blocks);
-            self.stats
-                .prefix_hit(ratio, matched_tokens * prefix::BYTES_PER_TOKEN as u64);
-        }
-        self.stats.scheduler_e2e((self.clock)() - begun);
-    }
-
     /// Blocks of the index that equal the engine's own cache: its number of blocks, in tokens, over the index's block.
     fn capacity(&self, endpoint: &Endpoint, prefix: &PrefixSettings) -> usize {
         let metrics = endpoint.metrics.load();
@@ -612,29 +264,6 @@ impl Engine {
                     as usize
             }
             _ => prefix.lru_capacity,
-        }
-    }
-}
-
-/// A decision to be made: what stays the same while it is made.
-struct Question<'a> {
-    active: &'a Active,
-    facts: &'a RequestFacts,
-    snapshot: &'a Arc<Snapshot>,
-    /// Positions in the snapshot; `None`: all.
-    subset: Option<&'a [u32]>,
-    /// Matched blocks by slot.
-    matched: &'a [u32],
-    now: Nanos,
-}
-
-impl Question<'_> {
-    fn gather(&self, candidates: &mut Candidates) {
-        let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
-        self.snapshot
-            .gather(self.subset, self.matched, to_the_end, candidates);
-        for producer in &self.active.policy.columns {
-            producer.produce(self.facts, self.snapshot, candidates);
         }
     }
 }
@@ -652,26 +281,4 @@ impl Active {
         stats.set_plugin_families(policy.families.clone(), pool);
         Self { policy, timers }
     }
-}
-
-/// The client wants an answer only where its prompt is cached (`prefer: if-available`, RFC 7240).
-fn wants_warm_cache(facts: &RequestFacts) -> bool {
-    let mut prefer = facts.headers.iter().filter(|header| header.key == "prefer");
-    prefer.any(|header| {
-        header.value.split(|byte| *byte == b',').any(|preference| {
-            let name = preference.split(|byte| *byte == b';').next();
-            name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"if-available"))
-        })
-    })
-}
-
-fn join(endpoints: &[&Arc<Endpoint>]) -> Bytes {
-    let mut joined = String::with_capacity(endpoints.len() * 24);
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        if index > 0 {
-            joined.push(',');
-        }
-        joined.push_str(&endpoint.authority);
-    }
-    Bytes::from(joined)
 }

@@ -49,7 +49,6 @@ pub const KIND: PluginKind = PluginKind {
             ..ParameterKind::BASE
         },
     ],
-    consumes: &[Data::PrefixMatch],
     produces: Some(Data::InFlightLoad),
     build: |parameters| {
         Ok(Parts {
