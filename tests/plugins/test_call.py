@@ -234,7 +234,7 @@ from warmroute.plugins.build import build
 def mine(endpoints, request):
     {body}
 
-plugin = build(registry.find("mine"), "mine", None, 0.05)
+plugin = build(registry.find("mine"), "mine", None, {30 if "return" in body else 0.05})
 policy = {{"plugins": [{{"type": "mine"}}], "profiles": [{{"name": "default", "plugins": [{{"plugin": "mine"}}]}}]}}
 engine = _core.Engine("{{}}", json.dumps(policy), {{"mine": plugin}})
 engine.upsert_endpoint("default", "pod", "10.0.0.1", 8000, {{}})

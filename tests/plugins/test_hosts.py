@@ -1,6 +1,7 @@
 """Plugins in Python behind both hosts, over real gRPC: they decide, and whatever goes wrong in them costs no request."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -185,3 +186,22 @@ def test_a_reload_swaps_a_plugin_while_it_is_called(serve):
         release.set()
     assert [picker.destination(first), picker.pick()] == ["pod-2", "pod-1"]
     assert picker.failures() == {}
+
+
+@pytest.mark.parametrize(("kind", "point"), [(scorer, "Scorer"), (filter, "Filter")])
+def test_the_time_of_a_call_is_in_the_plugins_durations(serve, kind, point):
+    took = []
+
+    @kind("works")
+    def works(endpoints, request):
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < 0.005:
+            pass
+        took.append(time.perf_counter() - begun)
+        return endpoints.queue >= 0
+
+    picker = serve("works", plugin("works"), None if kind is filter else 1)
+    assert picker.pick() == "pod-0"
+    family = next(family for family in picker.engine.stats() if family["name"] == "plugin_duration_seconds")
+    sums = {tuple(labels): total for labels, _, total in family["samples"]}
+    assert sums[point, "works", "mine"] >= took[0]

@@ -254,7 +254,8 @@ impl Engine {
             };
             (chosen, marks)
         };
-        timers.observe_from(skipped, &marks);
+        let took = prepared.as_ref().map_or(&[][..], |prepared| &prepared.took);
+        timers.observe_from(skipped, &marks, took);
         chosen
     }
 

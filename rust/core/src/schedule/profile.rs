@@ -68,6 +68,8 @@ pub struct Prepared {
     rows: Vec<u32>,
     /// One list for each external scorer, in their order; `None`: it gave no usable answer.
     scores: Vec<Option<Vec<f64>>>,
+    /// Seconds that each external scorer took, by its position in [`Profile::plugins`]; none unless timed.
+    pub took: Vec<(usize, f64)>,
     /// External plugins that gave no usable answer.
     pub failures: Vec<(Arc<str>, Arc<str>, ExternalFailure)>,
 }
@@ -240,18 +242,24 @@ impl Profile {
             explain,
         )?;
         prepared.rows.clone_from(&scratch.rows);
+        let clock = scratch.clock;
         let left = Context {
             candidates: scratch.left(context.candidates),
             ..*context
         };
-        for (named, _) in &self.scorers {
+        for (position, (named, _)) in self.scorers.iter().enumerate() {
             let ScorerPart::External(external) = &named.part else {
                 continue;
             };
+            let begun = clock.map(|clock| clock());
             let scores = external.call(snapshot, &left).and_then(|scores| {
                 let expected = left.candidates.len();
                 check_length(scores, expected)
             });
+            if let (Some(clock), Some(begun)) = (clock, begun) {
+                let seconds = (clock() - begun).as_secs_f64();
+                prepared.took.push((self.filters.len() + position, seconds));
+            }
             prepared.scores.push(
                 scores
                     .map_err(|failure| prepared.failures.push(named.failed(failure)))

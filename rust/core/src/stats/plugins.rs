@@ -41,10 +41,17 @@ impl PluginTimers {
         }
     }
 
-    /// The same for the plugins at `skipped..` of the profile: its filters ran, and were told, apart.
-    pub fn observe_from(&self, skipped: usize, marks: &[Nanos]) {
-        for (histogram, mark) in self.0.iter().skip(skipped).zip(marks.windows(2)) {
-            histogram.observe((mark[1] - mark[0]).as_secs_f64());
+    /// The same for the plugins at `skipped..` of the profile: its filters ran, and were told, apart. `before`: seconds that plugins at
+    /// these positions, in ascending order, worked before the first mark.
+    pub fn observe_from(&self, skipped: usize, marks: &[Nanos], before: &[(usize, f64)]) {
+        let mut before = before.iter().peekable();
+        for (position, (histogram, mark)) in
+            (skipped..).zip(self.0.iter().skip(skipped).zip(marks.windows(2)))
+        {
+            let seconds = before
+                .next_if(|(plugin, _)| *plugin == position)
+                .map_or(0.0, |(_, seconds)| *seconds);
+            histogram.observe(seconds + (mark[1] - mark[0]).as_secs_f64());
         }
     }
 }
