@@ -220,7 +220,9 @@ fn decide(engine: &Engine, headers: &[(&'static str, &'static str)]) -> Result<(
         key: Bytes::from(key),
         value: Bytes::from(value),
     });
+    let active = engine.active();
     let decision = engine.decide(Inquiry {
+        active: &active,
         facts: RequestFacts {
             target_model: "m".into(),
             prompt_tokens: 256,
