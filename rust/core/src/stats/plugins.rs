@@ -25,7 +25,10 @@ pub struct PluginLabels<'a> {
 /// Labels of a series: extension point, type, name; or for failures type, name, reason.
 type Labels = [Arc<str>; 3];
 
-/// One histogram for each plugin that ran since the start; a reload adds those it brings and keeps those it takes away.
+/// Series of plugins that are kept although no policy has them any more. A configuration that is written by a program may name plugins anew each time.
+const MOST_SERIES: usize = 1024;
+
+/// One histogram for each plugin that ran since the start; a reload adds those it brings and keeps those it takes away, up to a number.
 #[derive(Debug, Default)]
 pub(super) struct PluginDurations(Mutex<Vec<(Labels, Arc<Histogram>)>>);
 
@@ -63,6 +66,9 @@ impl PluginDurations {
         plugins: impl Iterator<Item = PluginLabels<'a>>,
     ) -> PluginTimers {
         let mut series = self.0.lock();
+        if series.len() >= MOST_SERIES {
+            series.retain(|(_, histogram)| Arc::strong_count(histogram) > 1);
+        }
         PluginTimers(
             plugins
                 .map(|plugin| {
@@ -198,6 +204,31 @@ mod tests {
                 }],
             }]
         }
+    }
+
+    #[test]
+    fn series_of_plugins_that_are_gone_are_kept_up_to_a_number() {
+        let durations = PluginDurations::default();
+        let timers = |name: &str| {
+            durations.timers(std::iter::once(PluginLabels {
+                extension_point: "Scorer",
+                plugin_type: "queue-scorer",
+                plugin_name: name,
+            }))
+        };
+        let stays = timers("stays");
+        for number in 1..MOST_SERIES {
+            timers(&format!("reload-{number}"));
+        }
+        assert_eq!(durations.all().len(), MOST_SERIES);
+        let new = timers("new");
+        let names: Vec<_> = durations
+            .all()
+            .into_iter()
+            .map(|([.., name], _)| name)
+            .collect();
+        assert_eq!(names, [Arc::from("stays"), Arc::from("new")]);
+        drop((stays, new));
     }
 
     #[test]
