@@ -71,7 +71,8 @@ def test_changed_configuration_changes_the_pick_and_a_broken_one_does_not(tmp_pa
 
         write(config, only("red") + "extra: 1\n")
         refused = gateway.wait_for("config-refused")["problems"]
-        assert refused == [f'{config}:10: extra: unknown field "extra"']
+        assert len(refused) == 1
+        assert refused[0].startswith(f'{config}:10: extra: unknown field "extra"')
         assert served_by(gateway) == {servers["blue"]}
 
         before = reloads(gateway)

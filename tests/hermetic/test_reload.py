@@ -181,6 +181,31 @@ async def test_requests_go_on_while_the_configuration_changes(host, pb, tmp_path
     assert all(row["inflight_requests"] == 0 for row in running.engine.endpoints())
 
 
+async def test_plugins_that_stay_keep_what_they_remember(pb, tmp_path):
+    # The endpoint that has been without a new prompt for longest is the next one: a turn that only goes on while the plugin remembers.
+    def config(weight: int) -> str:
+        plugins = [{"type": name} for name in ("no-hit-lru-scorer", "lora-affinity-scorer")]
+        entries = [{"pluginRef": "no-hit-lru-scorer"}, {"pluginRef": "lora-affinity-scorer", "weight": weight}]
+        return f"{HEAD}plugins: {json.dumps(plugins)}\nschedulingProfiles: [{json.dumps({'name': 'default', 'plugins': entries})}]\n"
+
+    running = Running(Native, tmp_path, config(1))
+    visited = []
+    try:
+        with grpc.insecure_channel(running.host.address) as channel:
+            process = channel.stream_stream(
+                METHOD, request_serializer=pb.ProcessingRequest.SerializeToString, response_deserializer=pb.ProcessingResponse.FromString
+            )
+            for number in range(12):
+                content = json.dumps({"model": "m", "prompt": f"{number} " + "words " * 400}).encode()
+                messages = request(pb, "m", "m", content)
+                visited.append(destination(await asyncio.to_thread(lambda sent=messages: list(process(iter(sent), timeout=20)))))
+                assert await running.reload(config(2 + number % 2)) == "applied"
+    finally:
+        await running.stop()
+    assert set(visited[:3]) == set(ENDPOINTS)
+    assert visited == visited[:3] * 4
+
+
 @pytest.fixture
 def traced() -> Iterator[None]:
     tracemalloc.start()
@@ -218,5 +243,6 @@ async def test_reloads_leave_no_memory_thread_or_file_behind(traced, caplog, tmp
     # 160 reloads: a plan that stays is some ten kilobytes of Python, a policy or a scraper more than one of Rust.
     assert grown[0] < 40_000, grown
     assert grown[1] < 8 << 20, grown
-    assert grown[2] <= 1, grown
+    # The loop's own pool may still have made its few threads; a scraper that stays would be a thread a reload.
+    assert grown[2] <= 6, grown
     assert grown[3] <= 4, grown

@@ -30,6 +30,7 @@ use crate::schedule::{Candidates, Context, Explanation, Prepared, RequestFacts, 
 use crate::stats::{PluginTimers, Stats};
 
 use decisions::Decisions;
+use gates::Gates;
 use refusals::Refusals;
 
 /// What all exchanges share. One per pool.
@@ -75,6 +76,8 @@ struct Choosing {
 /// A request as the decision sees it.
 #[derive(Debug)]
 pub struct Inquiry<'a> {
+    /// One for all of a request, from its first plugin to its response: a reload comes between requests, never into one.
+    pub active: &'a Active,
     /// What plugins see.
     pub facts: RequestFacts,
     /// Block ids of each of its prompts.
@@ -152,10 +155,10 @@ impl Engine {
             SlotChange::Freed(slot) => forgetful.remove_endpoint(slot),
         });
         let engine = Self {
-            pool,
             index,
             clock,
-            active: ArcSwap::from_pointee(Active::new(policy, &stats)),
+            active: ArcSwap::from_pointee(Active::new(policy, &stats, &pool)),
+            pool,
             reloading: Mutex::new(()),
             lru_capacity,
             stats,
@@ -186,7 +189,7 @@ impl Engine {
         let limit = self.settings.max_endpoints;
         let policy = Policy::build(policy, externals, limit, Some(&active.policy))?;
         self.active
-            .store(Arc::new(Active::new(policy, &self.stats)));
+            .store(Arc::new(Active::new(policy, &self.stats, &self.pool)));
         self.maintain();
         Ok(())
     }
@@ -310,9 +313,11 @@ impl Engine {
     /// Chooses endpoints for a request and reserves its load on the first.
     ///
     /// # Errors
-    /// [`Refusal::NoCandidates`] when the pool or the subset is empty, [`Refusal::Exhausted`] when filters left nothing.
+    /// In the order in which it is looked at: [`Refusal::Shed`], [`Refusal::NoCandidates`] when the pool or the subset is empty,
+    /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
     pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
+            active,
             facts,
             sequences,
             cache_salt,
@@ -322,28 +327,25 @@ impl Engine {
             now,
         } = inquiry;
         let begun = (self.clock)();
-        let active = self.active.load();
         let policy = &active.policy;
         let snapshot = self.pool.load();
-        let mut subset = subset_hint
+        let subset = subset_hint
             .filter(|_| self.settings.subset_filter)
             .map(|hint| snapshot.subset(hint));
+        let gates = Gates {
+            policy,
+            facts: &facts,
+            snapshot: &snapshot,
+            now,
+        };
+        gates.shed(subset.as_deref())?;
         if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
-            self.stats.scheduler_attempt(&facts.target_model, None);
             return Err(Refusal::NoCandidates);
         }
+        let explain = explain && self.settings.explain;
+        let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let mut response_headers = HeaderPairs::new();
-        if policy.has_gates() {
-            subset = gates::pass_gates(
-                policy,
-                &facts,
-                &snapshot,
-                subset,
-                now,
-                &mut response_headers,
-            )
-            .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
-        }
+        let subset = gates.screen(subset, &mut response_headers, explanation.as_mut())?;
         let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
             let seed = prefix::seed(&facts.target_model, cache_salt);
             let chain = |ids: &Vec<u64>| prefix::chain(seed, ids);
@@ -352,27 +354,34 @@ impl Engine {
             Vec::new()
         };
         let matched = self.matched_blocks(&chains);
+        gates.admit(subset.as_deref(), &matched)?;
 
-        let explain = explain && self.settings.explain;
-        let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
+        // What was refused so far never came to the scheduler; from here on it is an attempt, as the reference counts them.
+        let failed = |refusal: &Refusal| {
+            if *refusal != Refusal::NotCached {
+                self.stats.scheduler_attempt(&facts.target_model, None);
+            }
+        };
         let question = Question {
-            active: &active,
+            active,
             facts: &facts,
             snapshot: &snapshot,
             subset: subset.as_deref(),
             matched: &matched,
             now,
         };
-        let Some(position) = policy.profile_for(&facts) else {
-            self.stats.scheduler_attempt(&facts.target_model, None);
-            return Err(Refusal::Exhausted(
-                "failed to find target endpoint: no scheduling profile runs for the request"
-                    .to_owned(),
-            ));
-        };
+        let position = policy
+            .profile_for(&facts)
+            .ok_or_else(|| {
+                Refusal::Exhausted(
+                    "failed to find target endpoint: no scheduling profile runs for the request"
+                        .to_owned(),
+                )
+            })
+            .inspect_err(failed)?;
         let mut choice = self
             .choose(&question, position, explanation.as_mut())
-            .inspect_err(|_| self.stats.scheduler_attempt(&facts.target_model, None))?;
+            .inspect_err(failed)?;
         if let Some(producer) = policy.in_flight_producer() {
             choice.reservation.show(self.stats.in_flight().enter(
                 producer,
@@ -461,6 +470,11 @@ impl Engine {
                     if wants_warm_cache(facts)
                         && candidates.matched_blocks[ranked[0] as usize] == 0 =>
                 {
+                    // An endpoint was found; that it is not used is no failure of the scheduler.
+                    let position = candidates.position[ranked[0] as usize];
+                    let endpoint = &snapshot.endpoints[position as usize];
+                    self.stats
+                        .scheduler_attempt(&facts.target_model, Some(endpoint));
                     Err(Refusal::NotCached)
                 }
                 Ok(_) => Ok(self.reserve(question, &context, profile.name(), scratch, ranked)),
@@ -626,7 +640,7 @@ impl Question<'_> {
 }
 
 impl Active {
-    fn new(policy: Policy, stats: &Stats) -> Self {
+    fn new(policy: Policy, stats: &Stats, pool: &Arc<Pool>) -> Self {
         let timers = policy
             .profiles()
             .iter()
@@ -635,6 +649,7 @@ impl Active {
         if let Some((name, type_name)) = policy.prefix_producer() {
             stats.set_prefix_indexer(name, type_name);
         }
+        stats.set_plugin_families(policy.families.clone(), pool);
         Self { policy, timers }
     }
 }

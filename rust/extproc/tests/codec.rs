@@ -18,6 +18,7 @@ use support::{
     ProtocolConfiguration, Request, Response, StreamedBodyResponse, Struct, TrailersResponse,
     Value, list, request, text,
 };
+use warmroute_core::control::Report;
 use warmroute_core::exchange::{
     BodyMode, BodyMutation, CommonReply, Header, HeaderMutation, HttpBody, HttpHeaders,
     ImmediateReply, LbMetadata, Message, Phase, ProtocolConfig, Reply, ReplyPhase,
@@ -99,6 +100,7 @@ fn expected(wire: &ProcessingRequest) -> Option<Message> {
     });
     if let Some(metadata) = &wire.metadata_context {
         let map = &metadata.filter_metadata;
+        message.lb_metadata = map.contains_key("envoy.lb");
         message.served_endpoint =
             field_text(map, "envoy.lb", "x-gateway-destination-endpoint-served");
         message.subset_hint =
@@ -300,8 +302,11 @@ fn reply() -> impl Strategy<Value = Reply> {
         ),
         0..20,
     );
-    let metadata =
-        (option::of(".{0,200}"), option::of(scores)).prop_map(|(destination, scores)| LbMetadata {
+    // Few names, so that namespaces come several times and between others.
+    let reports =
+        prop::collection::btree_map(("(envoy.lb|[ab])", "[cd]"), -1_000_000_i64..1_000_000, 0..4);
+    let metadata = (option::of(".{0,200}"), option::of(scores), reports).prop_map(
+        |(destination, scores, reports)| LbMetadata {
             strings: destination
                 .map(|text| ("x-gateway-destination-endpoint", Bytes::from(text)))
                 .into_iter()
@@ -310,7 +315,16 @@ fn reply() -> impl Strategy<Value = Reply> {
                 .map(|scores| ("x-gateway-destination-endpoint-scores", scores))
                 .into_iter()
                 .collect(),
-        });
+            reports: reports
+                .into_iter()
+                .map(|((namespace, name), value)| Report {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    value,
+                })
+                .collect(),
+        },
+    );
     let modes = (0..5_i32, 0..5_i32)
         .prop_map(|(request, response)| (body_mode(request), body_mode(response)));
     (phase, option::of(metadata), option::of(modes)).prop_map(|(phase, metadata, mode_override)| {
@@ -342,6 +356,55 @@ fn wire_mutation(set: &[(Bytes, Bytes)], remove: &[&str]) -> Option<support::Hea
         set_headers,
         remove_headers,
     })
+}
+
+fn wire_metadata(metadata: &LbMetadata) -> Struct {
+    let mut fields = BTreeMap::new();
+    for (key, value) in &metadata.strings {
+        fields.insert((*key).to_owned(), text(std::str::from_utf8(value).unwrap()));
+    }
+    for (key, numbers) in &metadata.numbers {
+        let numbers = numbers
+            .iter()
+            .map(|(name, number)| {
+                (
+                    name.to_string(),
+                    Value {
+                        kind: Some(Kind::Number(*number)),
+                    },
+                )
+            })
+            .collect();
+        fields.insert(
+            (*key).to_owned(),
+            Value {
+                kind: Some(Kind::Struct(Struct { fields: numbers })),
+            },
+        );
+    }
+    let mut namespaces = BTreeMap::from([("envoy.lb".to_owned(), fields)]);
+    for report in &metadata.reports {
+        let number = Value {
+            kind: Some(Kind::Number(report.value as f64)),
+        };
+        namespaces
+            .entry(report.namespace.to_string())
+            .or_default()
+            .insert(report.name.to_string(), number);
+    }
+    let namespaces = namespaces
+        .into_iter()
+        .filter(|(_, fields)| !fields.is_empty());
+    Struct {
+        fields: namespaces
+            .map(|(name, fields)| {
+                let fields = Value {
+                    kind: Some(Kind::Struct(Struct { fields })),
+                };
+                (name, fields)
+            })
+            .collect(),
+    }
 }
 
 fn wire_reply(reply: &Reply) -> ProcessingResponse {
@@ -386,37 +449,7 @@ fn wire_reply(reply: &Reply) -> ProcessingResponse {
             details: String::new(),
         }),
     };
-    let dynamic_metadata = reply.metadata.as_ref().map(|metadata| {
-        let mut fields = BTreeMap::new();
-        for (key, value) in &metadata.strings {
-            fields.insert((*key).to_owned(), text(std::str::from_utf8(value).unwrap()));
-        }
-        for (key, numbers) in &metadata.numbers {
-            let numbers = numbers
-                .iter()
-                .map(|(name, number)| {
-                    (
-                        name.to_string(),
-                        Value {
-                            kind: Some(Kind::Number(*number)),
-                        },
-                    )
-                })
-                .collect();
-            fields.insert(
-                (*key).to_owned(),
-                Value {
-                    kind: Some(Kind::Struct(Struct { fields: numbers })),
-                },
-            );
-        }
-        let namespace = Value {
-            kind: Some(Kind::Struct(Struct { fields })),
-        };
-        Struct {
-            fields: BTreeMap::from([("envoy.lb".to_owned(), namespace)]),
-        }
-    });
+    let dynamic_metadata = reply.metadata.as_ref().map(wire_metadata);
     let mode_override = reply
         .mode_override
         .map(|(request, response)| ProcessingMode {

@@ -55,12 +55,14 @@ impl Engine {
     #[pyo3(signature = (policy, plugins=None))]
     fn reload(
         &self,
+        py: Python<'_>,
         policy: &str,
         plugins: Option<HashMap<String, Py<PythonPlugin>>>,
     ) -> PyResult<()> {
         let policy = read_policy(Some(policy))?;
-        self.inner
-            .reload(&policy, &externals(plugins))
+        let externals = externals(plugins);
+        // It may compact the prefix index: streams of a host in Python go on meanwhile.
+        py.detach(|| self.inner.reload(&policy, &externals))
             .map_err(value_error)
     }
 

@@ -2,8 +2,12 @@
 //!
 //! One plugin a file. In the reference these extension points are called request control.
 
+pub mod admitters;
 pub mod producers;
+pub mod reporters;
+pub mod responses;
 pub mod saturation;
+pub mod screeners;
 
 use std::fmt;
 
@@ -112,6 +116,9 @@ pub struct Report {
 
 /// Tells the gateway about a finished request. Where one is configured, response bodies are processed for their usage.
 pub trait Reporter: Send + Sync + fmt::Debug {
-    /// At the end of the response; `None`: nothing to tell.
-    fn report(&self, usage: &Usage) -> Option<Report>;
+    /// At the end of the response, with no tokens where it told none; `None`: nothing to tell.
+    ///
+    /// # Errors
+    /// Why there is nothing to tell although there should be; it is counted.
+    fn report(&self, usage: &Usage) -> Result<Option<Report>, Box<str>>;
 }

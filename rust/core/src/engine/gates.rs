@@ -1,4 +1,4 @@
-//! What a request has to pass before a profile is run: screeners, load shedding, admitters.
+//! What a request has to pass before a profile is run: load shedding, screeners, admitters, in the reference's order.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,43 +9,60 @@ use crate::control::HeaderPairs;
 use crate::control::saturation::stages;
 use crate::exchange::Refusal;
 use crate::pool::Snapshot;
-use crate::schedule::{Candidates, Context, RequestFacts};
+use crate::schedule::{Candidates, Context, Explanation, RequestFacts};
 
-/// The positions that are left, `None` for all; or why the request is refused. In the reference's order: shedding looks at the pool before
-/// screeners narrow it, admitters look at what they left.
-pub(super) fn pass_gates(
-    policy: &Policy,
-    facts: &RequestFacts,
-    snapshot: &Arc<Snapshot>,
-    mut subset: Option<Vec<u32>>,
-    now: Nanos,
-    response: &mut HeaderPairs,
-) -> Result<Option<Vec<u32>>, Refusal> {
-    let random = RefCell::new(fastrand::Rng::new());
-    let mut candidates = Candidates::default();
-    let gather = |positions: Option<&[u32]>, candidates: &mut Candidates| {
-        let to_the_end = policy.in_flight.add_estimated_output_tokens;
-        snapshot.gather(positions, &[], to_the_end, candidates);
-    };
-    if let Some(detector) = policy.saturation.as_ref().filter(|_| facts.priority < 0) {
-        let context = context(facts, snapshot, &candidates, now, &random);
-        let gather = |positions: &[u32], candidates: &mut Candidates| {
-            gather(Some(positions), candidates);
+/// A request before the gates of a policy.
+pub(super) struct Gates<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) facts: &'a RequestFacts,
+    pub(super) snapshot: &'a Arc<Snapshot>,
+    pub(super) now: Nanos,
+}
+
+impl Gates<'_> {
+    /// Refuses a request that can be dropped where the pool, or the part of it that the gateway allows (`subset`), is saturated.
+    /// Comes before anything is said of that part: one without endpoints counts as saturated.
+    pub(super) fn shed(&self, subset: Option<&[u32]>) -> Result<(), Refusal> {
+        let detector = self.policy.saturation.as_ref();
+        let Some(detector) = detector.filter(|_| self.facts.priority < 0) else {
+            return Ok(());
         };
-        if stages::effective(&**detector, &context, gather) >= 1.0 {
+        let gather = |positions: &[u32], candidates: &mut Candidates| {
+            self.gather(Some(positions), &[], candidates);
+        };
+        let saturation = self.with_context(&Candidates::default(), |context| {
+            stages::effective(&**detector, context, subset, gather)
+        });
+        if saturation >= 1.0 {
             return Err(Refusal::Shed);
         }
+        Ok(())
     }
-    gather(subset.as_deref(), &mut candidates);
-    if !policy.screeners.is_empty() {
+
+    /// The positions that screeners leave, `None` for all.
+    pub(super) fn screen(
+        &self,
+        subset: Option<Vec<u32>>,
+        response: &mut HeaderPairs,
+        mut explanation: Option<&mut Explanation>,
+    ) -> Result<Option<Vec<u32>>, Refusal> {
+        if self.policy.screeners.is_empty() {
+            return Ok(subset);
+        }
+        let mut candidates = Candidates::default();
+        self.gather(subset.as_deref(), &[], &mut candidates);
         let mut keep = vec![true; candidates.len()];
-        for screener in &policy.screeners {
+        for screener in &self.policy.screeners {
             // Each sees all candidates; what all of them keep remains.
             let mut own = vec![true; candidates.len()];
-            let context = context(facts, snapshot, &candidates, now, &random);
-            screener.part.screen(&context, &mut own, response)?;
+            self.with_context(&candidates, |context| {
+                screener.part.screen(context, &mut own, response)
+            })?;
             for (keep, own) in keep.iter_mut().zip(own) {
                 *keep &= own;
+            }
+            if let Some(explanation) = explanation.as_deref_mut() {
+                explanation.screened(screener, &keep);
             }
         }
         if !keep.contains(&true) {
@@ -53,35 +70,44 @@ pub(super) fn pass_gates(
                 "screeners eliminated all endpoint candidates".to_owned(),
             ));
         }
-        if keep.contains(&false) {
-            let left = candidates.position.iter().zip(&keep);
-            let left = left.filter_map(|(position, keep)| keep.then_some(*position));
-            subset = Some(left.collect());
-            gather(subset.as_deref(), &mut candidates);
+        if !keep.contains(&false) {
+            return Ok(subset);
         }
+        let left = candidates.position.iter().zip(&keep);
+        let left = left.filter_map(|(position, keep)| keep.then_some(*position));
+        Ok(Some(left.collect()))
     }
-    for admitter in &policy.admitters {
-        let context = context(facts, snapshot, &candidates, now, &random);
-        admitter
-            .part
-            .admit(&context)
-            .map_err(|reason| Refusal::NotAdmitted(reason.into()))?;
+
+    /// Asks the admitters about what screeners left; they see the prompt's matches (by slot) too.
+    pub(super) fn admit(&self, subset: Option<&[u32]>, matched: &[u32]) -> Result<(), Refusal> {
+        if self.policy.admitters.is_empty() {
+            return Ok(());
+        }
+        let mut candidates = Candidates::default();
+        self.gather(subset, matched, &mut candidates);
+        for admitter in &self.policy.admitters {
+            self.with_context(&candidates, |context| admitter.part.admit(context))
+                .map_err(|reason| Refusal::NotAdmitted(reason.into()))?;
+        }
+        Ok(())
     }
-    Ok(subset)
+
+    fn gather(&self, positions: Option<&[u32]>, matched: &[u32], candidates: &mut Candidates) {
+        let to_the_end = self.policy.in_flight.add_estimated_output_tokens;
+        self.snapshot
+            .gather(positions, matched, to_the_end, candidates);
+    }
+
+    fn with_context<R>(&self, candidates: &Candidates, ask: impl FnOnce(&Context<'_>) -> R) -> R {
+        ask(&Context {
+            request: self.facts,
+            snapshot: self.snapshot,
+            candidates,
+            now: self.now,
+            random: &RefCell::new(fastrand::Rng::new()),
+        })
+    }
 }
 
-fn context<'a>(
-    request: &'a RequestFacts,
-    snapshot: &'a Snapshot,
-    candidates: &'a Candidates,
-    now: Nanos,
-    random: &'a RefCell<fastrand::Rng>,
-) -> Context<'a> {
-    Context {
-        request,
-        snapshot,
-        candidates,
-        now,
-        random,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use crate::plugin::{
 use crate::schedule::handlers::{ProfileHandler, SingleProfileHandler};
 use crate::schedule::pickers::MaxScorePicker;
 use crate::schedule::{FilterPart, Named, Picker, Profile, RequestAttributes, ScorerPart};
+use crate::stats::FamilySource;
 
 /// Plugins and profiles as a configuration writes them, complete; the JSON form is what `warmroute.config` writes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -155,7 +156,8 @@ pub struct Policy {
     pub(crate) saturation: Option<Arc<dyn SaturationDetector>>,
     pub(crate) pre_requests: Vec<Arc<dyn PreRequest>>,
     pub(crate) responses: Vec<Arc<dyn ResponseReceived>>,
-    pub(crate) reporters: Vec<Arc<dyn Reporter>>,
+    pub(crate) reporters: Vec<Named<Arc<dyn Reporter>>>,
+    pub(crate) families: Vec<Arc<dyn FamilySource>>,
     /// `None`: nothing consumes prefix matches, so prompts are not indexed.
     pub(crate) prefix: Option<PrefixSettings>,
     pub(crate) in_flight: InFlightSettings,
@@ -268,7 +270,14 @@ impl Policy {
             saturation,
             pre_requests: collect(&plugins, |instance| instance.parts.pre_request.clone()),
             responses: collect(&plugins, |instance| instance.parts.response.clone()),
-            reporters: collect(&plugins, |instance| instance.parts.reporter.clone()),
+            reporters: collect(&plugins, |instance| {
+                instance
+                    .parts
+                    .reporter
+                    .clone()
+                    .map(|part| named(instance, part))
+            }),
+            families: collect(&plugins, |instance| instance.parts.families.clone()),
             prefix,
             in_flight,
             in_flight_producer,
@@ -303,11 +312,6 @@ impl Policy {
     /// True when plugins have to do with the response.
     pub(crate) fn follows_responses(&self) -> bool {
         !self.responses.is_empty() || !self.reporters.is_empty()
-    }
-
-    /// True when something has to look at the candidates before a profile is run.
-    pub(crate) fn has_gates(&self) -> bool {
-        !self.screeners.is_empty() || !self.admitters.is_empty() || self.saturation.is_some()
     }
 
     /// Name and type of the plugin that keeps the prefix index, where one is configured.

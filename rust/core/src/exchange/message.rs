@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::control::Report;
+
 /// One header; `key` is lower-case as Envoy sends it. Values are bytes (`raw_value`, else `value`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -86,6 +88,8 @@ pub struct Message {
     pub subset_hint: Option<Vec<Box<str>>>,
     /// `metadata_context.filter_metadata["envoy.lb"]["x-gateway-destination-endpoint-served"]`.
     pub served_endpoint: Option<Box<str>>,
+    /// `metadata_context.filter_metadata["envoy.lb"]` is there, whatever is in it.
+    pub lb_metadata: bool,
     /// `attributes["envoy.filters.http.ext_proc"]["upstream.address"]`.
     pub upstream_address: Option<Box<str>>,
 }
@@ -98,6 +102,7 @@ impl Message {
             protocol_config: None,
             subset_hint: None,
             served_endpoint: None,
+            lb_metadata: false,
             upstream_address: None,
         }
     }
@@ -175,13 +180,15 @@ pub enum ReplyPhase {
 /// (name, number) pairs.
 pub type NamedNumbers = Vec<(Box<str>, f64)>;
 
-/// `dynamic_metadata` of a reply: string values or a struct of numbers, under namespace `envoy.lb`.
+/// `dynamic_metadata` of a reply: string values or a struct of numbers, under namespace `envoy.lb`, and what reporters tell, each under its own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LbMetadata {
     /// (key, string value) pairs.
     pub strings: SmallVec<[(&'static str, Bytes); 1]>,
     /// (key, {name: number}) pairs.
     pub numbers: Vec<(&'static str, NamedNumbers)>,
+    /// No two of the same namespace and name.
+    pub reports: Vec<Report>,
 }
 
 /// One `ProcessingResponse`.
@@ -189,7 +196,7 @@ pub struct LbMetadata {
 pub struct Reply {
     /// What it answers.
     pub phase: ReplyPhase,
-    /// `dynamic_metadata["envoy.lb"]`.
+    /// `dynamic_metadata`.
     pub metadata: Option<LbMetadata>,
     /// `mode_override`: (`request_body_mode`, `response_body_mode`), both always written; header and trailer modes unchanged.
     pub mode_override: Option<(BodyMode, BodyMode)>,

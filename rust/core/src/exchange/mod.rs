@@ -30,7 +30,7 @@ use crate::stats::RunningRequest;
 use crate::{Engine, Nanos};
 
 use request::RequestSide;
-use response::ResponseSide;
+use response::{Gateway, ResponseSide};
 
 /// What the host does after it has sent the replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,9 +106,12 @@ impl Exchange {
             Phase::RequestBody(body) => self.on_request_body(body, now, replies),
             Phase::RequestTrailers => self.on_request_trailers(now, replies),
             Phase::ResponseHeaders(headers) => {
-                let told = message.served_endpoint.as_deref();
-                let served = told.or(message.upstream_address.as_deref());
-                self.on_response_headers(&headers, served, told, now, replies)
+                let gateway = Gateway {
+                    lb_metadata: message.lb_metadata,
+                    served: message.served_endpoint.as_deref(),
+                    upstream: message.upstream_address.as_deref(),
+                };
+                self.on_response_headers(&headers, gateway, now, replies)
             }
             Phase::ResponseBody(body) => self.on_response_body(body, now, replies),
             Phase::ResponseTrailers => self.on_response_trailers(now, replies),

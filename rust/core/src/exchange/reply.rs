@@ -71,6 +71,7 @@ impl Decided {
                 .map(|scores| (names::SCORES, scores))
                 .into_iter()
                 .collect(),
+            reports: Vec::new(),
         });
         match wording {
             Wording::Headers { tunnel } => {

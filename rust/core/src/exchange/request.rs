@@ -322,8 +322,7 @@ impl Exchange {
             .as_ref()
             .map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
 
-        let engine = &self.engine;
-        let active = engine.active();
+        let (engine, active) = (&self.engine, self.engine.active());
         let attributes = active.policy.attributes(&headers.all);
         let fairness_id = headers
             .fairness_id
@@ -347,6 +346,7 @@ impl Exchange {
         let running = series.started(size as u64);
         self.request.counted = true;
         let inquiry = Inquiry {
+            active: &active,
             facts,
             sequences: &body.sequences,
             cache_salt: body.cache_salt.as_deref(),

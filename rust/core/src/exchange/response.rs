@@ -11,8 +11,20 @@ use super::message::{
 use super::reply::{can_override, content_length, stream};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
-use crate::body::{Dialect, UsageScanner, restore_model};
-use crate::control::Response;
+use crate::body::{Dialect, Usage, UsageScanner, restore_model};
+use crate::control::{Report, Response};
+use crate::plugin::ExternalFailure;
+
+/// What the gateway tells with the response headers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gateway<'a> {
+    /// There is metadata of its load balancer.
+    pub(super) lb_metadata: bool,
+    /// The endpoint that served, in that metadata.
+    pub(super) served: Option<&'a str>,
+    /// The address it is connected to.
+    pub(super) upstream: Option<&'a str>,
+}
 
 /// What is known of the answer.
 #[derive(Debug, Default)]
@@ -22,6 +34,8 @@ pub(super) struct ResponseSide {
     /// Server-sent events: forwarded chunk by chunk.
     streaming: bool,
     usage: Option<UsageScanner>,
+    /// What the scanner found, once the answer has ended.
+    tokens: Option<Usage>,
     first_byte: Option<Nanos>,
     last_byte: Option<Nanos>,
     bytes: u64,
@@ -30,12 +44,28 @@ pub(super) struct ResponseSide {
     held_bytes: usize,
 }
 
+/// Of an answer that told none.
+const NO_TOKENS: Usage = Usage {
+    input_tokens: 0,
+    output_tokens: 0,
+    cached_tokens: None,
+};
+
+impl ResponseSide {
+    /// Its tokens, as far as it told them. Nothing more of it is read.
+    fn end(&mut self) -> Option<Usage> {
+        if let Some(scanner) = self.usage.take() {
+            self.tokens = scanner.finish();
+        }
+        self.tokens
+    }
+}
+
 impl Exchange {
     pub(super) fn on_response_headers(
         &mut self,
         headers: &HttpHeaders,
-        served: Option<&str>,
-        told: Option<&str>,
+        gateway: Gateway<'_>,
         now: Nanos,
         replies: &mut Vec<Reply>,
     ) -> Progress {
@@ -54,6 +84,7 @@ impl Exchange {
         // Also where request headers are not sent to us: events must not be held back.
         self.response.streaming = event_stream;
         if let Some(flight) = &mut self.flight {
+            let served = gateway.served.or(gateway.upstream);
             if let Some(served) = served.filter(|_| !flight.redirected) {
                 self.engine
                     .served_by(&mut flight.reservation, &flight.chains, served);
@@ -76,8 +107,8 @@ impl Exchange {
                 let response = Response {
                     endpoint: flight.reservation.endpoint(),
                     profile: &flight.profile,
-                    lb_metadata: told.is_some(),
-                    served: told,
+                    lb_metadata: gateway.lb_metadata,
+                    served: gateway.served,
                 };
                 for plugin in &active.policy.responses {
                     plugin.response_received(&response, &mut common.headers.set);
@@ -182,6 +213,7 @@ impl Exchange {
             }
         }
         if end_of_stream {
+            self.report(replies);
             self.finish_flight(now);
         }
         Progress::Continue
@@ -205,8 +237,42 @@ impl Exchange {
             metadata: None,
             mode_override: None,
         });
+        self.report(replies);
         self.finish_flight(now);
         Progress::Continue
+    }
+
+    /// Puts what reporters tell of the ended answer on its last reply.
+    fn report(&mut self, replies: &mut [Reply]) {
+        let active = self
+            .flight
+            .as_ref()
+            .and_then(|flight| flight.active.clone());
+        let Some(active) = active.filter(|active| !active.policy.reporters.is_empty()) else {
+            return;
+        };
+        let usage = self.response.end().unwrap_or(NO_TOKENS);
+        let mut reports: Vec<Report> = Vec::new();
+        for reporter in &active.policy.reporters {
+            match reporter.part.report(&usage) {
+                Ok(Some(report)) => {
+                    // The last one wins, as in the reference.
+                    reports.retain(|other| {
+                        (&other.namespace, &other.name) != (&report.namespace, &report.name)
+                    });
+                    reports.push(report);
+                }
+                Ok(None) => {}
+                Err(problem) => self.engine.stats().plugin_failed(
+                    &reporter.type_name,
+                    &reporter.name,
+                    &ExternalFailure::Raised(problem),
+                ),
+            }
+        }
+        if let Some(last) = replies.last_mut().filter(|_| !reports.is_empty()) {
+            last.metadata.get_or_insert_default().reports = reports;
+        }
     }
 
     fn observe(&mut self, chunk: &Bytes, now: Nanos) {
@@ -258,7 +324,7 @@ impl Exchange {
             };
             series.ttft(first, response.streaming);
         }
-        if let Some(usage) = response.usage.take().and_then(UsageScanner::finish) {
+        if let Some(usage) = response.end() {
             series.input_tokens(usage.input_tokens);
             series.output_tokens(usage.output_tokens);
             series.cached_tokens(usage.cached_tokens.unwrap_or(0));

@@ -1,5 +1,7 @@
 //! A Kubernetes label selector (`metav1.LabelSelector`) among a plugin's parameters.
 
+mod text;
+
 use std::collections::BTreeMap;
 
 use super::kind::{ParameterKind, Shape};
@@ -20,6 +22,9 @@ enum Requirement {
     NotIn(Vec<Box<str>>),
     Exists,
     DoesNotExist,
+    /// It is a whole number and greater; only in the form of a string, as in Kubernetes.
+    GreaterThan(i64),
+    LessThan(i64),
 }
 
 impl LabelSelector {
@@ -83,14 +88,21 @@ impl LabelSelector {
     pub fn matches(&self, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
         self.requirements.iter().all(|(key, requirement)| {
             let value = labels.get(key);
+            let whole = || number(value.map(AsRef::as_ref));
             match requirement {
                 Requirement::In(values) => value.is_some_and(|value| values.contains(value)),
                 Requirement::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
                 Requirement::Exists => value.is_some(),
                 Requirement::DoesNotExist => value.is_none(),
+                Requirement::GreaterThan(bound) => whole().is_some_and(|number| number > *bound),
+                Requirement::LessThan(bound) => whole().is_some_and(|number| number < *bound),
             }
         })
     }
+}
+
+fn number(value: Option<&str>) -> Option<i64> {
+    value.and_then(|value| value.parse().ok())
 }
 
 fn requirement(expression: &Parameters<'_>) -> Result<Requirement, ParameterError> {

@@ -11,6 +11,7 @@ use crate::control::{
     SaturationDetector, Screener,
 };
 use crate::schedule::{Filter, Picker, ProfileHandler, Scorer};
+use crate::stats::FamilySource;
 
 /// What a plugin does, by extension point. One object may stand behind several parts and share its state among them.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,8 @@ pub struct Parts {
     pub prefix: Option<PrefixSettings>,
     /// How in-flight load is counted.
     pub in_flight: Option<InFlightSettings>,
+    /// Metrics of its own.
+    pub families: Option<Arc<dyn FamilySource>>,
     /// How prompts are estimated.
     pub estimate: Option<EstimateSettings>,
     /// A filter or scorer that is written in another language.

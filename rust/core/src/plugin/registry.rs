@@ -2,7 +2,7 @@
 
 use super::kind::PluginKind;
 use super::spelling;
-use crate::control::{producers, saturation};
+use crate::control::{admitters, producers, reporters, responses, saturation, screeners};
 use crate::schedule::{filters, handlers, pickers, scorers};
 
 /// Every type of plugin.
@@ -46,6 +46,10 @@ pub const REGISTRY: &[PluginKind] = &[
     scorers::endpoint_attribute::KIND,
     scorers::header_label_affinity::KIND,
     scorers::load_aware::KIND,
+    admitters::probabilistic::KIND,
+    reporters::request_attribute::KIND,
+    responses::destination_endpoint_served_verifier::KIND,
+    screeners::disaggregatedset_rollout::KIND,
 ];
 
 /// Deprecated names of types: (old, new).

@@ -12,6 +12,8 @@ use super::profile::{Named, clamped};
 pub struct Explanation {
     /// Type of the picker that ranked; empty when the filters left nothing.
     pub picker: Box<str>,
+    /// Screeners in the order in which they ran. What they dropped is not among the candidates.
+    pub screeners: Vec<FilterExplanation>,
     /// Filters in the order in which they ran.
     pub filters: Vec<FilterExplanation>,
     /// Scorers in the order in which they ran.
@@ -20,7 +22,7 @@ pub struct Explanation {
     pub candidates: Vec<CandidateExplanation>,
 }
 
-/// One filter.
+/// One filter or screener.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FilterExplanation {
     /// Name in the configuration.
@@ -85,10 +87,23 @@ pub struct ScoreExplanation {
     pub weighted: f64,
 }
 
+impl FilterExplanation {
+    fn new<T>(plugin: &Named<T>, keep: &[bool]) -> Self {
+        Self {
+            name: plugin.name.as_ref().into(),
+            type_name: plugin.type_name.as_ref().into(),
+            kept: keep.iter().filter(|keep| **keep).count() as u32,
+        }
+    }
+}
+
 impl Explanation {
     pub(super) fn begin(&mut self, context: &Context<'_>) {
         let candidates = context.candidates;
-        *self = Self::default();
+        *self = Self {
+            screeners: std::mem::take(&mut self.screeners),
+            ..Self::default()
+        };
         self.candidates = (0..candidates.len())
             .map(|row| {
                 let endpoint = context
@@ -125,12 +140,12 @@ impl Explanation {
                 candidate.dropped_by = Some(filter.name.as_ref().into());
             }
         }
-        let kept = keep.iter().filter(|keep| **keep).count() as u32;
-        self.filters.push(FilterExplanation {
-            name: filter.name.as_ref().into(),
-            type_name: filter.type_name.as_ref().into(),
-            kept,
-        });
+        self.filters.push(FilterExplanation::new(filter, keep));
+    }
+
+    /// `keep`: what it and those before it keep.
+    pub(crate) fn screened<T>(&mut self, screener: &Named<T>, keep: &[bool]) {
+        self.screeners.push(FilterExplanation::new(screener, keep));
     }
 
     /// `rows`: original row of each score; empty when they are the same.

@@ -149,6 +149,7 @@ impl Stats {
                 .flat_map(|streams| stream_families(streams)),
         );
         families.extend(self.prefix_families());
+        families.extend(self.plugin_families.all());
         families.extend(self.in_flight.families());
         families
     }
@@ -193,7 +194,7 @@ impl Stats {
         Family {
             name: "plugin_failures_total",
             kind: Kind::Counter,
-            help: "[ALPHA] Calls of external plugins that gave no usable answer, so that the plugin was skipped.",
+            help: "[ALPHA] Calls of plugins that gave no usable answer, so that the plugin was skipped.",
             label_names: &["plugin_type", "plugin_name", "reason"],
             buckets: &[],
             samples: failures

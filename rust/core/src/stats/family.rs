@@ -1,6 +1,9 @@
 //! Metric families as plain values, for whoever renders the page.
 
+use std::fmt;
 use std::sync::Arc;
+
+use crate::pool::Snapshot;
 
 /// What kind of metric a family is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,13 @@ pub struct Sample {
     pub labels: Vec<Arc<str>>,
     /// What was counted.
     pub value: SampleValue,
+}
+
+/// A plugin with metrics of its own.
+pub trait FamilySource: Send + Sync + fmt::Debug {
+    /// Its families with their samples now, for the endpoints in `snapshot`. Called when the metrics page is read; families of one name
+    /// from several plugins become one, so their samples have to differ in labels: type and name of the plugin do.
+    fn families(&self, snapshot: &Snapshot) -> Vec<Family>;
 }
 
 /// The value of a series.

@@ -14,7 +14,7 @@ mod registry;
 mod request;
 mod streams;
 
-pub use family::{Family, Kind, Sample, SampleValue};
+pub use family::{Family, FamilySource, Kind, Sample, SampleValue};
 pub use in_flight::{InFlightRequest, InFlightStats};
 pub use plugins::{PluginFailure, PluginLabels, PluginTimers};
 pub use registry::Stats;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::buckets;
+use super::family::{Family, FamilySource};
 use super::number::Histogram;
 use crate::Nanos;
+use crate::pool::Pool;
 
 /// A plugin as the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +83,7 @@ impl PluginDurations {
     }
 }
 
-/// How often an external plugin gave no usable answer, and the last reason.
+/// How often a plugin gave no usable answer, and the last reason.
 #[derive(Debug, Default)]
 pub(super) struct PluginFailures(Mutex<BTreeMap<Labels, (u64, String)>>);
 
@@ -133,5 +135,83 @@ impl PluginFailures {
                 },
             )
             .collect()
+    }
+}
+
+/// The plugins in force that have metrics of their own.
+#[derive(Debug, Default)]
+pub(super) struct PluginFamilies(Mutex<Option<Sources>>);
+
+/// The plugins, and where their endpoints are.
+type Sources = (Vec<Arc<dyn FamilySource>>, Arc<Pool>);
+
+impl PluginFamilies {
+    pub(super) fn set(&self, sources: Vec<Arc<dyn FamilySource>>, pool: &Arc<Pool>) {
+        *self.0.lock() = Some((sources, Arc::clone(pool)));
+    }
+
+    /// One family for each name.
+    pub(super) fn all(&self) -> Vec<Family> {
+        let Some((sources, pool)) = self.0.lock().clone() else {
+            return Vec::new();
+        };
+        let snapshot = pool.snapshot();
+        let mut merged: Vec<Family> = Vec::new();
+        for family in sources.iter().flat_map(|source| source.families(&snapshot)) {
+            match merged.iter_mut().find(|known| known.name == family.name) {
+                Some(known) => known.samples.extend(family.samples),
+                None => merged.push(family),
+            }
+        }
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Snapshot;
+    use crate::stats::{Kind, Sample, SampleValue};
+
+    /// A plugin of that name, which counts endpoints.
+    #[derive(Debug)]
+    struct Counting(&'static str);
+
+    impl FamilySource for Counting {
+        fn families(&self, snapshot: &Snapshot) -> Vec<Family> {
+            vec![Family {
+                name: "counted",
+                kind: Kind::Gauge,
+                help: "[ALPHA] Endpoints.",
+                label_names: &["plugin_name"],
+                buckets: &[],
+                samples: vec![Sample {
+                    labels: vec![self.0.into()],
+                    value: SampleValue::Number(snapshot.endpoints.len() as f64),
+                }],
+            }]
+        }
+    }
+
+    #[test]
+    fn families_of_several_plugins_are_one_and_a_reload_replaces_them() {
+        let families = PluginFamilies::default();
+        assert_eq!(families.all(), []);
+        let pool = Arc::new(Pool::new());
+        families.set(
+            vec![Arc::new(Counting("a")), Arc::new(Counting("b"))],
+            &pool,
+        );
+        let [family] = &families.all()[..] else {
+            panic!("one family");
+        };
+        let names: Vec<&str> = family
+            .samples
+            .iter()
+            .map(|sample| &*sample.labels[0])
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+        families.set(vec![Arc::new(Counting("c"))], &pool);
+        assert_eq!(families.all()[0].samples.len(), 1);
     }
 }

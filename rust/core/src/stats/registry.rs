@@ -8,15 +8,18 @@ use hashbrown::{Equivalent, HashMap};
 use parking_lot::{Mutex, RwLock};
 
 use super::buckets;
+use super::family::FamilySource;
 use super::in_flight::InFlightStats;
 use super::labels::LabelValues;
 use super::number::Histogram;
-use super::plugins::{PluginDurations, PluginFailure, PluginFailures, PluginLabels, PluginTimers};
+use super::plugins::{
+    PluginDurations, PluginFailure, PluginFailures, PluginFamilies, PluginLabels, PluginTimers,
+};
 use super::request::RequestSeries;
 use super::streams::StreamStats;
 use crate::Nanos;
 use crate::plugin::ExternalFailure;
-use crate::pool::Endpoint;
+use crate::pool::{Endpoint, Pool};
 
 /// Distinct values of `model_name` and `target_model_name` together, as the reference caps them.
 const MODEL_VALUES: usize = 1000;
@@ -94,6 +97,7 @@ pub struct Stats {
     pub(super) scheduler_e2e: Histogram,
     pub(super) plugins: PluginDurations,
     pub(super) plugin_failures: PluginFailures,
+    pub(super) plugin_families: PluginFamilies,
     pub(super) streams: Option<Arc<StreamStats>>,
     /// `plugin_name` and `plugin_type` of the prefix index.
     pub(super) prefix_labels: Mutex<[Arc<str>; 2]>,
@@ -118,6 +122,7 @@ impl Stats {
             scheduler_e2e: Histogram::new(buckets::SMALL),
             plugins: PluginDurations::default(),
             plugin_failures: PluginFailures::default(),
+            plugin_families: PluginFamilies::default(),
             streams: None,
             prefix_labels: Mutex::new([Arc::clone(&producer), producer]),
             prefix_size: AtomicU64::new(0),
@@ -139,7 +144,7 @@ impl Stats {
         self.plugins.timers(plugins)
     }
 
-    /// An external plugin gave no usable answer and was skipped.
+    /// A plugin gave no usable answer and was skipped.
     pub fn plugin_failed(
         &self,
         plugin_type: &Arc<str>,
@@ -154,7 +159,12 @@ impl Stats {
         );
     }
 
-    /// Every kind of failure of external plugins so far.
+    /// From now on, plugins with metrics of their own are these; they are asked with the endpoints of `pool`.
+    pub fn set_plugin_families(&self, sources: Vec<Arc<dyn FamilySource>>, pool: &Arc<Pool>) {
+        self.plugin_families.set(sources, pool);
+    }
+
+    /// Every kind of failure of plugins so far.
     pub fn plugin_failures(&self) -> Vec<PluginFailure> {
         self.plugin_failures.all()
     }

@@ -2,6 +2,7 @@
 //! straight to their place.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 use warmroute_core::exchange::{
     BodyMode, BodyMutation, CommonReply, HeaderMutation, ImmediateReply, LbMetadata, Reply,
     ReplyPhase,
@@ -19,7 +20,7 @@ use super::wire::{
 /// overwrite, so a destination header that came with the request can never survive beside ours.
 const OVERWRITE: [u8; 2] = [3 << 3, 2];
 
-const LOAD_BALANCER_NAMESPACE: &[u8] = b"envoy.lb";
+const LOAD_BALANCER_NAMESPACE: &str = "envoy.lb";
 
 /// The nested lengths of one `CommonResponse`.
 struct CommonLengths {
@@ -31,9 +32,10 @@ struct CommonLengths {
 /// How many bytes [`encode`] writes for `reply`.
 pub fn encoded_len(reply: &Reply) -> usize {
     phase_length(&reply.phase)
-        + reply.metadata.as_ref().map_or(0, |metadata| {
-            delimited_length(delimited_length(namespace_length(metadata)))
-        })
+        + reply
+            .metadata
+            .as_ref()
+            .map_or(0, |metadata| delimited_length(metadata_length(metadata)))
         + reply.mode_override.map_or(0, |_| delimited_length(4))
 }
 
@@ -283,42 +285,79 @@ fn numbers_length(numbers: &[(Box<str>, f64)]) -> usize {
         .sum()
 }
 
-/// The `Struct` under `envoy.lb`.
-fn load_balancer_length(metadata: &LbMetadata) -> usize {
-    let strings: usize = metadata
-        .strings
-        .iter()
-        .map(|(key, value)| {
-            delimited_length(entry_length(key.as_bytes(), string_value_length(value)))
-        })
-        .sum();
-    let numbers: usize = metadata
-        .numbers
-        .iter()
-        .map(|(key, numbers)| {
-            delimited_length(entry_length(
-                key.as_bytes(),
-                delimited_length(numbers_length(numbers)),
-            ))
-        })
-        .sum();
-    strings + numbers
+/// The entries of the `Struct` under one namespace.
+fn namespace_length(metadata: &LbMetadata, namespace: &str) -> usize {
+    let mut length = 0;
+    if namespace == LOAD_BALANCER_NAMESPACE {
+        let strings = metadata.strings.iter();
+        length += strings
+            .map(|(key, value)| {
+                delimited_length(entry_length(key.as_bytes(), string_value_length(value)))
+            })
+            .sum::<usize>();
+        let numbers = metadata.numbers.iter();
+        length += numbers
+            .map(|(key, numbers)| {
+                let value = delimited_length(numbers_length(numbers));
+                delimited_length(entry_length(key.as_bytes(), value))
+            })
+            .sum::<usize>();
+    }
+    let reports = metadata.reports.iter();
+    length
+        + reports
+            .filter(|report| &*report.namespace == namespace)
+            .map(|report| {
+                delimited_length(entry_length(report.name.as_bytes(), NUMBER_VALUE_LENGTH))
+            })
+            .sum::<usize>()
 }
 
-/// The one entry of `dynamic_metadata.fields`.
-fn namespace_length(metadata: &LbMetadata) -> usize {
-    entry_length(
-        LOAD_BALANCER_NAMESPACE,
-        delimited_length(load_balancer_length(metadata)),
-    )
+/// The namespaces that have something in them, each once: a map must not repeat a key.
+fn namespaces(metadata: &LbMetadata) -> SmallVec<[&str; 4]> {
+    let mut namespaces: SmallVec<[&str; 4]> = SmallVec::new();
+    if !metadata.strings.is_empty() || !metadata.numbers.is_empty() {
+        namespaces.push(LOAD_BALANCER_NAMESPACE);
+    }
+    for report in &metadata.reports {
+        let namespace: &str = &report.namespace;
+        if !namespaces.contains(&namespace) {
+            namespaces.push(namespace);
+        }
+    }
+    namespaces
 }
 
-/// `dynamic_metadata = 8`: a `Struct` of one namespace, itself a `Struct`.
+/// The entries of `dynamic_metadata.fields`.
+fn metadata_length(metadata: &LbMetadata) -> usize {
+    namespaces(metadata)
+        .iter()
+        .map(|namespace| {
+            let value = delimited_length(namespace_length(metadata, namespace));
+            delimited_length(entry_length(namespace.as_bytes(), value))
+        })
+        .sum()
+}
+
+/// `dynamic_metadata = 8`: a `Struct` of namespaces, each a `Struct`.
 fn put_metadata(out: &mut BytesMut, metadata: &LbMetadata) {
-    let inner = load_balancer_length(metadata);
-    put_delimited_start(out, 8, delimited_length(namespace_length(metadata)));
-    put_entry_start(out, LOAD_BALANCER_NAMESPACE, delimited_length(inner));
-    put_delimited_start(out, 5, inner);
+    put_delimited_start(out, 8, metadata_length(metadata));
+    for namespace in namespaces(metadata) {
+        let inner = namespace_length(metadata, namespace);
+        put_entry_start(out, namespace.as_bytes(), delimited_length(inner));
+        put_delimited_start(out, 5, inner);
+        if namespace == LOAD_BALANCER_NAMESPACE {
+            put_load_balancer(out, metadata);
+        }
+        for report in &metadata.reports {
+            if &*report.namespace == namespace {
+                put_number_entry(out, &report.name, report.value as f64);
+            }
+        }
+    }
+}
+
+fn put_load_balancer(out: &mut BytesMut, metadata: &LbMetadata) {
     for (key, value) in &metadata.strings {
         put_entry_start(out, key.as_bytes(), string_value_length(value));
         put_delimited(out, 3, value);
@@ -328,10 +367,14 @@ fn put_metadata(out: &mut BytesMut, metadata: &LbMetadata) {
         put_entry_start(out, key.as_bytes(), delimited_length(length));
         put_delimited_start(out, 5, length);
         for (name, number) in numbers {
-            put_entry_start(out, name.as_bytes(), NUMBER_VALUE_LENGTH);
-            // number_value = 2, wire type 1
-            put_varint(out, (2 << 3) | 1);
-            out.put_f64_le(*number);
+            put_number_entry(out, name, *number);
         }
     }
+}
+
+fn put_number_entry(out: &mut BytesMut, name: &str, number: f64) {
+    put_entry_start(out, name.as_bytes(), NUMBER_VALUE_LENGTH);
+    // number_value = 2, wire type 1
+    put_varint(out, (2 << 3) | 1);
+    out.put_f64_le(number);
 }

@@ -55,6 +55,7 @@ pub(super) fn read_metadata_context(
                         });
                 }
                 LOAD_BALANCER_NAMESPACE => {
+                    message.lb_metadata = true;
                     message.served_endpoint = find_string(frame, &namespace, SERVED_KEY)?;
                 }
                 _ => {}

@@ -97,7 +97,7 @@ impl EchoSession {
             }),
             metadata: Some(LbMetadata {
                 strings: smallvec![(names::DESTINATION, destination)],
-                numbers: Vec::new(),
+                ..LbMetadata::default()
             }),
             mode_override: None,
         });

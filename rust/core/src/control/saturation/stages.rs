@@ -7,19 +7,24 @@ use crate::schedule::{Candidates, Context};
 
 /// The detector's value for each stage that has endpoints, the largest of them; 1 for a pool without endpoints.
 ///
+/// `subset`: positions of the endpoints that the gateway allows; `None`: all.
 /// An endpoint whose label names both stages counts in both, one that names none decodes.
 pub fn effective(
     detector: &dyn SaturationDetector,
     context: &Context<'_>,
+    subset: Option<&[u32]>,
     gather: impl Fn(&[u32], &mut Candidates),
 ) -> f64 {
     let endpoints = &context.snapshot.endpoints;
     let positions = |belongs: fn(&Endpoint) -> bool| -> Vec<u32> {
-        let of_stage = endpoints
-            .iter()
-            .zip(0..)
-            .filter(|(endpoint, _)| belongs(endpoint));
-        of_stage.map(|(_, position)| position).collect()
+        let of_stage = |position: &u32| {
+            let endpoint = endpoints.get(*position as usize);
+            endpoint.is_some_and(|endpoint| belongs(endpoint))
+        };
+        match subset {
+            Some(subset) => subset.iter().copied().filter(of_stage).collect(),
+            None => (0..endpoints.len() as u32).filter(of_stage).collect(),
+        }
     };
     let stages = [positions(decodes), positions(prefills)];
     let mut candidates = Candidates::default();
@@ -69,7 +74,7 @@ mod tests {
             roles.iter().map(|role| [(ROLE_LABEL, *role)]).collect();
         let labels: Vec<&[(&str, &str)]> = labels.iter().map(|labels| &labels[..]).collect();
         let scene = Scene::with_labels(&labels);
-        effective(&Count, &scene.context(), |positions, candidates| {
+        effective(&Count, &scene.context(), None, |positions, candidates| {
             scene
                 .snapshot
                 .gather(Some(positions), &[], false, candidates);
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn endpoints_without_a_role_decode() {
         let scene = Scene::new(4);
-        let value = effective(&Count, &scene.context(), |positions, candidates| {
+        let value = effective(&Count, &scene.context(), None, |positions, candidates| {
             scene
                 .snapshot
                 .gather(Some(positions), &[], false, candidates);

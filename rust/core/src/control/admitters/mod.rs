@@ -1,0 +1,3 @@
+//! Plugins that refuse requests before any profile runs. One file each.
+
+pub mod probabilistic;

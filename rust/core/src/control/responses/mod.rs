@@ -1,0 +1,3 @@
+//! Plugins that add to the headers of the response. One file each.
+
+pub mod destination_endpoint_served_verifier;

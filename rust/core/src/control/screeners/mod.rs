@@ -1,0 +1,3 @@
+//! Plugins that remove candidates before any profile runs. One file each.
+
+pub mod disaggregatedset_rollout;
