@@ -19,6 +19,7 @@ from warmroute.config.errors import ConfigError
 from warmroute.config.flags import Flags, parse_flags
 from warmroute.config.load import load_config
 from warmroute.config.notices import log_notices
+from warmroute.config.parameters import NONE
 from warmroute.config.settings import engine_settings, policy_settings, scraper_settings
 from warmroute.plugins import registry
 
@@ -174,18 +175,27 @@ def test_python_plugin_is_named_without_parameters_and_gets_the_data_its_arrays_
     assert {"approx-prefix-cache-producer", "inflight-load-producer"} <= set(names_of(plan))
 
 
-def test_producers_that_need_each_other_are_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("types", "error"),
+    [
+        (
+            {"a-producer": ("beta", "alpha"), "b-producer": ("alpha", "beta")},
+            'config.yaml:3: plugins: "a-producer", "b-producer" consume what each other makes: none of them can run first',
+        ),
+        (
+            {"a-producer": ("beta", "alpha")},
+            'config.yaml:3: plugins[0].type: "a-producer" consumes beta; nothing makes it, and there is no default for that',
+        ),
+    ],
+)
+def test_data_that_cannot_be_made_is_told(monkeypatch, types, error):
     known = dict(known_types._built_in_types())
-    for name, consumes, produces in (("a-producer", "beta", "alpha"), ("b-producer", "alpha", "beta")):
-        description = dataclasses.replace(known["approx-prefix-cache-producer"], name=name, consumes=(consumes,), produces=produces)
-        known[name] = description
+    for name, (consumes, produces) in types.items():
+        known[name] = dataclasses.replace(known["approx-prefix-cache-producer"], name=name, consumes=(consumes,), produces=produces)
     monkeypatch.setattr(known_types, "_built_in_types", lambda: known)
-    monkeypatch.setattr(
-        "warmroute.config.load.check_parameters", lambda *_: known_types and __import__("warmroute.config.parameters").config.parameters.NONE
-    )
-    assert errors_of("plugins: [{type: a-producer}, {type: b-producer}]") == [
-        'config.yaml:3: plugins: "a-producer", "b-producer" consume what each other makes: none of them can run first',
-    ]
+    monkeypatch.setattr("warmroute.config.load.check_parameters", lambda *_: NONE)
+    plugins = ", ".join(f"{{type: {name}}}" for name in types)
+    assert errors_of(f"plugins: [{plugins}, {{type: random-picker}}]") == [error]
 
 
 def test_what_is_deprecated_is_logged_once(caplog):

@@ -42,7 +42,7 @@ def describe(resolution: Resolution, *, profiles: Sequence[Profile], sources: Se
     detector = resolution.config.saturation_detector
     if detector is not None and detector.plugin_ref is not None:
         data["saturationDetector"] = {"pluginRef": detector.plugin_ref}
-    return Effective(resolution.document.source, data, {render_path(path): _origin(resolution, path) for path in leaves(data)})
+    return Effective(resolution.document.source, data, {render_path(path): _origin(resolution, path, value) for path, value in leaves(data)})
 
 
 def _plugin(plugin: Plugin) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def _profile(profile: Profile) -> dict[str, Any]:
     return {"name": profile.name, "plugins": entries}
 
 
-def _origin(resolution: Resolution, path: Path) -> str:
+def _origin(resolution: Resolution, path: Path, value: Any) -> str:
     if path in resolution.reasons:
         return resolution.reasons[path]
-    found = written(resolution.document, path)
+    found = written(resolution.document, path, null=value is None)
     if found is not None:
         return found
     if not _OWN_DEFAULTS & set(path) and (path[0], path[-1]) != ("plugins", "name"):

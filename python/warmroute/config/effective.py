@@ -53,8 +53,8 @@ class Effective:
         yield f"{text:<{_COMMENT_COLUMN}}  # {self.origins[render_path(path)]}"
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of all values that hold no others."""
+def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """All values that hold no others, with their paths."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from leaves(inner, (*path, key))
@@ -62,18 +62,21 @@ def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
         for index, inner in enumerate(value):
             yield from leaves(inner, (*path, index))
     else:
-        yield path
+        yield path, value
 
 
-def written(document: Document, path: Path) -> str | None:
-    """Where the document says what stands at `path`: `line 7`, or its name when it has no lines; None when it does not say it."""
+def written(document: Document, path: Path, *, null: bool = False) -> str | None:
+    """Where the document says what stands at `path`: `line 7`, or its name when it has no lines; None when it does not say it.
+
+    `null`: that nothing stands there says something.
+    """
     value = document.data
     for part in path:
         inside = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int) and part < len(value)
         if not inside:
             return None
         value = value[part]
-    if value is None:
+    if value is None and not null:
         return None
     line = document.problem(path, "").line
     return document.source if line is None else f"line {line}"

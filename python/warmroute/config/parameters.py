@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from warmroute._core import check_plugin
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import Problem
 from warmroute.config.known_types import TypeDescription
+from warmroute.config.models import Section
 from warmroute.config.plugins import LATER_PARAMETERS
 from warmroute.config.sections import NOT_YET, section_problems, unknown_field
 
@@ -62,7 +64,11 @@ def _by_model(  # noqa: PLR0917 - as above
     except ValidationError as error:
         problems += section_problems(document, error, path, model, LATER_PARAMETERS.get(type_name, frozenset()))
         return None
-    values = parameters.model_dump(mode="json", by_alias=True, exclude_none=True)
+    try:
+        # Null is no value for the sections of this package; what it means to a model in Python, only that knows.
+        values = parameters.model_dump(mode="json", by_alias=True, exclude_none=isinstance(parameters, Section))
+    except PydanticSerializationError:
+        values = dict(given)
     return Parameters(dict(given), values, model=parameters)
 
 

@@ -11,17 +11,20 @@ from warmroute.config.resolution import Resolution
 def add_producers(resolution: Resolution) -> None:
     """Add a default producer of everything that is consumed and that nothing makes, until nothing is missing."""
     _refuse_second_producers(resolution)
+    settled: set[str] = set()
     while True:
-        made = {plugin.type.produces for plugin in resolution.plugins.values()}
-        missing = ((data, plugin) for plugin in resolution.plugins.values() for data in plugin.type.consumes if data not in made)
-        # None of them has a default producer: the engine makes such data by itself.
-        wanted = next(((producer, data, plugin) for data, plugin in missing if (producer := default_producer(data)) is not None), None)
-        if wanted is None:
+        settled |= {plugin.type.produces for plugin in resolution.plugins.values() if plugin.type.produces is not None}
+        missing = ((data, plugin) for plugin in resolution.plugins.values() for data in plugin.type.consumes if data not in settled)
+        data, consumer = next(missing, (None, None))
+        if data is None or consumer is None:
             break
-        producer, data, consumer = wanted
-        added = resolution.add(producer, f'added by rule 6: "{consumer.name}" consumes {data} and nothing makes it')
-        if added.type.produces != data:
-            break
+        producer = default_producer(data)
+        if producer is None:
+            path: Path = (*(consumer.path or ("plugins",)), "type")
+            resolution.problem(path, f'"{consumer.name}" consumes {data}; nothing makes it, and there is no default for that')
+        else:
+            resolution.add(producer, f'added by rule 6: "{consumer.name}" consumes {data} and nothing makes it')
+        settled.add(data)
     _check_references(resolution)
     _note_shared_producers(resolution)
 

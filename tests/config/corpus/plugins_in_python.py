@@ -10,7 +10,7 @@ class Temperature(BaseModel):
     """How much to prefer the first."""
 
     temperature: float = Field(default=1.0, gt=0)
-    label: str = "zone"
+    label: str | None = "zone"
 
 
 @scorer("corpus-scorer")
