@@ -114,6 +114,9 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
             "--plugin-timeout", metavar="DURATION", rich_help_panel=_PICKING, help="How long a decision waits for such a plugin. [default: 10ms]"
         ),
     ] = "",
+    allow_experimental_plugins: Annotated[
+        bool, typer.Option("--allow-experimental-plugins", rich_help_panel=_PICKING, help="Let the configuration name plugins that are alpha.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", rich_help_panel=_PICKING, help="Keep the last decisions and their scores, and show them.")
     ] = False,
@@ -157,7 +160,7 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
             access_log=access_log,
             log_directory=log_dir,
             ready_timeout=ready_timeout,
-            picker=PickerSettings(picker_host, policy, config_file, explain, tuple(plugin_module or ()), plugin_timeout),
+            picker=PickerSettings(picker_host, policy, config_file, explain, tuple(plugin_module or ()), plugin_timeout, allow_experimental_plugins),
             demo=demo,
             print_json=print_json,
         )

@@ -172,6 +172,8 @@ class Gateway:
         arguments += [f"--plugin-module={module}" for module in options.plugin_modules]
         if options.plugin_timeout:
             arguments.append(f"--plugin-timeout={options.plugin_timeout}")
+        if options.allow_experimental:
+            arguments.append("--allow-experimental-plugins")
         if options.explain:
             arguments.append("--explain")
         return ChildSpec("picker", arguments, restart=True)

@@ -41,6 +41,7 @@ class PickerSettings:
     explain: bool = False
     plugin_modules: tuple[str, ...] = ()
     plugin_timeout: str = ""
+    allow_experimental: bool = False
 
 
 @dataclass(frozen=True, slots=True)

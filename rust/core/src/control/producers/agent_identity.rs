@@ -25,7 +25,7 @@ pub const KIND: PluginKind = PluginKind {
         name: "additionalSessionHeaders",
         shape: Shape::Texts,
         default: "[]",
-        summary: "Headers that are looked at before x-claude-code-session-id, x-session-affinity, session-id and session_id.",
+        summary: "Headers that are looked at after x-claude-code-session-id, x-session-affinity, session-id and session_id.",
         ..ParameterKind::BASE
     }],
     build: |parameters| {
@@ -34,7 +34,11 @@ pub const KIND: PluginKind = PluginKind {
             .map(|name| name.trim().to_ascii_lowercase().into());
         let producer = AgentIdentity {
             name: parameters.plugin().into(),
-            headers: additional.chain(HEADERS.map(Into::into)).collect(),
+            headers: HEADERS
+                .map(Into::into)
+                .into_iter()
+                .chain(additional)
+                .collect(),
         };
         Ok(Parts::default().with_request(Arc::new(producer)))
     },
@@ -45,7 +49,7 @@ pub const KIND: PluginKind = PluginKind {
 #[derive(Debug)]
 pub struct AgentIdentity {
     name: Arc<str>,
-    /// Lower-case names, the first that has a value counts. The reference looks at the operator's own before those that are built in.
+    /// Lower-case names, the first that has a value counts.
     headers: Vec<Box<str>>,
 }
 
@@ -103,6 +107,11 @@ mod tests {
             (
                 json!(["X-Other", "X-Agent"]),
                 &[("x-agent", "own"), ("x-claude-code-session-id", "claude")],
+                Some("claude"),
+            ),
+            (
+                json!(["X-Other", "X-Agent"]),
+                &[("x-agent", "own"), ("session_id", "")],
                 Some("own"),
             ),
             (json!(["x-agent"]), &[], None),
