@@ -13,11 +13,13 @@ import pytest
 from grpc_tools import protoc
 
 from hosts import Grpcio, Native
-from policies import policy
+from policies import REFERENCE, loaded
 from warmroute import _core
 
 PROTOS = Path(__file__).parents[2] / "protos"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+
 @pytest.fixture(scope="session")
 def pb(tmp_path_factory) -> ModuleType:
     """Generated code of protos/ext_proc.proto: independent of the engine's own codec."""
@@ -48,7 +50,7 @@ class Picker:
 
     def __init__(self, host: type, pb: ModuleType, settings: dict[str, Any], plugins: str | None = None) -> None:
         self.pb = pb
-        self.engine = _core.Engine(json.dumps(settings), plugins or policy())
+        self.engine = _core.Engine(json.dumps(settings), plugins or loaded(REFERENCE))
         self.host = host(self.engine)
         self.channel = grpc.insecure_channel(self.host.address)
         self.process = self.channel.stream_stream(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from policies import policy
+from warmroute.config.errors import ConfigError
 
 from .messages import body, completion, headers, request, response_body, response_headers, with_subset
 from .test_requests import immediate
@@ -97,7 +98,7 @@ def test_several_reporters_share_namespaces_and_a_failing_one_is_counted_alone(s
 
 
 def test_an_expression_that_is_no_cel_is_refused_by_name(start):
-    with pytest.raises(ValueError, match=r"plugin `total-tokens-cost-reporter`: parameter `attributes\[0\]\.expression`: is no valid CEL: 1:7: "):
+    with pytest.raises(ConfigError, match=r"plugins\[0\]\.parameters\.attributes\[0\]\.expression: is no valid CEL: 1:7: "):
         start(policy(reporter(expression="usage.")))
 
 

@@ -6,6 +6,8 @@ import time
 import grpc
 import pytest
 
+from policies import policy
+
 from .messages import body, completion, headers, request, response_body, response_headers
 from .test_modes import BUFFERED, FULL_DUPLEX, NONE, STREAMED, first
 from .test_requests import immediate, set_headers
@@ -67,10 +69,10 @@ def test_a_tunnel_is_decided_from_its_headers_and_its_bytes_pass(picker, mode):
     assert picker.counter("request_error_total") == 0
 
 
-def test_buffered_trailers_without_a_body_carry_the_choice(picker):
+def test_buffered_trailers_without_a_body_carry_the_choice(start):
+    picker = start(policy({"type": "queue-scorer", "weight": 1}, parsers=("passthrough-parser",)))
     picker.pod(0)
-    start = first(picker.pb, BUFFERED, **{":path": "/anything"})
-    replies = picker.exchange(start, trailers(picker.pb))
+    replies = picker.exchange(first(picker.pb, BUFFERED, **{":path": "/anything"}), trailers(picker.pb))
     assert kinds(replies) == ["request_headers", "request_trailers"]
     assert replies[1].dynamic_metadata.fields["envoy.lb"].struct_value.fields[DESTINATION].string_value == "192.168.1.1:8000"
 

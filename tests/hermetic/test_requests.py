@@ -72,16 +72,18 @@ def test_03_an_active_adapter_gets_it_despite_higher_kv_usage(picker):
 
 
 def test_04_a_payload_of_no_known_dialect_passes_with_its_bytes(start):
-    # The reference needs its passthrough parser configured alone for this path; ours is the fallback for paths that no dialect claims.
-    picker = start(policy({"type": "queue-scorer", "weight": 1}, {"type": "kv-cache-utilization-scorer", "weight": 1}))
+    picker = start(
+        policy({"type": "queue-scorer", "weight": 1}, {"type": "kv-cache-utilization-scorer", "weight": 1}, parsers=("passthrough-parser",))
+    )
     picker.pod(0, 3, 0.2)
     picker.pod(1, 0, 0.1)
     picker.pod(2, 10, 0.2)
-    first = headers(picker.pb, **{":path": "/custom/infer"}, x_request_id="test-request-id", x_llm_d_inference_objective="my-model")
+    first = headers(picker.pb, hi="mom", x_request_id="test-request-id", x_llm_d_inference_objective="my-model")
     replies = picker.exchange(first, body(picker.pb, b"passthrough-parser"))
     assert set_headers(replies[0].request_headers)["x-gateway-destination-endpoint"] == "192.168.1.2:8000"
     assert replies[1].request_body.response.body_mutation.streamed_response.body == b"passthrough-parser"
     assert picker.counter("request_total", model_name="", target_model_name="", priority="0") == 1
+    assert len(picker.engine.endpoints()) == 3
 
 
 def test_05_nothing_is_shed_by_default(picker):
