@@ -1,5 +1,6 @@
 """Plugins in Python behind both hosts, over real gRPC: they decide, and whatever goes wrong in them costs no request."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,24 @@ def test_later_plugins_see_only_what_a_filter_left(serve):
     assert seen == [("pod-0", "pod-1", "pod-2"), (("pod-1", "pod-2"), ("b", "a"), [1.0, 2.0])]
 
 
+def test_a_filter_sees_what_the_filters_before_it_left(serve):
+    seen = []
+
+    @filter("keeps-half")
+    def keeps_half(endpoints, request):
+        seen.append(tuple(endpoints.names))
+        return endpoints.queue >= np.median(endpoints.queue)
+
+    picker = serve("keeps-half", plugin("keeps-half"), None, pods=8)
+    twice = json.loads(policy("keeps-half", None))
+    twice["plugins"].append({"type": "keeps-half", "name": "again"})
+    twice["profiles"][0]["plugins"].append({"plugin": "again"})
+    picker.engine.reload(json.dumps(twice), {"mine": plugin("keeps-half"), "again": plugin("keeps-half")})
+    assert picker.pick() == "pod-6"
+    assert seen == [tuple(f"pod-{number}" for number in range(8)), ("pod-4", "pod-5", "pod-6", "pod-7")]
+    assert picker.failures() == {}
+
+
 def test_an_exception_skips_the_plugin_and_is_told_with_its_line(serve):
     @scorer("raises")
     def raises(endpoints, request):
@@ -72,6 +91,26 @@ def test_an_exception_skips_the_plugin_and_is_told_with_its_line(serve):
     head, *trace = failure["last"].splitlines()
     assert head == "ZeroDivisionError: division by zero"
     assert any(__file__ in line and "in raises" in line for line in trace)
+
+
+def test_an_exception_whose_text_is_no_unicode_or_whose_trace_is_endless_ends_one_call_only(serve):
+    @scorer("odd")
+    def odd(endpoints, request):
+        kind = request.headers.get("x-kind")
+        if kind == "text":
+            raise OSError("no such file: \ud800" + "x" * 100_000)
+        return odd(endpoints, request) if kind == "trace" else endpoints.queue
+
+    picker = serve("odd", plugin("odd"))
+    assert picker.pick(x_kind="text") == "pod-0"
+    (failure,) = picker.engine.plugin_failures()
+    assert failure["last"].startswith("OSError: no such file: \\ud800xxx")
+    assert picker.pick(x_kind="trace") == "pod-0"
+    (failure,) = picker.engine.plugin_failures()
+    assert failure["last"].startswith("RecursionError: ")
+    assert len(failure["last"]) < 3000
+    assert picker.pick() == "pod-1", "its thread goes on"
+    assert picker.failures() == {"exception": 2}
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()])

@@ -81,6 +81,11 @@ def test_a_module_by_its_dotted_name_and_two_files_of_one_name(tmp_path, monkeyp
         ("def f(): raise KeyError('k')\n\nf()\n", "line 1: KeyError: 'k'"),
         (GOOD + GOOD.replace("first", "again"), 'line 31: the plugin type "file-scorer" is registered already by {path}; choose another name'),
         (GOOD.replace("file-scorer", "queue-scorer"), 'line 8: the plugin type "queue-scorer" is one of those built in; choose another name'),
+        *(
+            (GOOD.replace("file-scorer", name), f'line 8: the plugin type "{name}" is one of those built in; choose another name')
+            # Not of the engine's policy, and taken all the same.
+            for name in ("passthrough-parser", "metrics-data-source", "core-metrics-extractor", "file-discovery")
+        ),
         (
             GOOD.replace(", parameters: Parameters", ", parameters"),
             "line 8: \"file-scorer\": annotate the argument 'parameters' with a class derived from pydantic.BaseModel",

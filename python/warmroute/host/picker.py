@@ -57,6 +57,7 @@ class Picker:
         self._monitor = ScrapeMonitor(self._configured.scraper_states)
         self._pool_gauges: list[Family] = []
         self._refusals = RefusalLog(self.engine)
+        self._plugin_failures = PluginLog(self.engine)
         self._draining = False
 
     @property
@@ -84,7 +85,7 @@ class Picker:
         self._follow("pool gauges", self._refresh_pool_gauges)
         self._follow("maintenance", self._maintain)
         self._follow("refusal log", self._refusals.run)
-        self._follow("plugin log", PluginLog(self.engine).run)
+        self._follow("plugin log", self._plugin_failures.run)
         await self._serve_ext_proc()
         self._follow("configuration", self._reloader.run)
         if self._watches_file:
@@ -129,6 +130,7 @@ class Picker:
         await asyncio.gather(*tasks, return_exceptions=True)
         # Those of the last moment, too.
         self._refusals.look()
+        self._plugin_failures.look()
         if self._host is not None and not self._draining:
             await self._host.stop(0.0)
         await self._health.stop()

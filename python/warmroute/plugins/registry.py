@@ -202,11 +202,12 @@ def _decorator(type_name: str, role: Role) -> Callable[[_Function], _Function]:
 
 @functools.cache
 def _built_in() -> frozenset[str]:
-    # Asked of the engine when the first plugin registers: a picker without any never needs it here.
+    # Asked when the first plugin registers: a picker without any never needs it here.
     from warmroute._core import plugin_kinds  # noqa: PLC0415
+    from warmroute.config.plugins import PLUGIN_TYPES  # noqa: PLC0415
 
     kinds = json.loads(plugin_kinds())
-    return frozenset([*(kind["type"] for kind in kinds["types"]), *kinds["aliases"]])
+    return frozenset([*PLUGIN_TYPES, *(kind["type"] for kind in kinds["types"]), *kinds["aliases"]])
 
 
 def _parameters(type_name: str, function: Callable[..., Any]) -> type[BaseModel] | None:

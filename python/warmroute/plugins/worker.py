@@ -12,7 +12,8 @@ from warmroute._core import PluginQuestion, PluginWork
 from warmroute.plugins.answer import BadAnswerError
 
 _MOST_TEXT = 2000
-_TRACE_LINES = 8
+# Of the innermost frames, two lines each.
+_TRACE_FRAMES = 4
 # Python goes away after this; a thread that is stuck in a plugin then ends as daemon threads do.
 _LAST_SECONDS = 0.5
 
@@ -36,7 +37,7 @@ def _serve(work: PluginWork, call: Callable[[PluginQuestion], Any]) -> None:
             try:
                 answer = call(question)
             except BadAnswerError as error:
-                bad_result = str(error)[:_MOST_TEXT]
+                bad_result = _text(str(error))
             except BaseException as error:  # noqa: BLE001 -- whatever a plugin raises, also SystemExit, ends this call and nothing else
                 raised = _describe(error)
             # Not kept while waiting for the next one.
@@ -48,10 +49,15 @@ def _serve(work: PluginWork, call: Callable[[PluginQuestion], Any]) -> None:
 def _describe(error: BaseException) -> str:
     """The exception in a line, then the last lines of its trace."""
     head = "".join(traceback.format_exception_only(error)).strip()
-    # Without the frame above: it is the same for all.
+    # Without the frame above: it is the same for all. Few frames: of a recursion without end there are a thousand, and each is looked up in its file.
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    trace = "".join(traceback.format_tb(frames)).splitlines()[-_TRACE_LINES:]
-    return "\n".join([head, *trace])[:_MOST_TEXT]
+    trace = "".join(traceback.format_tb(frames, limit=-_TRACE_FRAMES)).splitlines()
+    return _text("\n".join([head[:_MOST_TEXT], *trace]))
+
+
+def _text(text: str) -> str:
+    """As much as a log line takes. What is no Unicode text (half a surrogate pair, as in a file name that is no UTF-8) the engine cannot take over."""
+    return text[:_MOST_TEXT].encode(errors="backslashreplace").decode()
 
 
 @atexit.register

@@ -400,13 +400,26 @@ impl Profile {
             match (&named.part, &mut outside) {
                 (FilterPart::Own(filter), _) => filter.filter(context, keep),
                 (FilterPart::External(external), Some((snapshot, failures))) => {
+                    // Outside, what was dropped before is not there at all: own filters look at `keep`.
+                    let candidates = if left < count {
+                        collect_kept(keep, rows);
+                        pack(context.candidates, rows, kept);
+                        &*kept
+                    } else {
+                        context.candidates
+                    };
+                    let context = Context {
+                        candidates,
+                        ..*context
+                    };
                     let verdict = external
-                        .call(snapshot, context)
-                        .and_then(|verdict| check_length(verdict, count));
+                        .call(snapshot, &context)
+                        .and_then(|verdict| check_length(verdict, left));
                     match verdict {
                         Ok(verdict) => {
-                            for (keep, verdict) in keep.iter_mut().zip(verdict) {
-                                *keep &= verdict != 0.0;
+                            let asked = keep.iter_mut().filter(|keep| **keep);
+                            for (keep, verdict) in asked.zip(verdict) {
+                                *keep = verdict != 0.0;
                             }
                         }
                         Err(failure) => failures.push(named.failed(failure)),
@@ -428,11 +441,7 @@ impl Profile {
             }
         }
         if left < count {
-            rows.extend(
-                keep.iter()
-                    .zip(0..)
-                    .filter_map(|(kept, row)| kept.then_some(row)),
-            );
+            collect_kept(keep, rows);
             pack(context.candidates, rows, kept);
         }
         Ok(())
@@ -458,6 +467,16 @@ fn check_length(values: Vec<f64>, expected: usize) -> Result<Vec<f64>, ExternalF
         let text = format!("{} values for {expected} endpoints", values.len());
         Err(ExternalFailure::BadResult(text.into()))
     }
+}
+
+/// The rows that are kept.
+fn collect_kept(keep: &[bool], rows: &mut Vec<u32>) {
+    rows.clear();
+    rows.extend(
+        keep.iter()
+            .zip(0..)
+            .filter_map(|(kept, row)| kept.then_some(row)),
+    );
 }
 
 /// NaN is no opinion; a score out of range has no more say than its weight.
