@@ -9,7 +9,7 @@ from harness.targets import verdicts
 PAGE = Path(__file__).with_name("README.md")
 # More than this of other work, and figures say more about it than about the product. The kernel's own work for the load is within it.
 QUIET_CORES = 0.3
-SECTIONS = ("extproc", "scrape", "envoy", "pick")
+SECTIONS = ("extproc", "scrape", "envoy", "pick", "plugin")
 
 _OPENING = """# Measured speed
 
@@ -50,6 +50,13 @@ extension module: decoding, scanning and hashing the prompt, matching, scoring, 
 own benches (`cargo bench -p warmroute-core --bench schedule`) show alone:
 """
 
+_PLUGIN = """## A scorer in Python
+
+A scorer that makes one array of one column ([harness/least_scorer.py](harness/least_scorer.py)), {endpoints} endpoints, beside the same policy without it: what its calls cost beyond its own work.
+{decisions:,} decisions each, timed one by one by pytest-benchmark (`pytest bench/test_plugin.py`): {without_us:.1f} µs without, {with_us:.1f} µs with, of which the function's own work
+is {function_us:.1f} µs. Then through each host, one request of 512 bytes at a time, latency and CPU of whole requests: that the plugin's thread has to be woken is in these figures too.
+"""
+
 
 def main() -> None:
     sections = {name: section for name in SECTIONS if (section := results.read(name)) is not None}
@@ -72,6 +79,9 @@ def render(sections: dict[str, Json]) -> str:
     if "pick" in sections:
         section = sections["pick"]
         parts += [_PICK.format(**section["single"]), _provenance(section), tables.pick(section)]
+    if "plugin" in sections:
+        section = sections["plugin"]
+        parts += [_PLUGIN.format(endpoints=section["endpoints"], **section["single"]), _provenance(section), tables.plugin(section)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 import page
-from harness import envoy, extproc, pick, results, scrape
+from harness import envoy, extproc, pick, plugin, results, scrape
 from harness.errors import BenchError
 from harness.results import Json, Settings, Usage
 
@@ -15,6 +15,7 @@ SECTIONS: dict[str, Callable[[Settings], Json]] = {
     "scrape": scrape.measure,
     "envoy": envoy.measure,
     "pick": pick.measure,
+    "plugin": plugin.measure,
 }
 
 

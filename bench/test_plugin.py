@@ -7,26 +7,21 @@ Times are shown, never asserted.
 
 import json
 from itertools import count
+from pathlib import Path
 
-import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from warmroute._core import Engine, Exchange
-from warmroute.plugins import Endpoints, Request, registry, scorer
+from warmroute.plugins import registry
 from warmroute.plugins.build import build
-from warmroute.plugins.endpoints import COLUMNS, PoolView
+from warmroute.plugins.endpoints import COLUMNS, Endpoints, PoolView
 
 ENDPOINTS = 100
 DECISIONS = 5_000
 WARMUP = 500
 _DESTINATION = b"x-gateway-destination-endpoint"
-
-
-@scorer("bench-scorer")
-def bench_scorer(endpoints: Endpoints, request: Request) -> np.ndarray:  # noqa: ARG001 -- every scorer is given it
-    """Reads one column and makes one array of it, as the least that a scorer does."""
-    return 1.0 / (1.0 + endpoints.queue)
+(_SCORER,) = registry.load_module(str(Path(__file__).parent / "harness" / "least_scorer.py"))
 
 
 def _engine(*, python: bool) -> Engine:
@@ -35,9 +30,7 @@ def _engine(*, python: bool) -> Engine:
     if python:
         policy["plugins"].append({"type": "bench-scorer"})
         policy["profiles"][0]["plugins"].append({"plugin": "bench-scorer", "weight": 1})
-        definition = registry.find("bench-scorer")
-        assert definition is not None
-        plugins["bench-scorer"] = build(definition, "bench-scorer", None, 1.0)
+        plugins["bench-scorer"] = build(_SCORER, "bench-scorer", None, 1.0)
     engine = Engine("{}", json.dumps(policy), plugins)
     for number in range(ENDPOINTS):
         engine.upsert_endpoint("default", f"endpoint-{number}", f"10.0.0.{number + 1}", 8000, {"zone": "abc"[number % 3]})
@@ -77,7 +70,7 @@ def test_function_alone(benchmark: BenchmarkFixture) -> None:
             return None
 
     endpoints = Endpoints(Still(), PoolView(None))
-    scores = benchmark.pedantic(lambda: bench_scorer(endpoints, None), rounds=DECISIONS, warmup_rounds=WARMUP)
+    scores = benchmark.pedantic(lambda: _SCORER.function(endpoints, None), rounds=DECISIONS, warmup_rounds=WARMUP)
     assert scores.tolist() == [1.0] * ENDPOINTS
 
 

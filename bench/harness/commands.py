@@ -8,6 +8,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
 METRICS_PAGE = REPOSITORY / "bench" / "data" / "vllm-0.32-metrics.txt"
+LEAST_SCORER = REPOSITORY / "bench" / "harness" / "least_scorer.py"
 # Names another build of the load generator.
 LOADGEN_VARIABLE = "WARMROUTE_LOADGEN"
 
@@ -60,8 +61,17 @@ def http_load(target: str, seconds: float, *flags: str) -> list[str]:
 
 def single_picks(report: Path) -> list[str]:
     """pytest-benchmark's report of single decisions, with every timing."""
+    return _benchmark("test_pick.py", report)
+
+
+def plugin_calls(report: Path) -> list[str]:
+    """pytest-benchmark's report of decisions with and without a scorer in Python."""
+    return _benchmark("test_plugin.py", report)
+
+
+def _benchmark(file: str, report: Path) -> list[str]:
     options = ["--import-mode=importlib", "--benchmark-disable-gc", f"--benchmark-json={report}"]
-    return [sys.executable, "-m", "pytest", str(REPOSITORY / "bench" / "test_pick.py"), "-q", *options]
+    return [sys.executable, "-m", "pytest", str(REPOSITORY / "bench" / file), "-q", *options]
 
 
 def pick_bench() -> list[str]:

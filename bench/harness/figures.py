@@ -87,3 +87,14 @@ def cpu_per_chunk(chunks: Iterable[Json], process: int) -> float | None:
             seconds = [report["processes"][process]["cpu_seconds"] for report in reports]
             slopes.append((seconds[1] - seconds[0]) * 1e6 / events)
     return median(slopes) if slopes else None
+
+
+def plugin_cost(runs: Runs, function_us: float) -> float | None:
+    """Microseconds that a request takes longer with the scorer in Python than without it, beyond the function's own; median over the rounds of p50."""
+    without = {run["round"]: latency("p50")(run) for run in runs.where(subject="without").runs}
+    differences = []
+    for run in runs.where(subject="with").runs:
+        value, base = latency("p50")(run), without.get(run["round"])
+        if value is not None and base is not None:
+            differences.append((value - base) * 1000 - function_us)
+    return median(differences) if differences else None

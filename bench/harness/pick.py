@@ -21,14 +21,15 @@ def measure(_: Settings) -> Json:
 def _single() -> Json:
     with TemporaryDirectory() as folder:
         report = Path(folder) / "pick.json"
-        _run(commands.single_picks(report))
+        run(commands.single_picks(report))
         (benchmark,) = json.loads(report.read_text())["benchmarks"]
     seconds = benchmark["stats"]["data"]
     percentiles = quantiles(seconds, n=100)
     return benchmark["extra_info"] | {"decisions": len(seconds), "p50_us": percentiles[49] * 1e6, "p99_us": percentiles[98] * 1e6}
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
+    """Run a benchmark to its end. Raises BenchError with what it told."""
     try:
         subprocess.run(command, cwd=commands.REPOSITORY, check=True, capture_output=True, timeout=TIME_LIMIT_SECONDS)
     except subprocess.CalledProcessError as error:
@@ -39,7 +40,7 @@ def _run(command: list[str]) -> None:
 
 
 def _criterion() -> Json:
-    _run(commands.pick_bench())
+    run(commands.pick_bench())
     return collect(commands.TARGET / "criterion" / "pick")
 
 

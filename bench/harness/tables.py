@@ -98,3 +98,19 @@ def pick(section: Json) -> str:
     """The engine's own benches."""
     rows = [(f"`{name}`", number(figure["median"]), number(figure["mean"])) for name, figure in section["criterion_us"].items()]
     return table(("criterion benchmark", "median µs", "mean µs"), rows)
+
+
+def plugin(section: Json) -> str:
+    """Each host with the scorer in Python and without it."""
+    runs = figures.of(section["runs"])
+    rows = []
+    for host in ("native", "grpcio"):
+        one = runs.where(host=host)
+        for subject in ("without", "with"):
+            mine = one.where(subject=subject)
+            more = figures.plugin_cost(one, section["single"]["function_us"]) if subject == "with" else None
+            quantiles = (number(mine.median(figures.latency(quantile)), 3) for quantile in ("p50", "p99"))
+            cells = (number(mine.median(figures.rate), 0), *quantiles, number(mine.median(figures.cpu()), 0))
+            rows.append((host, subject, *cells, number(more, 1) if more is not None else "", _errors(mine)))
+    header = ("host", "scorer", "requests/s", "p50 ms", "p99 ms", "CPU µs a request", "p50 µs more, beyond its work", "errors")
+    return table(header, rows)

@@ -7,6 +7,7 @@ from harness import figures
 from harness.figures import Runs
 from harness.results import Json
 
+PLUGIN_US = 30
 PAGES_PER_SECOND = 2000.0
 # Less than the full rate of pages would be a cheaper job than the one asked for.
 FULL_RATE = 0.95
@@ -45,6 +46,8 @@ def verdicts(sections: dict[str, Json]) -> Iterator[Verdict]:
         single = sections["pick"]["single"]
         yield Verdict("one pick, 100 endpoints, 8 KB prompt: p50", 20, single["p50_us"], "µs")
         yield Verdict("one pick, 100 endpoints, 8 KB prompt: p99", 100, single["p99_us"], "µs")
+    if "plugin" in sections:
+        yield from _plugin(sections["plugin"])
     if "scrape" in sections:
         yield from _scrape(sections["scrape"])
     if "envoy" in sections:
@@ -71,6 +74,19 @@ def _grpcio(runs: Runs) -> Iterator[Verdict]:
         yield Verdict(f"grpcio host, {case}: CPU per request / echo floor", 1.25, one.ratio(figures.cpu()), "x", spoiled=_spoiled(one))
     open_loop = runs.where(subject="product", case="open loop")
     yield Verdict("grpcio host, open loop at 1,000/s: p50", 1.0, open_loop.median(figures.latency("p50")), "ms", spoiled=_spoiled(open_loop))
+
+
+def _plugin(section: Json) -> Iterator[Verdict]:
+    single = section["single"]
+    cost = single["with_us"] - single["without_us"] - single["function_us"]
+    what = "scorer in Python, 100 endpoints, beyond its own work"
+    yield Verdict(f"{what}: one decision, median", PLUGIN_US, cost, "µs")
+    runs = figures.of(section["runs"])
+    for host in ("native", "grpcio"):
+        one = runs.where(host=host)
+        yield Verdict(
+            f"{what}: one request, {host} host, p50", PLUGIN_US, figures.plugin_cost(one, single["function_us"]), "µs", spoiled=_spoiled(one)
+        )
 
 
 def _scrape(section: Json) -> Iterator[Verdict]:
