@@ -229,6 +229,12 @@ def plugin_kinds() -> str:
 def check_plugin(type_name: str, name: str, parameters: str) -> str:
     """JSON: {values (complete), references [{path, plugin, produces}], deprecated [{path, instead}]} or {problems [{path, message}]}; paths are lists of names and numbers below `parameters`."""
 
+def end_after_signals(first_seconds: float, second_seconds: float) -> None:
+    """End the process that long after the first, and after a second, SIGTERM or SIGINT, also when nothing in Python can run; with status 1.
+
+    To be called after Python's own handlers are in place: they are called as before.
+    """
+
 def scan_body(path: str, body: bytes) -> dict[str, Any]:
     """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
 

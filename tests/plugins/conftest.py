@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from epp.conftest import host
 from hermetic import messages
 from hermetic.conftest import METHOD, metrics_page, pb
 from hosts import Grpcio, Native
@@ -14,7 +15,7 @@ from warmroute import _core
 from warmroute.plugins import registry
 from warmroute.plugins.build import build
 
-__all__ = ["pb"]
+__all__ = ["host", "pb"]
 
 # Long enough that a busy machine answers in time: tests of what is in time use it.
 LONG = 30.0

@@ -20,6 +20,18 @@ from warmroute.plugins.endpoints import COLUMNS
 from warmroute.plugins.running import RunningPlugins
 
 
+def _request():
+    """Headers (with a body to come, BUFFERED) and a body, as protobuf bytes."""
+    path = b"\x0a\x05:path\x1a\x14/v1/chat/completions"
+    headers = b"\x0a" + bytes([len(path) + 2]) + b"\x0a" + bytes([len(path)]) + path
+    content = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
+    body = b"\x0a" + bytes([len(content)]) + content + b"\x10\x01"
+    return b"\x12" + bytes([len(headers)]) + headers + b"\x5a\x02\x08\x02", b"\x22" + bytes([len(body)]) + body
+
+
+REQUEST = _request()
+
+
 def engine_with(python_plugin, pods=2, plugins=None, **settings):
     engine = _core.Engine(json.dumps(settings), plugins or policy("mine-type"), {"mine": python_plugin})
     add_pods(engine, pods)
@@ -239,8 +251,8 @@ policy = {{"plugins": [{{"type": "mine"}}], "profiles": [{{"name": "default", "p
 engine = _core.Engine("{{}}", json.dumps(policy), {{"mine": plugin}})
 engine.upsert_endpoint("default", "pod", "10.0.0.1", 8000, {{}})
 exchange = _core.Exchange(engine)
-exchange.receive(bytes.fromhex({_request()[0].hex()!r}))
-replies, _ = exchange.receive(bytes.fromhex({_request()[1].hex()!r}))
+exchange.receive(bytes.fromhex({REQUEST[0].hex()!r}))
+replies, _ = exchange.receive(bytes.fromhex({REQUEST[1].hex()!r}))
 assert b"10.0.0.1:8000" in replies[0]
 print([failure["reason"] for failure in engine.plugin_failures()])
 """
@@ -248,15 +260,6 @@ print([failure["reason"] for failure in engine.plugin_failures()])
     result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == ("[]\n" if "return" in body else "['timeout']\n")
-
-
-def _request():
-    """Headers (with a body to come, BUFFERED) and a body, as protobuf bytes."""
-    path = b"\x0a\x05:path\x1a\x14/v1/chat/completions"
-    headers = b"\x0a" + bytes([len(path) + 2]) + b"\x0a" + bytes([len(path)]) + path
-    content = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
-    body = b"\x0a" + bytes([len(content)]) + content + b"\x10\x01"
-    return b"\x12" + bytes([len(headers)]) + headers + b"\x5a\x02\x08\x02", b"\x22" + bytes([len(body)]) + body
 
 
 @pytest.mark.parametrize(

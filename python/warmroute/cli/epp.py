@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from warmroute._core import end_after_signals
 from warmroute.config.errors import ConfigError, UsageError
 from warmroute.config.flags import SHORTEST_REFRESH_SECONDS, Flags, parse_flags
 from warmroute.config.notices import log_notices
@@ -21,6 +22,8 @@ from warmroute.parent import ParentError, die_with_parent
 logger = logging.getLogger(__name__)
 
 _USAGE, _FAILURE = 2, 1
+# All that a picker does after its drain takes less; a gateway's own grace period is usually longer.
+_END_SECONDS = 10.0
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -75,6 +78,8 @@ async def _picker(flags: Flags, parent: int | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, picker.reload)
+    # Nothing of the above runs while a plugin in Python stays in C code.
+    end_after_signals(flags.drain_timeout + _END_SECONDS, _END_SECONDS)
     try:
         await picker.start()
         await stop.wait()

@@ -1,6 +1,7 @@
 //! The pyo3 module `warmroute._core`: conversions only, no decisions. `python/warmroute/_core.pyi` documents each item.
 
 mod convert;
+mod ending;
 mod engine;
 mod exchange;
 mod plugin;
@@ -20,6 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_core")]
 mod core_module {
+    #[pymodule_export]
+    use super::ending::end_after_signals;
     #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]
