@@ -250,6 +250,7 @@ __all__ = [
     "Scraper",
     "__version__",
     "check_plugin",
+    "end_after_signals",
     "plugin_kinds",
     "scan_body",
     "scan_metrics_page",

@@ -79,6 +79,23 @@ def test_a_module_by_its_dotted_name_and_two_files_of_one_name(tmp_path, monkeyp
         ("def f(:\n", "line 1: SyntaxError: invalid syntax"),
         ("import no_such_thing\n", "line 1: ModuleNotFoundError: No module named 'no_such_thing'"),
         ("def f(): raise KeyError('k')\n\nf()\n", "line 1: KeyError: 'k'"),
+        ("import sys\n\nsys.exit(3)\n", "line 3: SystemExit: 3"),
+        (
+            GOOD.replace("def first", "async def first"),
+            'line 8: "file-scorer": must return its answer; a function with async or yield returns before it has worked',
+        ),
+        (
+            GOOD.replace('    """\n\n@filter', '    """\n    yield 1\n\n@filter'),
+            'line 8: "file-scorer": must return its answer; a function with async or yield returns before it has worked',
+        ),
+        (
+            GOOD.replace("def __call__", "async def __call__"),
+            'line 15: "file-filter": must return its answer; a function with async or yield returns before it has worked',
+        ),
+        (
+            GOOD.replace("request: Request, parameters", "request: Request, *, parameters"),
+            'line 8: "file-scorer": must take (endpoints, request) or (endpoints, request, parameters), not (endpoints, request, *, parameters)',
+        ),
         (GOOD + GOOD.replace("first", "again"), 'line 31: the plugin type "file-scorer" is registered already by {path}; choose another name'),
         (GOOD.replace("file-scorer", "queue-scorer"), 'line 8: the plugin type "queue-scorer" is one of those built in; choose another name'),
         *(

@@ -123,7 +123,8 @@ def _load(source: str, key: str, bring: Callable[[], object]) -> tuple[PluginDef
     before = dict(_definitions)
     try:
         loaded = bring()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A script that ends itself must not end the picker without a word.
         _restore(before)
         raise PluginModuleError(f"{source}: {_describe_failure(error, key)}") from error
     found = tuple(
@@ -160,7 +161,7 @@ def _run_file(path: Path) -> ModuleType:
     return module
 
 
-def _describe_failure(error: Exception, key: str) -> str:
+def _describe_failure(error: Exception | SystemExit, key: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None and (key == error.name or key.startswith(f"{error.name}.")):
         return f"there is no module {error.name!r}; install it, put its folder on PYTHONPATH, or give the path of its .py file"
     text = str(error) if isinstance(error, PluginModuleError) else f"{type(error).__name__}: {error}"
@@ -215,14 +216,17 @@ def _parameters(type_name: str, function: Callable[..., Any]) -> type[BaseModel]
     if inspect.isclass(function):
         if "__call__" not in dir(function):
             raise PluginModuleError(f'"{type_name}": the class {function.__name__} has no __call__(self, endpoints, request)')
-        _check_arguments(type_name, list(inspect.signature(function.__call__).parameters.values())[1:], len(_ARGUMENTS))
+        called = function.__call__
+        _check_arguments(type_name, list(inspect.signature(called).parameters.values())[1:], len(_ARGUMENTS))
         code = function.__init__
         extra = list(inspect.signature(function).parameters.values())
     else:
-        code = function
+        called = code = function
         given = list(inspect.signature(function).parameters.values())
         _check_arguments(type_name, given, len(_ARGUMENTS) + 1)
         extra = given[len(_ARGUMENTS) :]
+    if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise PluginModuleError(f'"{type_name}": must return its answer; a function with async or yield returns before it has worked')
     if not extra:
         return None
     if len(extra) > 1:
@@ -245,7 +249,7 @@ def _check_arguments(type_name: str, given: list[inspect.Parameter], most: int) 
 
 
 def _list(parameters: Iterable[inspect.Parameter]) -> str:
-    return ", ".join(str(parameter).partition(":")[0] for parameter in parameters)
+    return str(inspect.Signature([one.replace(annotation=one.empty) for one in parameters]))[1:-1]
 
 
 def _strict(model: type[BaseModel]) -> type[BaseModel]:
