@@ -78,6 +78,13 @@ class Running:
         first = messages.headers(self._pb, x_request_id="id", **headers)
         return self._process(iter([first, messages.body(self._pb, messages.completion("model"))]), timeout=LONG)
 
+    def exchange(self, *subset: str, **headers: str) -> list[Any]:
+        """All replies to a whole request, with that subset hint if any, and to the headers of its answer."""
+        asked = [messages.headers(self._pb, **headers), messages.body(self._pb, messages.completion("model"))]
+        if subset:
+            asked = [messages.with_subset(message, *subset) for message in asked]
+        return list(self._process(iter([*asked, messages.response_headers(self._pb, status="200")]), timeout=LONG))
+
     def pick(self, **headers: str) -> str:
         """Name of the pod that a request goes to, or the status it is refused with."""
         return self.destination(self.send(**headers))
@@ -108,11 +115,11 @@ class Running:
 
 @pytest.fixture(params=[Native, Grpcio], ids=["native", "grpcio"])
 def serve(request, pb) -> Iterator[Callable[..., Running]]:
-    """Start the parametrised host on a pool of pods: `serve(type, plugin, weight=10, pods=2)`."""
+    """Start the parametrised host on a pool of pods: `serve(type, plugin, weight=10, pods=2)`; further settings are the engine's."""
     running: list[Running] = []
 
-    def start(type_name: str, python_plugin: _core.PythonPlugin, weight: float | None = 10, pods: int = 2) -> Running:
-        engine = _core.Engine("{}", policy(type_name, weight), {"mine": python_plugin})
+    def start(type_name: str, python_plugin: _core.PythonPlugin, weight: float | None = 10, pods: int = 2, **settings: Any) -> Running:
+        engine = _core.Engine(json.dumps(settings), policy(type_name, weight), {"mine": python_plugin})
         add_pods(engine, pods)
         running.append(Running(request.param, pb, engine))
         return running[-1]

@@ -78,6 +78,38 @@ def test_a_filter_sees_what_the_filters_before_it_left(serve):
     assert picker.failures() == {}
 
 
+def test_scores_subset_and_explanation_with_a_plugin(serve):
+    seen = []
+
+    @scorer("last")
+    def last(endpoints, request):
+        seen.append(tuple(endpoints.names))
+        if request.headers.get("x-fail"):
+            raise RuntimeError
+        return endpoints.queue / 10
+
+    picker = serve("last", plugin("last"), pods=4, subset_filter=True, emit_endpoint_scores=True, explain=True)
+
+    def asked(**headers):
+        replies = picker.exchange("192.168.1.1", "192.168.1.3", x_warmroute_explain="1", **headers)
+        fields = replies[0].dynamic_metadata.fields["envoy.lb"].struct_value.fields
+        scores = fields["x-gateway-destination-endpoint-scores"].struct_value.fields
+        answer = replies[-1].response_headers.response.header_mutation.set_headers
+        decision = next(json.loads(option.header.raw_value) for option in answer if option.header.key == "x-warmroute-decision")
+        return {name: value.number_value for name, value in scores.items()}, decision["explanation"]
+
+    scores, explanation = asked()
+    # The queue scorer gives the shortest queue of the two 1 and the longest 0; the plugin's part counts ten times.
+    assert scores == {"192.168.1.1:8000": 1, "192.168.1.3:8000": 2}
+    assert explanation["scorers"][1] == {"name": "mine", "type": "last", "weight": 10}
+    assert [candidate["scores"][1] for candidate in explanation["candidates"]] == [{"raw": 0.2, "weighted": 2}, {"raw": 0, "weighted": 0}]
+    scores, explanation = asked(x_fail="1")
+    assert scores == {"192.168.1.1:8000": 1, "192.168.1.3:8000": 0}
+    assert explanation["scorers"][1] == {"name": "mine", "type": "last", "weight": 10, "skipped": "exception"}
+    assert [candidate["scores"][1] for candidate in explanation["candidates"]] == [{"raw": None, "weighted": 0}] * 2
+    assert seen == [("pod-0", "pod-2")] * 2
+
+
 def test_an_exception_skips_the_plugin_and_is_told_with_its_line(serve):
     @scorer("raises")
     def raises(endpoints, request):

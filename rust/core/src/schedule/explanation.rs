@@ -32,6 +32,9 @@ pub struct FilterExplanation {
     pub type_name: Box<str>,
     /// Candidates left after it.
     pub kept: u32,
+    /// Why it had no part: the reason under which its failure is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<&'static str>,
 }
 
 /// One scorer.
@@ -44,6 +47,9 @@ pub struct ScorerExplanation {
     pub type_name: Box<str>,
     /// What its scores are multiplied by.
     pub weight: f64,
+    /// Why it had no part: the reason under which its failure is counted. Its scores are null then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<&'static str>,
 }
 
 /// One candidate.
@@ -93,6 +99,7 @@ impl FilterExplanation {
             name: plugin.name.as_ref().into(),
             type_name: plugin.type_name.as_ref().into(),
             kept: keep.iter().filter(|keep| **keep).count() as u32,
+            skipped: None,
         }
     }
 }
@@ -134,13 +141,21 @@ impl Explanation {
             .collect();
     }
 
-    pub(super) fn filtered<T>(&mut self, filter: &Named<T>, keep: &[bool]) {
+    pub(super) fn filtered<T>(
+        &mut self,
+        filter: &Named<T>,
+        keep: &[bool],
+        skipped: Option<&'static str>,
+    ) {
         for (candidate, keep) in self.candidates.iter_mut().zip(keep) {
             if !keep && candidate.dropped_by.is_none() {
                 candidate.dropped_by = Some(filter.name.as_ref().into());
             }
         }
-        self.filters.push(FilterExplanation::new(filter, keep));
+        self.filters.push(FilterExplanation {
+            skipped,
+            ..FilterExplanation::new(filter, keep)
+        });
     }
 
     /// `keep`: what it and those before it keep.
@@ -154,6 +169,7 @@ impl Explanation {
             name: by.name.as_ref().into(),
             type_name: by.type_name.as_ref().into(),
             weight,
+            skipped: None,
         });
         for (packed, &raw) in scores.iter().enumerate() {
             let row = rows.get(packed).map_or(packed, |row| *row as usize);
@@ -161,6 +177,13 @@ impl Explanation {
                 raw,
                 weighted: weight * clamped(raw),
             });
+        }
+    }
+
+    /// The scorer that was told last gave no usable answer.
+    pub(super) fn skipped(&mut self, reason: &'static str) {
+        if let Some(scorer) = self.scorers.last_mut() {
+            scorer.skipped = Some(reason);
         }
     }
 

@@ -66,8 +66,8 @@ pub struct Profile {
 pub struct Prepared {
     /// Rows that the filters left; empty: none was dropped.
     rows: Vec<u32>,
-    /// One list for each external scorer, in their order; `None`: it gave no usable answer.
-    scores: Vec<Option<Vec<f64>>>,
+    /// One list for each external scorer, in their order; else the reason why it gave no usable answer.
+    scores: Vec<Result<Vec<f64>, &'static str>>,
     /// Seconds that each external scorer took, by its position in [`Profile::plugins`]; none unless timed.
     pub took: Vec<(usize, f64)>,
     /// External plugins that gave no usable answer.
@@ -260,11 +260,11 @@ impl Profile {
                 let seconds = (clock() - begun).as_secs_f64();
                 prepared.took.push((self.filters.len() + position, seconds));
             }
-            prepared.scores.push(
-                scores
-                    .map_err(|failure| prepared.failures.push(named.failed(failure)))
-                    .ok(),
-            );
+            prepared.scores.push(scores.map_err(|failure| {
+                let reason = failure.reason();
+                prepared.failures.push(named.failed(failure));
+                reason
+            }));
         }
         Ok(prepared)
     }
@@ -320,6 +320,7 @@ impl Profile {
         let mut external = prepared.map_or(&[][..], |prepared| &prepared.scores).iter();
         for (named, weight) in &self.scorers {
             scores.clear();
+            let mut skipped = None;
             match &named.part {
                 ScorerPart::Own(scorer) => {
                     scores.resize(considered, 0.0);
@@ -327,12 +328,18 @@ impl Profile {
                 }
                 // Without an answer the plugin has no part in the totals: NaN counts 0, and the explanation shows that there was none.
                 ScorerPart::External(_) => match external.next() {
-                    Some(Some(given)) => scores.extend_from_slice(given),
-                    _ => scores.resize(considered, f64::NAN),
+                    Some(Ok(given)) => scores.extend_from_slice(given),
+                    none => {
+                        scores.resize(considered, f64::NAN);
+                        skipped = none.and_then(|answer| answer.as_ref().err().copied());
+                    }
                 },
             }
             if let Some(explanation) = explain.as_deref_mut() {
                 explanation.scored(named, *weight, rows, scores);
+                if let Some(reason) = skipped {
+                    explanation.skipped(reason);
+                }
             }
             for (total, score) in totals.iter_mut().zip(scores.iter()) {
                 *total += weight * clamped(*score);
@@ -397,6 +404,7 @@ impl Profile {
         keep.resize(count, true);
         let mut left = count;
         for named in &self.filters {
+            let mut skipped = None;
             match (&named.part, &mut outside) {
                 (FilterPart::Own(filter), _) => filter.filter(context, keep),
                 (FilterPart::External(external), Some((snapshot, failures))) => {
@@ -422,7 +430,10 @@ impl Profile {
                                 *keep = verdict != 0.0;
                             }
                         }
-                        Err(failure) => failures.push(named.failed(failure)),
+                        Err(failure) => {
+                            skipped = Some(failure.reason());
+                            failures.push(named.failed(failure));
+                        }
                     }
                 }
                 // `prepare` runs before: see `has_external`.
@@ -431,7 +442,7 @@ impl Profile {
             left = keep.iter().filter(|kept| **kept).count();
             mark(*clock, marks);
             if let Some(explanation) = explain.as_deref_mut() {
-                explanation.filtered(named, keep);
+                explanation.filtered(named, keep, skipped);
             }
             if left == 0 {
                 return Err(NoEndpoint {

@@ -355,17 +355,30 @@ fn plugins_elsewhere_take_part_and_a_failing_one_is_skipped() {
         assert_eq!(candidate.scores.len(), expected);
     }
     assert!(explanation.candidates[0].scores[2].raw.is_nan());
+    let skipped: Vec<_> = explanation
+        .scorers
+        .iter()
+        .map(|scorer| scorer.skipped)
+        .collect();
+    assert_eq!(skipped, [None, None, Some("timeout")]);
+    assert!(
+        explanation
+            .filters
+            .iter()
+            .all(|filter| filter.skipped.is_none())
+    );
 }
 
 #[test]
 fn a_filter_elsewhere_that_fails_drops_nothing_and_a_wrong_number_of_values_is_a_failure() {
-    for verdict in [
-        Err(ExternalFailure::Raised("no".into())),
-        Ok(vec![1.0, 1.0]),
+    for (verdict, reason) in [
+        (Err(ExternalFailure::Raised("no".into())), "exception"),
+        (Ok(vec![1.0, 1.0]), "bad_result"),
     ] {
         let profile = with_externals(verdict);
-        let (choice, failures) =
-            prepare_and_run(&profile, &Scene::new(4), &mut Explanation::default());
+        let mut explanation = Explanation::default();
+        let (choice, failures) = prepare_and_run(&profile, &Scene::new(4), &mut explanation);
         assert_eq!((choice.row, choice.considered, failures), (1, 3, 2));
+        assert_eq!(explanation.filters[1].skipped, Some(reason));
     }
 }
