@@ -61,6 +61,8 @@ pub struct Active {
     pub policy: Policy,
     /// One for each profile.
     timers: Vec<PluginTimers>,
+    /// Of what stands before the profiles.
+    gate_timers: PluginTimers,
 }
 
 /// What the critical section works with, kept between decisions so that none allocates.
@@ -279,6 +281,10 @@ impl Active {
             stats.set_prefix_indexer(name, type_name);
         }
         stats.set_plugin_families(policy.families.clone(), pool);
-        Self { policy, timers }
+        Self {
+            timers,
+            gate_timers: stats.plugin_timers(policy.gate_plugins()),
+            policy,
+        }
     }
 }

@@ -122,6 +122,8 @@ impl Engine {
             facts: &facts,
             snapshot: &snapshot,
             now,
+            clock: self.clock,
+            timers: &active.gate_timers,
         };
         gates.shed(subset.as_deref())?;
         if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {

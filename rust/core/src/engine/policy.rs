@@ -19,7 +19,7 @@ use crate::plugin::{
 };
 use crate::schedule::handlers::ProfileHandler;
 use crate::schedule::{Named, Profile, RequestAttributes};
-use crate::stats::FamilySource;
+use crate::stats::{FamilySource, PluginLabels};
 
 /// What decides, built. Immutable; a reload makes another.
 #[derive(Debug)]
@@ -163,6 +163,20 @@ impl Policy {
     /// True when plugins have to do with the response.
     pub(crate) fn follows_responses(&self) -> bool {
         !self.responses.is_empty() || !self.reporters.is_empty()
+    }
+
+    /// What stands before the profiles: screeners, then admitters, in the order in which they are asked.
+    pub(crate) fn gate_plugins(&self) -> impl Iterator<Item = PluginLabels<'_>> {
+        fn labels<'a, T>(extension_point: &'static str, named: &'a Named<T>) -> PluginLabels<'a> {
+            PluginLabels {
+                extension_point,
+                plugin_type: &named.type_name,
+                plugin_name: &named.name,
+            }
+        }
+        let screeners = self.screeners.iter().map(|named| labels("Screener", named));
+        let admitters = self.admitters.iter();
+        screeners.chain(admitters.map(|named| labels("Admission", named)))
     }
 
     /// Name and type of the plugin that keeps the prefix index, where one is configured.

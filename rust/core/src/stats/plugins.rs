@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -14,7 +15,7 @@ use crate::pool::Pool;
 /// A plugin as the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginLabels<'a> {
-    /// `Filter`, `Scorer` or `Picker`.
+    /// `Screener`, `Admission`, `Filter`, `Scorer` or `Picker`.
     pub extension_point: &'static str,
     /// Type in the configuration.
     pub plugin_type: &'a str,
@@ -37,6 +38,13 @@ pub(super) struct PluginDurations(Mutex<Vec<(Labels, Arc<Histogram>)>>);
 pub struct PluginTimers(Vec<Arc<Histogram>>);
 
 impl PluginTimers {
+    /// What one plugin, by its place, took.
+    pub fn observe_one(&self, place: usize, took: Duration) {
+        if let Some(histogram) = self.0.get(place) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
     /// `marks`: when the first plugin began and when each ended. A decision that a filter ends has fewer.
     pub fn observe(&self, marks: &[Nanos]) {
         for (histogram, mark) in self.0.iter().zip(marks.windows(2)) {
