@@ -141,9 +141,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Response bodies are to be processed for their usage, where the gateway can be asked to send them.
+    /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
     pub fn wants_usage(&self) -> bool {
-        self.settings.response_usage || !self.active.load().policy.reporters.is_empty()
+        self.settings.response_usage || self.active.load().reports()
     }
 
     /// The policy in force.
@@ -271,6 +271,11 @@ impl Engine {
 }
 
 impl Active {
+    /// Its plugins tell of usage.
+    pub(crate) fn reports(&self) -> bool {
+        !self.policy.reporters.is_empty()
+    }
+
     fn new(policy: Policy, stats: &Stats, pool: &Arc<Pool>) -> Self {
         let timers = policy
             .profiles()
@@ -288,3 +293,6 @@ impl Active {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

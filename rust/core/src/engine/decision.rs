@@ -221,6 +221,7 @@ impl Engine {
             None
         };
         let skipped = prepared.as_ref().map_or(0, |_| profile.filter_count());
+        let wants_warm_cache = wants_warm_cache(facts);
         let (chosen, marks) = {
             let mut choosing = self.choice.lock();
             let Choosing {
@@ -241,10 +242,7 @@ impl Engine {
             let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
             let chosen = match outcome {
                 Err(error) => Err(Refusal::Exhausted(error.to_string())),
-                Ok(_)
-                    if wants_warm_cache(facts)
-                        && candidates.matched_blocks[ranked[0] as usize] == 0 =>
-                {
+                Ok(_) if wants_warm_cache && candidates.matched_blocks[ranked[0] as usize] == 0 => {
                     // An endpoint was found; that it is not used is no failure of the scheduler.
                     let position = candidates.position[ranked[0] as usize];
                     let endpoint = &snapshot.endpoints[position as usize];

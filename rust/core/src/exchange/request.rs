@@ -281,9 +281,10 @@ impl Exchange {
             Err(refusal) => self.refuse(&refusal, replies),
             Ok((decided, mut flight)) => {
                 flight.streaming |= tunnel;
+                let wants_usage = flight.wants_usage(self.engine.settings());
                 self.flight = Some(flight);
                 self.request.request_id = None;
-                decided.word(wording, self.protocol, self.engine.wants_usage(), replies);
+                decided.word(wording, self.protocol, wants_usage, replies);
                 if close_after {
                     Progress::Close
                 } else {
