@@ -74,6 +74,8 @@ pub struct Chosen<'a> {
 pub struct RequestEdits {
     /// Headers to set.
     pub set: HeaderPairs,
+    /// Headers that clients may not send.
+    pub remove: Vec<&'static str>,
     /// `host:port` to use instead of the chosen one.
     pub destination: Option<Bytes>,
 }

@@ -55,8 +55,8 @@ pub struct Decision {
     pub redirected: bool,
     /// Name of the profile that ran.
     pub profile: Arc<str>,
-    /// Headers that plugins set on the request.
-    pub request_headers: HeaderPairs,
+    /// What plugins change on the request; its destination is in the one above.
+    pub edits: RequestEdits,
     /// Headers that plugins set on the response.
     pub response_headers: HeaderPairs,
 }
@@ -178,6 +178,7 @@ impl Engine {
         let destination = choice
             .edits
             .destination
+            .take()
             .unwrap_or_else(|| join(&choice.endpoints));
         self.count(choice.endpoints[0], &facts, choice.matched_blocks, begun);
         let explanation = explanation.and_then(|explanation| {
@@ -193,7 +194,7 @@ impl Engine {
             explanation,
             redirected,
             profile: Arc::clone(policy.profiles()[position].name()),
-            request_headers: choice.edits.set,
+            edits: choice.edits,
             response_headers,
         })
     }

@@ -97,7 +97,7 @@ fn each_decision_is_made_by_one_policy_and_reserves_once_while_policies_change()
                 let redirecting = &*decision.profile == "redirecting";
                 seen[usize::from(!redirecting)] += 1;
                 assert_eq!(decision.redirected, redirecting);
-                assert_eq!(decision.request_headers.len(), usize::from(redirecting));
+                assert_eq!(decision.edits.set.len(), usize::from(redirecting));
                 let port = if redirecting { ":9000" } else { ":8000" };
                 assert!(decision.destination.ends_with(port.as_bytes()));
             }

@@ -364,7 +364,7 @@ impl Exchange {
             explanation,
             redirected,
             profile,
-            request_headers,
+            edits,
             response_headers,
         } = engine.decide(inquiry).inspect_err(|refusal| {
             series.error(refusal.code());
@@ -388,8 +388,8 @@ impl Exchange {
         let decided = reply::Decided {
             destination,
             scores,
-            set: request_headers,
-            remove: headers.remove,
+            set: edits.set,
+            remove: headers.remove.into_iter().chain(edits.remove).collect(),
             new_request_id: headers
                 .request_id
                 .is_none()
