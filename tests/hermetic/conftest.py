@@ -18,6 +18,8 @@ from warmroute import _core
 
 PROTOS = Path(__file__).parents[2] / "protos"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+
 @pytest.fixture(scope="session")
 def pb(tmp_path_factory) -> ModuleType:
     """Generated code of protos/ext_proc.proto: independent of the engine's own codec."""

@@ -141,7 +141,7 @@ def test_sessions_outlive_a_reload_that_leaves_their_plugin_alone(start):
 def test_an_agents_session_is_the_flow_of_a_request_that_names_none(start):
     picker = started(start, {"type": "agent-identity", "parameters": {"additionalSessionHeaders": ["X-Agent"]}}, BY_LOT)
     exchanged(picker, session_id="codex")
-    exchanged(picker, session_id="codex", x_agent="own")
+    exchanged(picker, x_agent="own")
     exchanged(picker, session_id="codex", x_llm_d_inference_fairness_id="tenant")
     exchanged(picker)
     for flow in ("codex", "own", "tenant", "default-flow"):

@@ -281,8 +281,7 @@ fn watched() -> (
 }
 
 impl SessionFactory for WatchedFactory {
-    fn open(&self, now: Nanos) -> Box<dyn Session> {
-        assert_ne!(now, Nanos(0));
+    fn open(&self) -> Box<dyn Session> {
         self.open.fetch_add(1, Ordering::SeqCst);
         Box::new(Watched {
             ended: self.ended.clone(),
@@ -295,9 +294,10 @@ impl Session for Watched {
     fn receive(
         &mut self,
         frame: Bytes,
-        _now: Nanos,
+        now: Nanos,
         out: &mut Vec<Bytes>,
     ) -> Result<Progress, DecodeError> {
+        assert_ne!(now, Nanos(0));
         // An empty reply is a valid message.
         out.push(Bytes::new());
         match frame.first() {
@@ -375,7 +375,7 @@ async fn a_session_that_panics_ends_its_stream_with_internal_and_nothing_else() 
 struct PanickingFactory;
 
 impl SessionFactory for PanickingFactory {
-    fn open(&self, _now: Nanos) -> Box<dyn Session> {
+    fn open(&self) -> Box<dyn Session> {
         panic!("as asked")
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     #[new]
     fn new(engine: &Engine) -> Self {
-        let session = ExchangeSession::new(engine.inner.clone(), warmroute_extproc::now());
+        let session = ExchangeSession::new(engine.inner.clone());
         Self {
             session: Mutex::new(Some(session)),
             engine: Arc::clone(&engine.inner),

@@ -22,6 +22,7 @@ pub use message::{
     ImmediateReply, LbMetadata, Message, NamedNumbers, Phase, ProtocolConfig, Reply, ReplyPhase,
 };
 pub use refusal::Refusal;
+pub use reply::{CHUNK_BYTES, cut};
 
 use crate::control::HeaderPairs;
 use crate::engine::{Active, Settings};
@@ -85,7 +86,7 @@ impl Flight {
 
 impl Exchange {
     /// An exchange of which nothing is known yet.
-    pub fn new(engine: Arc<Engine>, _now: Nanos) -> Self {
+    pub fn new(engine: Arc<Engine>) -> Self {
         Self {
             engine,
             // An Envoy that does not say (before 1.33) and the reference's own tests mean full duplex both ways.

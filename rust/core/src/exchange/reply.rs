@@ -12,7 +12,7 @@ use super::message::{
 };
 
 /// Largest body of one streamed reply in bytes (the protocol's convention for `FULL_DUPLEX_STREAMED`).
-pub(super) const CHUNK_BYTES: usize = 62_000;
+pub const CHUNK_BYTES: usize = 62_000;
 
 /// Which message carries the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,22 +169,28 @@ pub(super) fn can_override(protocol: ProtocolConfig) -> bool {
         && !protocol.send_body_without_waiting_for_header_response
 }
 
-/// Appends `chunks` as streamed replies of at most [`CHUNK_BYTES`], the last one with `end_of_stream`; an empty body is one empty chunk.
+/// Appends `chunks` as streamed replies, worded by `wrap`.
 pub(super) fn stream(
     chunks: Vec<Bytes>,
     end_of_stream: bool,
     wrap: fn(BodyMutation) -> Reply,
     replies: &mut Vec<Reply>,
 ) {
+    cut(chunks, end_of_stream, |body| replies.push(wrap(body)));
+}
+
+/// Cuts a body, given in `chunks`, into streamed pieces of at most [`CHUNK_BYTES`] without joining the chunks. There is always at least
+/// one piece; the last has `end_of_stream`.
+pub fn cut(chunks: Vec<Bytes>, end_of_stream: bool, mut take: impl FnMut(BodyMutation)) {
     let mut parts: SmallVec<[Bytes; 4]> = SmallVec::new();
     let mut filled = 0;
     for mut chunk in chunks {
         while !chunk.is_empty() {
             if filled == CHUNK_BYTES {
-                replies.push(wrap(BodyMutation::Streamed {
+                take(BodyMutation::Streamed {
                     parts: std::mem::take(&mut parts),
                     end_of_stream: false,
-                }));
+                });
                 filled = 0;
             }
             let part = chunk.split_to(chunk.len().min(CHUNK_BYTES - filled));
@@ -192,10 +198,10 @@ pub(super) fn stream(
             parts.push(part);
         }
     }
-    replies.push(wrap(BodyMutation::Streamed {
+    take(BodyMutation::Streamed {
         parts,
         end_of_stream,
-    }));
+    });
 }
 
 pub(super) fn content_length(size: usize) -> (Bytes, Bytes) {

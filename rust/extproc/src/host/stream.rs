@@ -51,7 +51,7 @@ impl ProcessStream {
         let deframer = Deframer::new(shared.maximum_message_length);
         let guard = StreamGuard::new(shared);
         let shared = guard.shared();
-        let session = catch_unwind(AssertUnwindSafe(|| shared.factory.open(now())));
+        let session = catch_unwind(AssertUnwindSafe(|| shared.factory.open()));
         let mut stream = Self {
             session: None,
             request: Some(request),

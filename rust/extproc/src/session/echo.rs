@@ -5,20 +5,17 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Buf, Bytes};
-use smallvec::{SmallVec, smallvec};
+use bytes::Bytes;
+use smallvec::smallvec;
 use warmroute_core::Nanos;
 use warmroute_core::exchange::{
     BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBody, LbMetadata, Progress, Reply,
-    ReplyPhase, names,
+    ReplyPhase, cut, names,
 };
 
 use super::exchange::encode_all;
 use super::{Session, SessionFactory};
 use crate::codec::{DecodeError, OutlinePhase, decode_outline};
-
-/// Bytes of a body in one reply of a full-duplex stream: the convention of the endpoint picker protocol (gRPC's limits, not Envoy's).
-pub const STREAMED_CHUNK: usize = 62_000;
 
 /// Opens an [`EchoSession`] for each stream.
 #[derive(Debug, Default)]
@@ -39,7 +36,7 @@ impl EchoFactory {
 }
 
 impl SessionFactory for EchoFactory {
-    fn open(&self, _now: Nanos) -> Box<dyn Session> {
+    fn open(&self) -> Box<dyn Session> {
         let destination = if self.destinations.is_empty() {
             None
         } else {
@@ -136,9 +133,9 @@ impl EchoSession {
             OutlinePhase::ResponseBody(body)
                 if self.response_mode == BodyMode::FullDuplexStreamed =>
             {
-                for chunk in chunks(vec![body.body], body.end_of_stream) {
-                    self.reply(ReplyPhase::ResponseBody(chunk));
-                }
+                cut(vec![body.body], body.end_of_stream, |body| {
+                    self.reply(ReplyPhase::ResponseBody(streamed(body)));
+                });
             }
             OutlinePhase::ResponseBody(_) => {
                 self.reply(ReplyPhase::ResponseBody(CommonReply::default()));
@@ -163,9 +160,10 @@ impl EchoSession {
 
     fn release(&mut self, end_of_stream: bool) {
         self.choose(ReplyPhase::RequestHeaders);
-        for chunk in chunks(std::mem::take(&mut self.held), end_of_stream) {
-            self.reply(ReplyPhase::RequestBody(chunk));
-        }
+        let held = std::mem::take(&mut self.held);
+        cut(held, end_of_stream, |body| {
+            self.reply(ReplyPhase::RequestBody(streamed(body)));
+        });
     }
 }
 
@@ -187,34 +185,9 @@ impl Session for EchoSession {
     }
 }
 
-/// Cuts a body, given in `parts`, into full-duplex replies of at most [`STREAMED_CHUNK`] bytes without joining the parts. There is always
-/// at least one; `end_of_stream` is set on the last.
-fn chunks(parts: Vec<Bytes>, end_of_stream: bool) -> Vec<CommonReply> {
-    let total: usize = parts.iter().map(Bytes::len).sum();
-    let mut replies = Vec::with_capacity(total / STREAMED_CHUNK + 1);
-    let mut chunk: SmallVec<[Bytes; 4]> = SmallVec::new();
-    let mut room = STREAMED_CHUNK;
-    for mut part in parts {
-        while part.has_remaining() {
-            if room == 0 {
-                replies.push(streamed(std::mem::take(&mut chunk), false));
-                room = STREAMED_CHUNK;
-            }
-            let taken = part.split_to(part.len().min(room));
-            room -= taken.len();
-            chunk.push(taken);
-        }
-    }
-    replies.push(streamed(chunk, end_of_stream));
-    replies
-}
-
-fn streamed(parts: SmallVec<[Bytes; 4]>, end_of_stream: bool) -> CommonReply {
+fn streamed(body: BodyMutation) -> CommonReply {
     CommonReply {
-        body: BodyMutation::Streamed {
-            parts,
-            end_of_stream,
-        },
+        body,
         ..CommonReply::default()
     }
 }

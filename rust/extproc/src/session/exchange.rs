@@ -34,8 +34,8 @@ impl fmt::Debug for ExchangeFactory {
 }
 
 impl SessionFactory for ExchangeFactory {
-    fn open(&self, now: Nanos) -> Box<dyn Session> {
-        Box::new(ExchangeSession::new(Arc::clone(&self.engine), now))
+    fn open(&self) -> Box<dyn Session> {
+        Box::new(ExchangeSession::new(Arc::clone(&self.engine)))
     }
 }
 
@@ -53,10 +53,10 @@ pub struct ExchangeSession {
 }
 
 impl ExchangeSession {
-    /// An exchange that starts at `now`.
-    pub fn new(engine: Arc<Engine>, now: Nanos) -> Self {
+    /// An exchange of which nothing is known yet.
+    pub fn new(engine: Arc<Engine>) -> Self {
         Self {
-            exchange: Exchange::new(Arc::clone(&engine), now),
+            exchange: Exchange::new(Arc::clone(&engine)),
             replies: Vec::new(),
             open: engine
                 .stats()

@@ -8,7 +8,7 @@ use warmroute_core::Nanos;
 pub use warmroute_core::exchange::Progress;
 
 use crate::codec::DecodeError;
-pub use echo::{EchoFactory, EchoSession, STREAMED_CHUNK};
+pub use echo::{EchoFactory, EchoSession};
 pub use exchange::{ExchangeFactory, ExchangeSession};
 
 /// One `Process` stream. Dropped when the stream ends, however it ends: that is where everything it holds is released.
@@ -34,5 +34,5 @@ pub trait Session: Send {
 /// Opens a session for each new stream.
 pub trait SessionFactory: Send + Sync {
     /// Called when a stream starts, before its first message.
-    fn open(&self, now: Nanos) -> Box<dyn Session>;
+    fn open(&self) -> Box<dyn Session>;
 }
