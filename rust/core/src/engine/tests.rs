@@ -168,7 +168,7 @@ fn a_response_is_asked_for_by_the_policy_that_decided_the_request() {
     );
     for (first, second, asked) in [(&reporting, &silent, true), (&silent, &reporting, false)] {
         let engine = engine(first);
-        let mut exchange = Exchange::new(Arc::clone(&engine), Nanos(0));
+        let mut exchange = Exchange::new(Arc::clone(&engine));
         let mut receive = |phase: Phase| -> Vec<Reply> {
             let mut replies = Vec::new();
             let message = Message {
