@@ -274,3 +274,18 @@ def test_look_ups_in_encoder_caches_are_counted(start):
     assert picker.counter("encoder_cache_hits_total", plugin_name="mm-embeddings-cache-producer", modality="image") == 4
     samples = picker.families()["encoder_cache_hit_ratio"]["samples"]
     assert [list(labels) for labels, *_ in samples] == [["mm-embeddings-cache-producer"] * 2]
+
+
+def test_a_request_that_names_no_profile_gets_the_generic_429(start):
+    plugins = [{"type": "queue-scorer"}, {"type": "header-profile-handler"}]
+    profiles = [{"name": name, "plugins": [{"plugin": "queue-scorer"}]} for name in ("prefill", "decode")]
+    picker = start(json.dumps({"plugins": plugins, "profiles": profiles}))
+    picker.pod(0)
+
+    def ask(**profile: str) -> list[Any]:
+        return picker.exchange(headers(picker.pb, x_request_id="id", **profile), body(picker.pb, completion("m")))
+
+    for profile in ({}, {"epp_profile": "prefill"}):
+        assert ask(**profile)[0].WhichOneof("response") == "request_headers"
+    message = "inference error: ResourceExhausted - failed to find target endpoint: no scheduling profile runs for the request"
+    assert immediate(ask(epp_profile="encode")) == (429, message, [])

@@ -99,7 +99,7 @@ impl Engine {
     ///
     /// # Errors
     /// In the order in which it is looked at: [`Refusal::Shed`], [`Refusal::NoCandidates`] when the pool or the subset is empty,
-    /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
+    /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::NoProfile`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
     pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
             active,
@@ -159,12 +159,7 @@ impl Engine {
         };
         let position = policy
             .profile_for(&facts)
-            .ok_or_else(|| {
-                Refusal::Exhausted(
-                    "failed to find target endpoint: no scheduling profile runs for the request"
-                        .to_owned(),
-                )
-            })
+            .ok_or(Refusal::NoProfile)
             .inspect_err(failed)?;
         let mut choice = self
             .choose(&question, position, explanation.as_mut())
