@@ -3,6 +3,7 @@
 //! One plugin a file. In the reference these extension points are called request control.
 
 pub mod admitters;
+mod lottery;
 pub mod producers;
 pub mod reporters;
 pub mod responses;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::control::lottery::draw;
 use crate::control::{Chosen, PreRequest, RequestEdits};
 use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape, Stability};
 use crate::schedule::Context;
@@ -65,22 +66,15 @@ impl P2pSource {
     fn source(context: &Context<'_>) -> Option<usize> {
         let matched = &context.candidates.matched_blocks;
         let most = *matched.iter().max().filter(|most| **most > 0)?;
-        let rows = || {
-            let rows = matched.iter().enumerate();
-            rows.filter(|(_, blocks)| **blocks > 0 && **blocks + 1 >= most)
-                .map(|(row, _)| (row, 1.0 / (1.0 + waiting(context, row))))
-        };
-        let total: f64 = rows().map(|(_, weight)| weight).sum();
-        let mut rest = spread(&context.request.request_id) * total;
-        let mut last = None;
-        for (row, weight) in rows() {
-            last = Some(row);
-            if rest < weight {
-                break;
+        let weight = |(row, &blocks): (usize, &u32)| {
+            if blocks > 0 && blocks + 1 >= most {
+                1.0 / (1.0 + waiting(context, row))
+            } else {
+                0.0
             }
-            rest -= weight;
-        }
-        last
+        };
+        let weights: Vec<f64> = matched.iter().enumerate().map(weight).collect();
+        draw(&weights, spread(&context.request.request_id))
     }
 }
 
