@@ -167,16 +167,9 @@ impl Policy {
 
     /// What stands before the profiles: screeners, then admitters, in the order in which they are asked.
     pub(crate) fn gate_plugins(&self) -> impl Iterator<Item = PluginLabels<'_>> {
-        fn labels<'a, T>(extension_point: &'static str, named: &'a Named<T>) -> PluginLabels<'a> {
-            PluginLabels {
-                extension_point,
-                plugin_type: &named.type_name,
-                plugin_name: &named.name,
-            }
-        }
-        let screeners = self.screeners.iter().map(|named| labels("Screener", named));
+        let screeners = self.screeners.iter().map(|named| named.labels("Screener"));
         let admitters = self.admitters.iter();
-        screeners.chain(admitters.map(|named| labels("Admission", named)))
+        screeners.chain(admitters.map(|named| named.labels("Admission")))
     }
 
     /// Name and type of the plugin that keeps the prefix index, where one is configured.
