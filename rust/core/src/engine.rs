@@ -179,8 +179,8 @@ impl Engine {
     /// Longest prompt, in blocks, that is matched; 0 where nothing consumes matches.
     pub fn max_blocks(&self) -> usize {
         let active = self.active.load();
-        let longest = active.policy.prefix.map(|prefix| prefix.max_prefix_tokens);
-        longest.map_or(0, |tokens| (tokens / self.block_tokens()).max(1) as usize)
+        let prefix = active.policy.prefix.as_ref();
+        prefix.map_or(0, |prefix| prefix.longest.blocks(self.block_tokens()))
     }
 
     /// Adds or changes an endpoint.

@@ -15,7 +15,8 @@ use crate::control::{
 };
 use crate::exchange::Header;
 use crate::plugin::{
-    Data, EstimateSettings, Externals, InFlightSettings, Instance, PluginSet, PrefixSettings,
+    Data, EstimateSettings, Externals, InFlightSettings, Instance, PluginSet, PrefixLimit,
+    PrefixSettings,
 };
 use crate::schedule::handlers::ProfileHandler;
 use crate::schedule::{Named, Profile, RequestAttributes};
@@ -187,9 +188,13 @@ impl Policy {
     /// Tokens in a block where the engines do not tell.
     pub(crate) fn block_tokens(&self, told: Option<u32>) -> u32 {
         let prefix = self.prefix.unwrap_or_default();
+        let largest = match prefix.longest {
+            PrefixLimit::Tokens(tokens) => tokens,
+            PrefixLimit::Blocks(_) | PrefixLimit::None => u32::MAX,
+        };
         told.filter(|_| prefix.auto_tune)
             .unwrap_or(prefix.block_tokens)
-            .min(prefix.max_prefix_tokens)
+            .min(largest)
             .max(self.min_block_tokens)
             .max(1)
     }
