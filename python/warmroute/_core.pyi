@@ -221,13 +221,13 @@ def scan_metrics_page(page: bytes, engine: str = "vllm") -> dict[str, Any]:
     """What the engine's page says, as in Engine.endpoints(); for tests and `warmroute` tools."""
 
 def plugin_kinds() -> str:
-    """JSON of every plugin type of the engine: `types` [{type, roles, stability, deprecated, summary, consumes, produces, parameters}], `aliases`, `data`.
+    """JSON of every plugin type of the engine: `types` [{type, roles, stability, deprecated, summary, consumes, produces, parameters}], `aliases`, `data` {name: default producer}, `several` (names of data that several plugins may make).
 
     A parameter is {name, expected (in words), required, default, unit, summary, deprecated (what to write instead, or null), fields (of objects)}.
     """
 
 def check_plugin(type_name: str, name: str, parameters: str) -> str:
-    """JSON: {values (complete), references [{path, plugin, produces}], deprecated [{path, instead}]} or {problems [{path, message}]}; paths are lists of names and numbers below `parameters`."""
+    """JSON: {values (complete), references [{path, plugin (null: any), produces}], deprecated [{path, instead}]} or {problems [{path, message}]}; paths are lists of names and numbers below `parameters`."""
 
 def end_after_signals(first_seconds: float, second_seconds: float) -> None:
     """End the process that long after the first, and after a second, SIGTERM or SIGINT, also when nothing in Python can run; with status 1.

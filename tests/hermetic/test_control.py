@@ -233,3 +233,60 @@ def test_the_explanation_tells_what_screeners_left(start):
     decision = next(json.loads(option.header.raw_value) for option in mutation if option.header.key == "x-warmroute-decision")
     assert decision["explanation"]["screeners"] == [{"name": "rollout", "type": "disaggregatedset-rollout-screener", "kept": 2}]
     assert len(decision["explanation"]["candidates"]) == 2
+
+
+def test_a_peer_that_holds_the_prompt_is_named_and_never_by_a_client(start):
+    picker = start(
+        policy({"type": "prefix-cache-scorer", "weight": 1}, {"type": "p2p-source-producer"}, {"type": "header-based-testing-filter", "weight": 1})
+    )
+    for index in range(2):
+        picker.pod(index)
+    prompt = "a prompt of more than one block " * 40
+
+    def ask(address: str) -> Any:
+        first = headers(picker.pb, x_request_id="id", test_epp_endpoint_selection=address, x_kv_cache_source_host_port="203.0.113.7:1")
+        reply = picker.exchange(first, body(picker.pb, completion("m", prompt)))[0]
+        mutation = reply.request_headers.response.header_mutation
+        told = {option.header.key: option.header.raw_value.decode() for option in mutation.set_headers}
+        return told.get("x-kv-cache-source-host-port"), "x-kv-cache-source-host-port" in mutation.remove_headers
+
+    assert ask("192.168.1.1") == (None, True), "nobody holds it yet"
+    assert ask("192.168.1.1") == (None, True), "it holds it itself"
+    assert ask("192.168.1.2") == ("192.168.1.1:8000", False)
+
+
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+def test_look_ups_in_encoder_caches_are_counted(start):
+    picker = start(policy({"type": "mm-embeddings-cache-scorer", "weight": 1}, {"type": "mm-embeddings-cache-producer"}))
+    for index in range(2):
+        picker.pod(index)
+    content = [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
+    asked = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
+    first, second = headers(picker.pb, x_request_id="id"), body(picker.pb, asked)
+    first.request_headers.headers.headers.add(key=":path", raw_value=b"/v1/chat/completions")
+    destinations = set()
+    for _ in range(5):
+        fields = picker.exchange(first, second)[0].dynamic_metadata.fields["envoy.lb"].struct_value.fields
+        destinations.add(fields["x-gateway-destination-endpoint"].string_value)
+    assert len(destinations) == 1
+    assert picker.counter("encoder_cache_queries_total", plugin_name="mm-embeddings-cache-producer", modality="image") == 5
+    assert picker.counter("encoder_cache_hits_total", plugin_name="mm-embeddings-cache-producer", modality="image") == 4
+    samples = picker.families()["encoder_cache_hit_ratio"]["samples"]
+    assert [list(labels) for labels, *_ in samples] == [["mm-embeddings-cache-producer"] * 2]
+
+
+def test_a_request_that_names_no_profile_gets_the_generic_429(start):
+    plugins = [{"type": "queue-scorer"}, {"type": "header-profile-handler"}]
+    profiles = [{"name": name, "plugins": [{"plugin": "queue-scorer"}]} for name in ("prefill", "decode")]
+    picker = start(json.dumps({"plugins": plugins, "profiles": profiles}))
+    picker.pod(0)
+
+    def ask(**profile: str) -> list[Any]:
+        return picker.exchange(headers(picker.pb, x_request_id="id", **profile), body(picker.pb, completion("m")))
+
+    for profile in ({}, {"epp_profile": "prefill"}):
+        assert ask(**profile)[0].WhichOneof("response") == "request_headers"
+    message = "inference error: ResourceExhausted - failed to find target endpoint: no scheduling profile runs for the request"
+    assert immediate(ask(epp_profile="encode")) == (429, message, [])

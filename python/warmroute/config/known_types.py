@@ -62,7 +62,9 @@ def _engine() -> dict[str, Any]:
 @functools.cache
 def _built_in_types() -> dict[str, TypeDescription]:
     types = {
-        name: TypeDescription(name, (kind.kind.value,), kind.summary, alpha=kind.alpha, model=kind.parameters, reads=kind.reads)
+        name: TypeDescription(
+            name, (kind.kind.value,), kind.summary, alpha=kind.alpha, produces=kind.produces, model=kind.parameters, reads=kind.reads
+        )
         for name, kind in PLUGIN_TYPES.items()
     }
     for kind in _engine()["types"]:
@@ -116,3 +118,8 @@ def default_producer(data: str) -> str | None:
     """The type that is added where nothing makes `data`; None: this version's engine makes it by itself."""
     name: str | None = _engine()["data"].get(data)
     return name if name is not None and find_type(name) is not None else None
+
+
+def several_may_make(data: str) -> bool:
+    """Whether each consumer of `data` may name its own producer."""
+    return data in _engine()["several"]

@@ -20,10 +20,10 @@ from warmroute.config.sections import NOT_YET, section_problems, unknown_field
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A parameter that names another plugin: where (below `parameters`), its name, and what data it has to make."""
+    """A parameter that needs another plugin: where (below `parameters`), its name (None: any), and what data it has to make."""
 
     path: Path
-    plugin: str
+    plugin: str | None
     produces: str
 
 

@@ -153,7 +153,8 @@ class FileDiscovery(Section):
 class PluginType:
     """A type of plugin: its extension point and its parameters.
 
-    `reads`: the type of source whose pages an extractor understands. `alpha`: needs --allow-experimental-plugins.
+    `reads`: the type of source whose pages an extractor understands. `alpha`: needs --allow-experimental-plugins. `produces`: data that
+    plugins of the engine consume.
     """
 
     kind: Kind
@@ -161,7 +162,11 @@ class PluginType:
     parameters: type[Section] = NoParameters
     reads: str | None = None
     alpha: bool = False
+    produces: str | None = None
 
+
+# As the engine names what extractors tell of endpoints.
+_ATTRIBUTES = "endpoint attributes"
 
 PLUGIN_TYPES: dict[str, PluginType] = {
     "metrics-data-source": PluginType(Kind.SOURCE, "Polls the metrics page of each endpoint.", MetricsDataSource),
@@ -177,9 +182,12 @@ PLUGIN_TYPES: dict[str, PluginType] = {
         "Reads queue, running requests, cache usage and shape, and LoRA adapters from a metrics page.",
         CoreMetricsExtractor,
         reads="metrics-data-source",
+        produces=_ATTRIBUTES,
     ),
     "models-data-extractor": PluginType(Kind.EXTRACTOR, "Reads the ids of the models that an endpoint serves.", reads="models-data-source"),
-    "dcgm-extractor": PluginType(Kind.EXTRACTOR, "Reads the utilisation of an endpoint's GPUs.", reads="dcgm-data-source", alpha=True),
+    "dcgm-extractor": PluginType(
+        Kind.EXTRACTOR, "Reads the utilisation of an endpoint's GPUs.", reads="dcgm-data-source", alpha=True, produces=_ATTRIBUTES
+    ),
     "file-discovery": PluginType(Kind.DISCOVERY, "Endpoints from a file, watched for changes where watchFile says so.", FileDiscovery),
 }
 

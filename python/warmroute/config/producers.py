@@ -2,7 +2,7 @@
 
 from warmroute.config.document import Path
 from warmroute.config.errors import a, nearest
-from warmroute.config.known_types import default_producer
+from warmroute.config.known_types import default_producer, several_may_make
 from warmroute.config.load import Plugin
 from warmroute.config.notices import Notice
 from warmroute.config.resolution import Resolution
@@ -49,7 +49,7 @@ def _refuse_second_producers(resolution: Resolution) -> None:
     first: dict[str, Plugin] = {}
     for plugin in resolution.plugins.values():
         data = plugin.type.produces
-        if data is None:
+        if data is None or several_may_make(data):
             continue
         if data in first:
             path: Path = (*(plugin.path or ("plugins",)), "type")
@@ -63,8 +63,12 @@ def _check_references(resolution: Resolution) -> None:
     for plugin in resolution.plugins.values():
         for reference in plugin.parameters.references:
             path: Path = (*(plugin.path or ("plugins",)), "parameters", *reference.path)
-            named = resolution.plugins.get(reference.plugin)
             makers = [other.name for other in resolution.plugins.values() if other.type.produces == reference.produces]
+            if reference.plugin is None:
+                if not makers:
+                    resolution.problem(path, f"nothing makes {reference.produces}; configure {a(str(default_producer(reference.produces)))}")
+                continue
+            named = resolution.plugins.get(reference.plugin)
             if named is None:
                 hint = nearest(reference.plugin, makers) or _known(makers)
                 resolution.problem(path, f'no plugin is named "{reference.plugin}"{hint}')
@@ -77,7 +81,7 @@ def _note_shared_producers(resolution: Resolution) -> None:
     """The reference gives who names no producer one under the default name, beside configured ones of other names."""
     for producer in resolution.plugins.values():
         data = producer.type.produces
-        if data is None or producer.path is None or producer.name == default_producer(data):
+        if data is None or several_may_make(data) or producer.path is None or producer.name == default_producer(data):
             continue
         for plugin in resolution.plugins.values():
             named = {reference.produces for reference in plugin.parameters.references}

@@ -61,6 +61,8 @@ pub struct Active {
     pub policy: Policy,
     /// One for each profile.
     timers: Vec<PluginTimers>,
+    /// Of what stands before the profiles.
+    gate_timers: PluginTimers,
 }
 
 /// What the critical section works with, kept between decisions so that none allocates.
@@ -139,9 +141,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Response bodies are to be processed for their usage, where the gateway can be asked to send them.
+    /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
     pub fn wants_usage(&self) -> bool {
-        self.settings.response_usage || !self.active.load().policy.reporters.is_empty()
+        self.settings.response_usage || self.active.load().reports()
     }
 
     /// The policy in force.
@@ -177,8 +179,8 @@ impl Engine {
     /// Longest prompt, in blocks, that is matched; 0 where nothing consumes matches.
     pub fn max_blocks(&self) -> usize {
         let active = self.active.load();
-        let longest = active.policy.prefix.map(|prefix| prefix.max_prefix_tokens);
-        longest.map_or(0, |tokens| (tokens / self.block_tokens()).max(1) as usize)
+        let prefix = active.policy.prefix.as_ref();
+        prefix.map_or(0, |prefix| prefix.longest.blocks(self.block_tokens()))
     }
 
     /// Adds or changes an endpoint.
@@ -269,6 +271,11 @@ impl Engine {
 }
 
 impl Active {
+    /// Its plugins tell of usage.
+    pub(crate) fn reports(&self) -> bool {
+        !self.policy.reporters.is_empty()
+    }
+
     fn new(policy: Policy, stats: &Stats, pool: &Arc<Pool>) -> Self {
         let timers = policy
             .profiles()
@@ -279,6 +286,13 @@ impl Active {
             stats.set_prefix_indexer(name, type_name);
         }
         stats.set_plugin_families(policy.families.clone(), pool);
-        Self { policy, timers }
+        Self {
+            timers,
+            gate_timers: stats.plugin_timers(policy.gate_plugins()),
+            policy,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,7 @@ fn data_parallel_destinations_have_the_primary_port_and_the_rank_is_in_a_header(
     });
     let engine = engine(policy, 2, &["decode", "prefill", "decode"]);
     let decision = decide(&engine, RequestFacts::default()).expect("an endpoint");
-    let rank = &decision.request_headers[0];
+    let rank = &decision.edits.set[0];
     assert_eq!(&*rank.0, b"x-data-parallel-host-port");
     let expected = match &*rank.1 {
         b"10.0.0.1:8001" => "10.0.0.1:8000,10.0.0.3:8000",

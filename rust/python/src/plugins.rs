@@ -8,7 +8,8 @@ use warmroute_core::plugin::{
     Shape, Stability, Step, expected,
 };
 
-/// JSON: `{"types": [...], "aliases": {old: new}, "data": {name: default producer}}`.
+/// JSON: `{"types": [...], "aliases": {old: new}, "data": {name: default producer}, "several": [names of data that
+/// several plugins may make]}`.
 #[pyfunction]
 pub(crate) fn plugin_kinds() -> String {
     let parsers = PARSERS.iter().map(parser_kind);
@@ -21,7 +22,12 @@ pub(crate) fn plugin_kinds() -> String {
         .iter()
         .map(|data| (data.name().to_owned(), json!(data.default_producer())))
         .collect();
-    json!({"types": types, "aliases": aliases, "data": data}).to_string()
+    let several: Vec<&str> = Data::ALL
+        .iter()
+        .filter(|data| data.has_several_producers())
+        .map(|data| data.name())
+        .collect();
+    json!({"types": types, "aliases": aliases, "data": data, "several": several}).to_string()
 }
 
 /// JSON: `{"values", "references", "deprecated"}` of parameters that are right, `{"problems"}` of others.
@@ -58,7 +64,7 @@ fn right(checked: &Checked) -> Value {
         .references
         .iter()
         .map(|reference| {
-            json!({"path": steps(&reference.path), "plugin": &*reference.plugin, "produces": reference.produces.name()})
+            json!({"path": steps(&reference.path), "plugin": reference.plugin.as_deref(), "produces": reference.produces.name()})
         })
         .collect();
     let deprecated: Vec<Value> = checked

@@ -3,6 +3,7 @@
 //! One plugin a file. In the reference these extension points are called request control.
 
 pub mod admitters;
+mod lottery;
 pub mod producers;
 pub mod reporters;
 pub mod responses;
@@ -74,6 +75,8 @@ pub struct Chosen<'a> {
 pub struct RequestEdits {
     /// Headers to set.
     pub set: HeaderPairs,
+    /// Headers that clients may not send.
+    pub remove: Vec<&'static str>,
     /// `host:port` to use instead of the chosen one.
     pub destination: Option<Bytes>,
 }

@@ -55,8 +55,8 @@ pub struct Decision {
     pub redirected: bool,
     /// Name of the profile that ran.
     pub profile: Arc<str>,
-    /// Headers that plugins set on the request.
-    pub request_headers: HeaderPairs,
+    /// What plugins change on the request; its destination is in the one above.
+    pub edits: RequestEdits,
     /// Headers that plugins set on the response.
     pub response_headers: HeaderPairs,
 }
@@ -99,7 +99,7 @@ impl Engine {
     ///
     /// # Errors
     /// In the order in which it is looked at: [`Refusal::Shed`], [`Refusal::NoCandidates`] when the pool or the subset is empty,
-    /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
+    /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::NoProfile`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
     pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
             active,
@@ -122,6 +122,8 @@ impl Engine {
             facts: &facts,
             snapshot: &snapshot,
             now,
+            clock: self.clock,
+            timers: &active.gate_timers,
         };
         gates.shed(subset.as_deref())?;
         if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
@@ -157,12 +159,7 @@ impl Engine {
         };
         let position = policy
             .profile_for(&facts)
-            .ok_or_else(|| {
-                Refusal::Exhausted(
-                    "failed to find target endpoint: no scheduling profile runs for the request"
-                        .to_owned(),
-                )
-            })
+            .ok_or(Refusal::NoProfile)
             .inspect_err(failed)?;
         let mut choice = self
             .choose(&question, position, explanation.as_mut())
@@ -176,6 +173,7 @@ impl Engine {
         let destination = choice
             .edits
             .destination
+            .take()
             .unwrap_or_else(|| join(&choice.endpoints));
         self.count(choice.endpoints[0], &facts, choice.matched_blocks, begun);
         let explanation = explanation.and_then(|explanation| {
@@ -191,7 +189,7 @@ impl Engine {
             explanation,
             redirected,
             profile: Arc::clone(policy.profiles()[position].name()),
-            request_headers: choice.edits.set,
+            edits: choice.edits,
             response_headers,
         })
     }
@@ -219,6 +217,7 @@ impl Engine {
             None
         };
         let skipped = prepared.as_ref().map_or(0, |_| profile.filter_count());
+        let wants_warm_cache = wants_warm_cache(facts);
         let (chosen, marks) = {
             let mut choosing = self.choice.lock();
             let Choosing {
@@ -239,10 +238,7 @@ impl Engine {
             let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
             let chosen = match outcome {
                 Err(error) => Err(Refusal::Exhausted(error.to_string())),
-                Ok(_)
-                    if wants_warm_cache(facts)
-                        && candidates.matched_blocks[ranked[0] as usize] == 0 =>
-                {
+                Ok(_) if wants_warm_cache && candidates.matched_blocks[ranked[0] as usize] == 0 => {
                     // An endpoint was found; that it is not used is no failure of the scheduler.
                     let position = candidates.position[ranked[0] as usize];
                     let endpoint = &snapshot.endpoints[position as usize];

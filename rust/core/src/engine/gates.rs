@@ -10,6 +10,7 @@ use crate::control::saturation::stages;
 use crate::exchange::Refusal;
 use crate::pool::Snapshot;
 use crate::schedule::{Candidates, Context, Explanation, RequestFacts};
+use crate::stats::PluginTimers;
 
 /// A request before the gates of a policy.
 pub(super) struct Gates<'a> {
@@ -17,6 +18,10 @@ pub(super) struct Gates<'a> {
     pub(super) facts: &'a RequestFacts,
     pub(super) snapshot: &'a Arc<Snapshot>,
     pub(super) now: Nanos,
+    /// Only to measure the plugins.
+    pub(super) clock: fn() -> Nanos,
+    /// As [`Policy::gate_plugins`].
+    pub(super) timers: &'a PluginTimers,
 }
 
 impl Gates<'_> {
@@ -52,10 +57,10 @@ impl Gates<'_> {
         let mut candidates = Candidates::default();
         self.gather(subset.as_deref(), &[], &mut candidates);
         let mut keep = vec![true; candidates.len()];
-        for screener in &self.policy.screeners {
+        for (place, screener) in self.policy.screeners.iter().enumerate() {
             // Each sees all candidates; what all of them keep remains.
             let mut own = vec![true; candidates.len()];
-            self.with_context(&candidates, |context| {
+            self.timed(place, &candidates, |context| {
                 screener.part.screen(context, &mut own, response)
             })?;
             for (keep, own) in keep.iter_mut().zip(own) {
@@ -85,8 +90,8 @@ impl Gates<'_> {
         }
         let mut candidates = Candidates::default();
         self.gather(subset, matched, &mut candidates);
-        for admitter in &self.policy.admitters {
-            self.with_context(&candidates, |context| admitter.part.admit(context))
+        for (place, admitter) in (self.policy.screeners.len()..).zip(&self.policy.admitters) {
+            self.timed(place, &candidates, |context| admitter.part.admit(context))
                 .map_err(|reason| Refusal::NotAdmitted(reason.into()))?;
         }
         Ok(())
@@ -96,6 +101,19 @@ impl Gates<'_> {
         let to_the_end = self.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
             .gather(positions, matched, to_the_end, candidates);
+    }
+
+    /// Asks the plugin at this place of [`Policy::gate_plugins`].
+    fn timed<R>(
+        &self,
+        place: usize,
+        candidates: &Candidates,
+        ask: impl FnOnce(&Context<'_>) -> R,
+    ) -> R {
+        let begun = (self.clock)();
+        let answer = self.with_context(candidates, ask);
+        self.timers.observe_one(place, (self.clock)() - begun);
+        answer
     }
 
     fn with_context<R>(&self, candidates: &Candidates, ask: impl FnOnce(&Context<'_>) -> R) -> R {

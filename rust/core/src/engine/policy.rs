@@ -15,11 +15,12 @@ use crate::control::{
 };
 use crate::exchange::Header;
 use crate::plugin::{
-    Data, EstimateSettings, Externals, InFlightSettings, Instance, PluginSet, PrefixSettings,
+    Data, EstimateSettings, Externals, InFlightSettings, Instance, PluginSet, PrefixLimit,
+    PrefixSettings,
 };
 use crate::schedule::handlers::ProfileHandler;
 use crate::schedule::{Named, Profile, RequestAttributes};
-use crate::stats::FamilySource;
+use crate::stats::{FamilySource, PluginLabels};
 
 /// What decides, built. Immutable; a reload makes another.
 #[derive(Debug)]
@@ -165,6 +166,13 @@ impl Policy {
         !self.responses.is_empty() || !self.reporters.is_empty()
     }
 
+    /// What stands before the profiles: screeners, then admitters, in the order in which they are asked.
+    pub(crate) fn gate_plugins(&self) -> impl Iterator<Item = PluginLabels<'_>> {
+        let screeners = self.screeners.iter().map(|named| named.labels("Screener"));
+        let admitters = self.admitters.iter();
+        screeners.chain(admitters.map(|named| named.labels("Admission")))
+    }
+
     /// Name and type of the plugin that keeps the prefix index, where one is configured.
     pub(crate) fn prefix_producer(&self) -> Option<(&Arc<str>, &Arc<str>)> {
         let mut plugins = self.plugins.iter();
@@ -180,9 +188,13 @@ impl Policy {
     /// Tokens in a block where the engines do not tell.
     pub(crate) fn block_tokens(&self, told: Option<u32>) -> u32 {
         let prefix = self.prefix.unwrap_or_default();
+        let largest = match prefix.longest {
+            PrefixLimit::Tokens(tokens) => tokens,
+            PrefixLimit::Blocks(_) | PrefixLimit::None => u32::MAX,
+        };
         told.filter(|_| prefix.auto_tune)
             .unwrap_or(prefix.block_tokens)
-            .min(prefix.max_prefix_tokens)
+            .min(largest)
             .max(self.min_block_tokens)
             .max(1)
     }

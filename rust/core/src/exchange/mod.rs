@@ -25,7 +25,7 @@ pub use refusal::Refusal;
 pub use reply::{CHUNK_BYTES, cut};
 
 use crate::control::HeaderPairs;
-use crate::engine::Active;
+use crate::engine::{Active, Settings};
 use crate::pool::Reservation;
 use crate::stats::RunningRequest;
 use crate::{Engine, Nanos};
@@ -75,6 +75,13 @@ pub(crate) struct Flight {
     pub(crate) profile: Arc<str>,
     /// The policy that decided, where its plugins follow the response.
     pub(crate) active: Option<Arc<Active>>,
+}
+
+impl Flight {
+    /// As [`Engine::wants_usage`], by the policy that decided: another one may be in force by now.
+    pub(crate) fn wants_usage(&self, settings: &Settings) -> bool {
+        settings.response_usage || self.active.as_ref().is_some_and(|active| active.reports())
+    }
 }
 
 impl Exchange {

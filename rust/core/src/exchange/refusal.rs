@@ -23,6 +23,8 @@ pub enum Refusal {
     Screened(String),
     /// 429: filters left nothing.
     Exhausted(String),
+    /// 429: the profile handler names no profile. Says nothing of the pool, so no reason header goes with it.
+    NoProfile,
     /// 429: the pool is saturated and the request can be dropped.
     Shed,
     /// 412: the client wants an answer only from a warm cache, and there is none.
@@ -38,7 +40,7 @@ impl Refusal {
             Self::BadRequest(_) => "BadRequest",
             Self::TooLarge { .. } => "PayloadTooLarge",
             Self::NoCandidates | Self::Screened(_) => "ServiceUnavailable",
-            Self::Exhausted(_) | Self::Shed => "ResourceExhausted",
+            Self::Exhausted(_) | Self::NoProfile | Self::Shed => "ResourceExhausted",
             Self::NotCached => "PreconditionFailed",
             Self::NotAdmitted(_) => "Internal",
         }
@@ -50,7 +52,7 @@ impl Refusal {
             Self::BadRequest(_) => 400,
             Self::TooLarge { .. } => 413,
             Self::NoCandidates | Self::Screened(_) => 503,
-            Self::Exhausted(_) | Self::Shed => 429,
+            Self::Exhausted(_) | Self::NoProfile | Self::Shed => 429,
             Self::NotCached => 412,
             Self::NotAdmitted(_) => 500,
         }
@@ -63,6 +65,7 @@ impl Refusal {
             Self::Exhausted(_) => Some("rejected-saturated"),
             Self::BadRequest(_)
             | Self::TooLarge { .. }
+            | Self::NoProfile
             | Self::Shed
             | Self::NotCached
             | Self::NotAdmitted(_) => None,
@@ -75,6 +78,9 @@ impl Refusal {
             Self::BadRequest(message) | Self::Exhausted(message) | Self::Screened(message) => {
                 Cow::Borrowed(message)
             }
+            Self::NoProfile => Cow::Borrowed(
+                "failed to find target endpoint: no scheduling profile runs for the request",
+            ),
             Self::Shed => Cow::Borrowed("system saturated, sheddable request dropped"),
             Self::NotCached => Cow::Borrowed("no decode worker has the requested KV cache"),
             Self::NotAdmitted(reason) => {

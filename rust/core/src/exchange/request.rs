@@ -281,9 +281,10 @@ impl Exchange {
             Err(refusal) => self.refuse(&refusal, replies),
             Ok((decided, mut flight)) => {
                 flight.streaming |= tunnel;
+                let wants_usage = flight.wants_usage(self.engine.settings());
                 self.flight = Some(flight);
                 self.request.request_id = None;
-                decided.word(wording, self.protocol, self.engine.wants_usage(), replies);
+                decided.word(wording, self.protocol, wants_usage, replies);
                 if close_after {
                     Progress::Close
                 } else {
@@ -363,7 +364,7 @@ impl Exchange {
             explanation,
             redirected,
             profile,
-            request_headers,
+            edits,
             response_headers,
         } = engine.decide(inquiry).inspect_err(|refusal| {
             series.error(refusal.code());
@@ -387,8 +388,8 @@ impl Exchange {
         let decided = reply::Decided {
             destination,
             scores,
-            set: request_headers,
-            remove: headers.remove,
+            set: edits.set,
+            remove: headers.remove.into_iter().chain(edits.remove).collect(),
             new_request_id: headers
                 .request_id
                 .is_none()

@@ -124,7 +124,7 @@ impl Exchange {
             // What follows a 101 is a tunnel and has no usage.
             let tunnel = header(headers, b":status") == Some(b"101");
             let overridable = can_override(self.protocol) && !headers.end_of_stream && !tunnel;
-            let wanted = self.engine.wants_usage() && !body_follows && overridable;
+            let wanted = flight.wants_usage(self.engine.settings()) && !body_follows && overridable;
             // Events that Envoy collects to the end are no stream any more.
             let buffered = matches!(
                 self.protocol.response_body_mode,
@@ -248,7 +248,7 @@ impl Exchange {
             .flight
             .as_ref()
             .and_then(|flight| flight.active.clone());
-        let Some(active) = active.filter(|active| !active.policy.reporters.is_empty()) else {
+        let Some(active) = active.filter(|active| active.reports()) else {
             return;
         };
         let usage = self.response.end().unwrap_or(NO_TOKENS);

@@ -23,13 +23,13 @@ pub struct Problem {
     pub message: String,
 }
 
-/// A parameter that names another plugin.
+/// A parameter that needs another plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// Where, below `parameters`.
     pub path: Vec<Step>,
-    /// Name of the plugin.
-    pub plugin: Box<str>,
+    /// Name of the plugin; `None`: any that makes it.
+    pub plugin: Option<Box<str>>,
     /// What it has to make.
     pub produces: Data,
 }
@@ -39,7 +39,7 @@ pub struct Reference {
 pub struct Checked {
     /// Every field, given or by default; optional ones that were left out are null.
     pub values: Map<String, Value>,
-    /// Plugins named.
+    /// Plugins needed.
     pub references: Vec<Reference>,
     /// Fields given that are deprecated, with what to write instead.
     pub deprecated: Vec<(Vec<Step>, &'static str)>,
@@ -141,7 +141,7 @@ impl Walk {
             (Shape::ProducerName(data), Value::String(name)) if !name.is_empty() => {
                 self.references.push(Reference {
                     path: self.path.clone(),
-                    plugin: name.as_str().into(),
+                    plugin: Some(name.as_str().into()),
                     produces: *data,
                 });
             }

@@ -86,6 +86,10 @@ pub enum Data {
     SessionId,
     /// Share of a request's media that each endpoint's encoder has cached.
     EncoderMatch,
+    /// Whose agent sent a request.
+    AgentIdentity,
+    /// Numbers of endpoints by key.
+    EndpointAttributes,
 }
 
 impl Data {
@@ -96,6 +100,8 @@ impl Data {
         Self::TokenizedPrompt,
         Self::SessionId,
         Self::EncoderMatch,
+        Self::AgentIdentity,
+        Self::EndpointAttributes,
     ];
 
     /// In words.
@@ -106,6 +112,8 @@ impl Data {
             Self::TokenizedPrompt => "tokenized prompt",
             Self::SessionId => "session id",
             Self::EncoderMatch => "encoder cache match",
+            Self::AgentIdentity => "agent identity",
+            Self::EndpointAttributes => "endpoint attributes",
         }
     }
 
@@ -117,7 +125,17 @@ impl Data {
             Self::TokenizedPrompt => "token-producer",
             Self::SessionId => "session-id-producer",
             Self::EncoderMatch => "mm-embeddings-cache-producer",
+            Self::AgentIdentity => "agent-identity",
+            Self::EndpointAttributes => "core-metrics-extractor",
         }
+    }
+
+    /// Whether several plugins of a configuration may make it, each its own.
+    pub fn has_several_producers(self) -> bool {
+        matches!(
+            self,
+            Self::SessionId | Self::AgentIdentity | Self::EndpointAttributes
+        )
     }
 }
 

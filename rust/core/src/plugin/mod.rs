@@ -24,4 +24,4 @@ pub use parameters::{ParameterError, Parameters};
 pub use parts::Parts;
 pub use registry::{ALIASES, REGISTRY, find, nearest};
 pub use set::{Externals, Instance, PluginError, PluginSet, PluginSpec, check_plugin};
-pub use settings::{InFlightSettings, PrefixSettings};
+pub use settings::{InFlightSettings, PrefixLimit, PrefixSettings};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::check::Reference;
 use super::estimate::EstimateSettings;
 use super::external::External;
 use super::kind::Role;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub estimate: Option<EstimateSettings>,
     /// A filter or scorer that is written in another language.
     pub external: Option<(Role, Arc<dyn External>)>,
+    /// Other plugins that its parameters ask for in a way that their shapes do not tell.
+    pub needs: Vec<Reference>,
 }
 
 impl Parts {
@@ -102,6 +105,13 @@ impl Parts {
     #[must_use]
     pub fn with_saturation(mut self, saturation: Arc<dyn SaturationDetector>) -> Self {
         self.saturation = Some(saturation);
+        self
+    }
+
+    /// Also needs what another plugin makes, and says so in a parameter.
+    #[must_use]
+    pub fn with_needs(mut self, needs: Vec<Reference>) -> Self {
+        self.needs = needs;
         self
     }
 

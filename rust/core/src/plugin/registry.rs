@@ -28,6 +28,7 @@ pub const REGISTRY: &[PluginKind] = &[
     producers::approx_prefix_cache::KIND,
     producers::inflight_load::KIND,
     producers::mm_embeddings_cache::KIND,
+    producers::p2p_source::KIND,
     producers::session_id::KIND,
     producers::tokens::KIND,
     filters::by_label::KIND,

@@ -251,10 +251,13 @@ pub fn check_plugin(spec: &PluginSpec) -> Result<check::Checked, PluginError> {
     let instance = build(spec)?;
     let given = spec.parameters.as_ref();
     let parameters = instance.kind.map_or(&[][..], |kind| kind.parameters);
-    check::check(parameters, given).map_err(|problems| PluginError::Parameters {
-        plugin: spec.name().into(),
-        problems,
-    })
+    let mut checked =
+        check::check(parameters, given).map_err(|problems| PluginError::Parameters {
+            plugin: spec.name().into(),
+            problems,
+        })?;
+    checked.references.extend(instance.parts.needs);
+    Ok(checked)
 }
 
 #[cfg(test)]

@@ -7,10 +7,32 @@ pub struct PrefixSettings {
     pub auto_tune: bool,
     /// Tokens in a block where the engines do not tell.
     pub block_tokens: u32,
-    /// Longest prefix that is matched, in tokens.
-    pub max_prefix_tokens: u32,
+    /// Longest prefix that is matched.
+    pub longest: PrefixLimit,
     /// Blocks remembered of an endpoint whose engine does not tell its number of blocks.
     pub lru_capacity: usize,
+}
+
+/// The longest prefix that is matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefixLimit {
+    /// So many tokens (at least 1), in whole blocks, and one block at least.
+    Tokens(u32),
+    /// So many blocks (at least 1), of whatever size they come to have.
+    Blocks(u32),
+    /// Any.
+    None,
+}
+
+impl PrefixLimit {
+    /// In blocks of so many tokens (at least 1).
+    pub fn blocks(self, block_tokens: u32) -> usize {
+        match self {
+            Self::Tokens(tokens) => (tokens / block_tokens).max(1) as usize,
+            Self::Blocks(blocks) => blocks as usize,
+            Self::None => usize::MAX,
+        }
+    }
 }
 
 impl Default for PrefixSettings {
@@ -18,7 +40,7 @@ impl Default for PrefixSettings {
         Self {
             auto_tune: true,
             block_tokens: 16,
-            max_prefix_tokens: 131_072,
+            longest: PrefixLimit::Tokens(131_072),
             lru_capacity: 31_250,
         }
     }

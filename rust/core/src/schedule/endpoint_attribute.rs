@@ -1,7 +1,7 @@
 //! A number that an extractor publishes of endpoints, as a plugin's parameters name it.
 
 use super::Context;
-use crate::plugin::{ParameterError, ParameterKind, Parameters};
+use crate::plugin::{Data, ParameterError, ParameterKind, Parameters, Reference, Shape, Step};
 use crate::pool::CORE_METRICS_EXTRACTOR;
 
 /// Which number of whom.
@@ -15,6 +15,7 @@ impl EndpointAttribute {
     /// The parameter that names the extractor.
     pub(super) const PRODUCER: ParameterKind = ParameterKind {
         name: "producer",
+        shape: Shape::ProducerName(Data::EndpointAttributes),
         summary: "Name of the extractor that publishes it; left out: core-metrics-extractor.",
         ..ParameterKind::BASE
     };
@@ -42,6 +43,18 @@ impl EndpointAttribute {
             producer: producer.unwrap_or(CORE_METRICS_EXTRACTOR).into(),
             key: key.into(),
         })
+    }
+
+    /// The extractor that publishes it where the configuration names none; `field`: that of the key.
+    pub(super) fn needs(parameters: &Parameters<'_>, field: &str) -> Vec<Reference> {
+        if parameters.optional_text("producer").is_some() {
+            return Vec::new();
+        }
+        vec![Reference {
+            path: vec![Step::Field(field.into())],
+            plugin: Some(CORE_METRICS_EXTRACTOR.into()),
+            produces: Data::EndpointAttributes,
+        }]
     }
 
     /// Its value for the endpoint of a row; `None` where it was not published or is not finite.

@@ -185,21 +185,11 @@ impl Profile {
 
     /// The plugins in the order in which a decision runs them.
     pub fn plugins(&self) -> impl Iterator<Item = PluginLabels<'_>> {
-        fn labels<'a, T>(extension_point: &'static str, named: &'a Named<T>) -> PluginLabels<'a> {
-            PluginLabels {
-                extension_point,
-                plugin_type: &named.type_name,
-                plugin_name: &named.name,
-            }
-        }
-        let filters = self.filters.iter().map(|named| labels("Filter", named));
-        let scorers = self
-            .scorers
-            .iter()
-            .map(|(named, _)| labels("Scorer", named));
+        let filters = self.filters.iter().map(|named| named.labels("Filter"));
+        let scorers = self.scorers.iter().map(|(named, _)| named.labels("Scorer"));
         filters
             .chain(scorers)
-            .chain(std::iter::once(labels("Picker", &self.picker)))
+            .chain(std::iter::once(self.picker.labels("Picker")))
     }
 
     /// How many filters it has.
@@ -466,6 +456,15 @@ type Outside<'a> = (
 );
 
 impl<T> Named<T> {
+    /// As metrics name it where it takes part.
+    pub(crate) fn labels(&self, extension_point: &'static str) -> PluginLabels<'_> {
+        PluginLabels {
+            extension_point,
+            plugin_type: &self.type_name,
+            plugin_name: &self.name,
+        }
+    }
+
     fn failed(&self, failure: ExternalFailure) -> (Arc<str>, Arc<str>, ExternalFailure) {
         (Arc::clone(&self.type_name), Arc::clone(&self.name), failure)
     }

@@ -88,7 +88,7 @@ pub(super) const RESPONSE_PROCESSING: &[f64] = &[
 ];
 
 /// `prefix_indexer_hit_ratio`. The reference's table gives no bounds for the two prefix histograms; tenths of a ratio and powers of two are ours.
-pub(super) const RATIO: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+pub(crate) const RATIO: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
 /// `prefix_indexer_hit_bytes`.
 pub(super) const HIT_BYTES: &[f64] = &[

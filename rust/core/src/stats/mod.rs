@@ -14,8 +14,10 @@ mod registry;
 mod request;
 mod streams;
 
+pub(crate) use buckets::RATIO;
 pub use family::{Family, FamilySource, Kind, Sample, SampleValue};
 pub use in_flight::{InFlightRequest, InFlightStats};
+pub(crate) use number::Histogram;
 pub use plugins::{PluginFailure, PluginLabels, PluginTimers};
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};

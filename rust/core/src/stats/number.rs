@@ -7,7 +7,7 @@ use super::family::SampleValue;
 
 /// Observations by bucket. Takes memory only once something is observed: most series of a family are rare.
 #[derive(Debug)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     bounds: &'static [f64],
     cells: OnceLock<Cells>,
 }
@@ -21,19 +21,19 @@ struct Cells {
 }
 
 impl Histogram {
-    pub(super) fn new(bounds: &'static [f64]) -> Self {
+    pub(crate) fn new(bounds: &'static [f64]) -> Self {
         Self {
             bounds,
             cells: OnceLock::new(),
         }
     }
 
-    pub(super) fn bounds(&self) -> &'static [f64] {
+    pub(crate) fn bounds(&self) -> &'static [f64] {
         self.bounds
     }
 
     /// Counts a value; NaN is left out, it would spoil the sum for good.
-    pub(super) fn observe(&self, value: f64) {
+    pub(crate) fn observe(&self, value: f64) {
         if value.is_nan() {
             return;
         }
@@ -52,7 +52,7 @@ impl Histogram {
     }
 
     /// `None` when nothing was observed.
-    pub(super) fn observed(&self) -> Option<SampleValue> {
+    pub(crate) fn observed(&self) -> Option<SampleValue> {
         self.cells.get().map(Cells::value)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -14,7 +15,7 @@ use crate::pool::Pool;
 /// A plugin as the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginLabels<'a> {
-    /// `Filter`, `Scorer` or `Picker`.
+    /// `Screener`, `Admission`, `Filter`, `Scorer` or `Picker`.
     pub extension_point: &'static str,
     /// Type in the configuration.
     pub plugin_type: &'a str,
@@ -37,6 +38,13 @@ pub(super) struct PluginDurations(Mutex<Vec<(Labels, Arc<Histogram>)>>);
 pub struct PluginTimers(Vec<Arc<Histogram>>);
 
 impl PluginTimers {
+    /// What one plugin, by its place, took.
+    pub fn observe_one(&self, place: usize, took: Duration) {
+        if let Some(histogram) = self.0.get(place) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
     /// `marks`: when the first plugin began and when each ended. A decision that a filter ends has fewer.
     pub fn observe(&self, marks: &[Nanos]) {
         for (histogram, mark) in self.0.iter().zip(marks.windows(2)) {
@@ -96,9 +104,24 @@ impl PluginDurations {
     }
 }
 
-/// How often a plugin gave no usable answer, and the last reason.
+/// How often a plugin gave no usable answer, and the last reason. Up to [`MOST_SERIES`]: beyond, what did not fail for longest goes.
 #[derive(Debug, Default)]
-pub(super) struct PluginFailures(Mutex<BTreeMap<Labels, (u64, String)>>);
+pub(super) struct PluginFailures(Mutex<Failures>);
+
+#[derive(Debug, Default)]
+struct Failures {
+    by_labels: BTreeMap<Labels, Failing>,
+    /// Of all plugins.
+    count: u64,
+}
+
+#[derive(Debug, Default)]
+struct Failing {
+    count: u64,
+    last: String,
+    /// Failures of all plugins up to its last one.
+    turn: u64,
+}
 
 /// One kind of failure of one plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,22 +152,32 @@ impl PluginFailures {
             reason.into(),
         ];
         let mut failures = self.0.lock();
-        let entry = failures.entry(key).or_default();
-        entry.0 += 1;
-        entry.1 = text;
+        failures.count += 1;
+        let turn = failures.count;
+        let known = &mut failures.by_labels;
+        if known.len() >= MOST_SERIES && !known.contains_key(&key) {
+            let oldest = known.iter().min_by_key(|(_, failing)| failing.turn);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                known.remove(&oldest);
+            }
+        }
+        let failing = known.entry(key).or_default();
+        failing.count += 1;
+        failing.last = text;
+        failing.turn = turn;
     }
 
     pub(super) fn all(&self) -> Vec<PluginFailure> {
         let failures = self.0.lock();
-        failures
-            .iter()
+        let known = failures.by_labels.iter();
+        known
             .map(
-                |([plugin_type, plugin_name, reason], (count, last))| PluginFailure {
+                |([plugin_type, plugin_name, reason], failing)| PluginFailure {
                     plugin_type: Arc::clone(plugin_type),
                     plugin_name: Arc::clone(plugin_name),
                     reason: Arc::clone(reason),
-                    count: *count,
-                    last: last.clone(),
+                    count: failing.count,
+                    last: failing.last.clone(),
                 },
             )
             .collect()
@@ -229,6 +262,35 @@ mod tests {
             .collect();
         assert_eq!(names, [Arc::from("stays"), Arc::from("new")]);
         drop((stays, new));
+    }
+
+    #[test]
+    fn failures_are_kept_up_to_a_number_and_the_oldest_go() {
+        let failures = PluginFailures::default();
+        let fail = |name: &str| {
+            failures.record(&"scorer".into(), &name.into(), "timeout", name.to_owned());
+        };
+        fail("stays");
+        for number in 1..MOST_SERIES {
+            fail(&format!("reload-{number:04}"));
+        }
+        fail("stays");
+        fail("new");
+        let all = failures.all();
+        assert_eq!(all.len(), MOST_SERIES);
+        let count = |name: &str| {
+            let failure = all.iter().find(|failure| &*failure.plugin_name == name);
+            failure.map(|failure| failure.count)
+        };
+        assert_eq!(
+            [
+                count("stays"),
+                count("new"),
+                count("reload-0001"),
+                count("reload-0002")
+            ],
+            [Some(2), Some(1), None, Some(1)]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::control::RequestProcessor;
 use crate::exchange::Header;
-use crate::plugin::{ParameterKind, Parts, PluginKind, Role, Shape, Stability};
+use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape, Stability};
 use crate::schedule::RequestAttributes;
 
 /// Of Claude Code, `OpenCode`, Codex, and Codex before 0.131.
@@ -28,6 +28,7 @@ pub const KIND: PluginKind = PluginKind {
         summary: "Headers that are looked at after x-claude-code-session-id, x-session-affinity, session-id and session_id.",
         ..ParameterKind::BASE
     }],
+    produces: Some(Data::AgentIdentity),
     build: |parameters| {
         let additional = parameters
             .texts("additionalSessionHeaders")

@@ -64,3 +64,31 @@ pub const KIND: PluginKind = PluginKind {
     },
     ..PluginKind::BASE
 };
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plugin::testing::{built, refused};
+
+    #[test]
+    fn parameters_become_settings() {
+        let settings = |parameters| built(&KIND, &parameters).in_flight.expect("settings");
+        assert_eq!(settings(json!({})), InFlightSettings::default());
+        assert_eq!(
+            settings(
+                json!({"addEstimatedOutputTokens": true, "outputRatio": 0.25, "maxEstimatedOutputTokens": 9, "syncCrossReplicaState": false})
+            ),
+            InFlightSettings {
+                add_estimated_output_tokens: true,
+                output_ratio: 0.25,
+                max_estimated_output_tokens: Some(9),
+            }
+        );
+        assert_eq!(
+            refused(&KIND, &json!({"outputRatio": -1})),
+            "outputRatio: must be a number of at least 0, not -1"
+        );
+    }
+}

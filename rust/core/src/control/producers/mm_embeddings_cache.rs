@@ -1,5 +1,6 @@
 //! `mm-embeddings-cache-producer`: which pictures, films and sounds each endpoint's encoder is expected to have cached, from what was sent to it.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +10,20 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use crate::Nanos;
+use crate::body::{Medium, MediumKind};
 use crate::control::{Chosen, EndpointProducer, PreRequest, RequestEdits};
 use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape};
-use crate::pool::Snapshot;
+use crate::pool::{Endpoint, Snapshot};
 use crate::schedule::{Candidates, Context, RequestFacts};
+use crate::stats::{Family, FamilySource, Histogram, Kind, RATIO, Sample, SampleValue};
+
+const TYPE_NAME: &str = "mm-embeddings-cache-producer";
 
 /// The reference's type of that name.
 pub const KIND: PluginKind = PluginKind {
-    type_name: "mm-embeddings-cache-producer",
+    type_name: TYPE_NAME,
     roles: &[Role::Producer, Role::PreRequest],
-    summary: "Remembers which media were sent to which endpoint and tells what share of a request's media an endpoint's encoder has cached.",
+    summary: "Remembers which media were sent to which endpoint and tells what share of a request's media, by number, an endpoint's encoder has cached.",
     parameters: &[ParameterKind {
         name: "cacheSizeInMBPerServer",
         shape: Shape::Integer {
@@ -39,10 +44,12 @@ pub const KIND: PluginKind = PluginKind {
         };
         let entries = usize::try_from(mebibytes / MEBIBYTES_PER_MEDIUM).unwrap_or(usize::MAX);
         let cache = Arc::new(EncoderCaches::new(
+            parameters.plugin(),
             NonZeroUsize::new(entries).unwrap_or(NonZeroUsize::MIN),
         ));
         Ok(Parts {
             columns: Some(Arc::<EncoderCaches>::clone(&cache)),
+            families: Some(Arc::<EncoderCaches>::clone(&cache)),
             ..Parts::default()
         }
         .with_pre_request(cache))
@@ -56,28 +63,78 @@ const MEBIBYTES_PER_MEDIUM: i64 = 2;
 /// What endpoints that are gone held is forgotten this often.
 const SWEEP: Duration = Duration::from_secs(120);
 
+/// A number for each kind of medium, in the order of [`MediumKind::ALL`].
+type ByKind = [u64; MediumKind::ALL.len()];
+
 /// What each endpoint's encoder cache is expected to hold.
 #[derive(Debug)]
 pub struct EncoderCaches {
+    plugin: Arc<str>,
     /// Media remembered of an endpoint.
     entries: NonZeroUsize,
     state: Mutex<State>,
+    hit_ratio: Histogram,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Hashes of media by the endpoint's authority.
-    caches: HashMap<Box<str>, LruCache<u64, ()>>,
+    /// By the endpoint's authority.
+    caches: HashMap<Box<str>, EncoderCache>,
     swept: Nanos,
+    /// Media that were looked up.
+    queries: ByKind,
+}
+
+/// One endpoint's.
+#[derive(Debug)]
+struct EncoderCache {
+    /// `namespace/name` of the endpoint.
+    pod: Arc<str>,
+    /// Hashes of media.
+    held: LruCache<u64, ()>,
+    /// Media that were looked up and found. Goes with the endpoint, as in the reference.
+    hits: ByKind,
 }
 
 impl EncoderCaches {
-    /// Nothing cached anywhere.
-    pub fn new(entries: NonZeroUsize) -> Self {
+    /// Nothing cached anywhere. `plugin`: name in the configuration; `entries`: media remembered of an endpoint.
+    pub fn new(plugin: &str, entries: NonZeroUsize) -> Self {
         Self {
+            plugin: plugin.into(),
             entries,
             state: Mutex::default(),
+            hit_ratio: Histogram::new(RATIO),
         }
+    }
+
+    /// Counts what the request found where before it is sent. The reference counts before it decides, so also what is then refused.
+    fn count(&self, state: &mut State, context: &Context<'_>) {
+        let media = &context.request.media;
+        for medium in media {
+            state.queries[medium.kind as usize] += 1;
+        }
+        for cache in state.caches.values_mut() {
+            for medium in media
+                .iter()
+                .filter(|medium| cache.held.contains(&medium.hash))
+            {
+                cache.hits[medium.kind as usize] += 1;
+            }
+        }
+        let rows = 0..context.candidates.len();
+        for endpoint in rows.filter_map(|row| context.endpoint(row)) {
+            self.hit_ratio.observe(state.share(endpoint, media));
+        }
+    }
+}
+
+impl State {
+    /// Of these media (at least one), the share that the endpoint holds. Each counts the same, as in the reference.
+    fn share(&self, endpoint: &Endpoint, media: &[Medium]) -> f64 {
+        self.caches.get(&endpoint.authority).map_or(0.0, |cache| {
+            let held = |medium: &&Medium| cache.held.contains(&medium.hash);
+            media.iter().filter(held).count() as f64 / media.len() as f64
+        })
     }
 }
 
@@ -87,23 +144,10 @@ impl EndpointProducer for EncoderCaches {
         if request.media.is_empty() {
             return;
         }
-        // Sizes in placeholder tokens, so that a film counts for more than a picture.
-        let total: f64 = request
-            .media
-            .iter()
-            .map(|medium| f64::from(medium.tokens))
-            .sum();
         let state = self.state.lock();
         let shares = candidates.position.iter().map(|position| {
             let endpoint = &snapshot.endpoints[*position as usize];
-            let Some(cache) = state.caches.get(&endpoint.authority) else {
-                return 0.0;
-            };
-            let held = request
-                .media
-                .iter()
-                .filter(|medium| cache.contains(&medium.hash));
-            held.map(|medium| f64::from(medium.tokens)).sum::<f64>() / total
+            state.share(endpoint, &request.media)
         });
         candidates.media_matched.extend(shares);
     }
@@ -115,10 +159,11 @@ impl PreRequest for EncoderCaches {
         if media.is_empty() {
             return;
         }
+        let mut state = self.state.lock();
+        self.count(&mut state, context);
         let Some(endpoint) = context.endpoint(chosen.ranked[0] as usize) else {
             return;
         };
-        let mut state = self.state.lock();
         if context.now - state.swept >= SWEEP {
             state.swept = context.now;
             let live = |authority: &str| context.snapshot.by_authority(authority).is_some();
@@ -127,10 +172,74 @@ impl PreRequest for EncoderCaches {
         let cache = state
             .caches
             .entry(endpoint.authority.clone())
-            .or_insert_with(|| LruCache::new(self.entries));
+            .or_insert_with(|| EncoderCache {
+                pod: format!("{}/{}", endpoint.identity.namespace, endpoint.identity.name).into(),
+                held: LruCache::new(self.entries),
+                hits: ByKind::default(),
+            });
         for medium in media {
-            cache.put(medium.hash, ());
+            cache.held.put(medium.hash, ());
         }
+    }
+}
+
+impl FamilySource for EncoderCaches {
+    fn families(&self, _snapshot: &Snapshot) -> Vec<Family> {
+        let own = || vec![Arc::from(TYPE_NAME), Arc::clone(&self.plugin)];
+        // Endpoints may share a name after one of them moved to another address.
+        let mut hits: BTreeMap<Arc<str>, ByKind> = BTreeMap::new();
+        let queries = {
+            let state = self.state.lock();
+            for cache in state.caches.values() {
+                let sums = hits.entry(Arc::clone(&cache.pod)).or_default();
+                for (sum, hits) in sums.iter_mut().zip(cache.hits) {
+                    *sum += hits;
+                }
+            }
+            state.queries
+        };
+        let counted = |counts: ByKind, labels: Vec<Arc<str>>| {
+            let kinds = MediumKind::ALL.into_iter().zip(counts);
+            kinds
+                .filter(|(_, count)| *count > 0)
+                .map(move |(kind, count)| Sample {
+                    labels: [labels.clone(), vec![kind.name().into()]].concat(),
+                    value: SampleValue::Number(count as f64),
+                })
+        };
+        let ratio = self.hit_ratio.observed().map(|value| Sample {
+            labels: own(),
+            value,
+        });
+        vec![
+            Family {
+                name: "encoder_cache_queries_total",
+                kind: Kind::Counter,
+                help: "[ALPHA] Pictures, films and sounds of requests that were looked up in the memory of what encoders hold.",
+                label_names: &["plugin_type", "plugin_name", "modality"],
+                buckets: &[],
+                samples: counted(queries, own()).collect(),
+            },
+            Family {
+                name: "encoder_cache_hits_total",
+                kind: Kind::Counter,
+                help: "[ALPHA] Those that an endpoint's encoder was expected to hold.",
+                label_names: &["plugin_type", "plugin_name", "pod", "modality"],
+                buckets: &[],
+                samples: hits
+                    .into_iter()
+                    .flat_map(|(pod, hits)| counted(hits, [own(), vec![pod]].concat()))
+                    .collect(),
+            },
+            Family {
+                name: "encoder_cache_hit_ratio",
+                kind: Kind::Histogram,
+                help: "[ALPHA] Share of a request's pictures, films and sounds that an endpoint's encoder was expected to hold, of every candidate.",
+                label_names: &["plugin_type", "plugin_name"],
+                buckets: RATIO,
+                samples: ratio.into_iter().collect(),
+            },
+        ]
     }
 }
 
@@ -139,7 +248,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::body::{Medium, MediumKind};
     use crate::plugin::testing::{built, refused};
     use crate::schedule::testing::Scene;
 
@@ -170,14 +278,66 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_by_size_and_only_of_what_was_sent_there() {
+    fn the_share_is_by_number_and_only_of_what_was_sent_there() {
         let parts = built(&KIND, &json!({}));
         let mut scene = Scene::new(3);
-        send(&parts, &mut scene, 1, vec![medium(1, 300)]);
-        send(&parts, &mut scene, 2, vec![medium(1, 300), medium(2, 100)]);
-        let both = vec![medium(1, 300), medium(2, 100)];
-        assert_eq!(matched(&parts, &mut scene, both), [0.0, 0.75, 1.0]);
+        send(&parts, &mut scene, 1, vec![medium(1, 4500)]);
+        send(&parts, &mut scene, 2, vec![medium(1, 4500), medium(2, 225)]);
+        // As the reference: a film has no more say than a picture.
+        let both = vec![medium(1, 4500), medium(2, 225)];
+        assert_eq!(matched(&parts, &mut scene, both), [0.0, 0.5, 1.0]);
         assert!(matched(&parts, &mut scene, Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn look_ups_hits_and_ratios_are_counted_before_a_request_is_remembered() {
+        let parts = built(&KIND, &json!({}));
+        let mut scene = Scene::new(2);
+        let film = Medium {
+            kind: MediumKind::Video,
+            ..medium(2, 1)
+        };
+        send(&parts, &mut scene, 1, vec![medium(1, 1)]);
+        send(&parts, &mut scene, 1, vec![medium(1, 1), film]);
+        send(&parts, &mut scene, 0, Vec::new());
+        let source = parts.families.as_ref().expect("families");
+        let told: Vec<_> = source
+            .families(&scene.snapshot)
+            .into_iter()
+            .map(|family| {
+                let samples = family.samples.into_iter();
+                let samples = samples.map(|sample| (sample.labels.join(" "), sample.value));
+                (family.name, samples.collect::<Vec<_>>())
+            })
+            .collect();
+        let own = |rest: &str| format!("mm-embeddings-cache-producer mine{rest}");
+        let number = SampleValue::Number;
+        // Of two candidates each: none; then half at the second one.
+        let mut cumulative = vec![3; 5];
+        cumulative.extend([4; 7]);
+        assert_eq!(
+            told,
+            [
+                (
+                    "encoder_cache_queries_total",
+                    vec![(own(" image"), number(2.0)), (own(" video"), number(1.0))]
+                ),
+                (
+                    "encoder_cache_hits_total",
+                    vec![(own(" default/endpoint-002 image"), number(1.0))]
+                ),
+                (
+                    "encoder_cache_hit_ratio",
+                    vec![(
+                        own(""),
+                        SampleValue::Histogram {
+                            cumulative,
+                            sum: 0.5
+                        }
+                    )]
+                ),
+            ]
+        );
     }
 
     #[test]

@@ -4,5 +4,6 @@ pub mod agent_identity;
 pub mod approx_prefix_cache;
 pub mod inflight_load;
 pub mod mm_embeddings_cache;
+pub mod p2p_source;
 pub mod session_id;
 pub mod tokens;

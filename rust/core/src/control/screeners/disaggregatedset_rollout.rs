@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::control::lottery::draw;
 use crate::control::{HeaderPairs, Response, ResponseReceived, Screener};
 use crate::exchange::Refusal;
 use crate::plugin::{
@@ -293,20 +294,6 @@ impl FamilySource for RolloutScreener {
             },
         ]
     }
-}
-
-/// A place, drawn with these probabilities (of any sum); `None`: all are 0. `chance`: 0 to 1.
-fn draw(shares: &[f64], chance: f64) -> Option<usize> {
-    let mut rest = chance * shares.iter().sum::<f64>();
-    let mut last = None;
-    for (place, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
-        last = Some(place);
-        if rest < *share {
-            break;
-        }
-        rest -= share;
-    }
-    last
 }
 
 fn label<'a>(endpoint: &'a Endpoint, key: &str) -> Option<&'a str> {

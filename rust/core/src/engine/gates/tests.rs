@@ -10,7 +10,7 @@ use crate::exchange::Header;
 use crate::plugin::Externals;
 use crate::pool::{EndpointIdentity, Pool};
 use crate::schedule::Named;
-use crate::stats::SampleValue;
+use crate::stats::{PluginTimers, SampleValue, Stats};
 use crate::{Engine, Nanos};
 
 /// Keeps these rows.
@@ -87,9 +87,63 @@ fn identity(number: u8) -> EndpointIdentity {
     }
 }
 
+fn gates<'a>(
+    policy: &'a Policy,
+    facts: &'a RequestFacts,
+    snapshot: &'a Arc<Snapshot>,
+    timers: &'a PluginTimers,
+) -> Gates<'a> {
+    Gates {
+        policy,
+        facts,
+        snapshot,
+        now: Nanos(0),
+        clock: || Nanos(0),
+        timers,
+    }
+}
+
+#[test]
+fn each_gate_is_measured_under_its_extension_point() {
+    let mut policy = policy();
+    for _ in 0..2 {
+        let part: Arc<dyn Screener> = Arc::new(Keeping(&[true, true]));
+        policy.screeners.push(named("screening", part));
+    }
+    let part: Arc<dyn Admitter> = Arc::new(Refusing(2));
+    policy.admitters.push(named("admitting", part));
+    let stats = Stats::new();
+    let timers = stats.plugin_timers(policy.gate_plugins());
+    let facts = RequestFacts::default();
+    let (snapshot, mut headers) = (snapshot(2), HeaderPairs::new());
+    let gates = gates(&policy, &facts, &snapshot, &timers);
+    assert_eq!(gates.screen(None, &mut headers, None), Ok(None));
+    assert!(gates.admit(None, &[0, 0]).is_err());
+    let families = stats.export();
+    let mut families = families.iter();
+    let family = families.find(|family| family.name == "plugin_duration_seconds");
+    let samples = family.expect("a family").samples.iter();
+    let counts: Vec<_> = samples
+        .map(|sample| match &sample.value {
+            SampleValue::Histogram { cumulative, .. } => {
+                (sample.labels.join(" "), cumulative.last().copied())
+            }
+            SampleValue::Number(_) => panic!("a histogram"),
+        })
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            ("Screener a-type screening".to_owned(), Some(2)),
+            ("Admission a-type admitting".to_owned(), Some(1)),
+        ]
+    );
+}
+
 #[test]
 fn what_every_screener_keeps_is_left_and_each_is_explained() {
     let mut policy = policy();
+    let timers = PluginTimers::default();
     for (name, keep) in [
         ("first", &[true, true, false, true][..]),
         ("second", &[false, true, true, true]),
@@ -98,12 +152,8 @@ fn what_every_screener_keeps_is_left_and_each_is_explained() {
         policy.screeners.push(named(name, part));
     }
     let facts = RequestFacts::default();
-    let gates = Gates {
-        policy: &policy,
-        facts: &facts,
-        snapshot: &snapshot(4),
-        now: Nanos(0),
-    };
+    let snapshot = snapshot(4);
+    let gates = gates(&policy, &facts, &snapshot, &timers);
     let mut headers = HeaderPairs::new();
     let mut explanation = Explanation::default();
     let left = gates.screen(None, &mut headers, Some(&mut explanation));
@@ -119,15 +169,12 @@ fn what_every_screener_keeps_is_left_and_each_is_explained() {
 #[test]
 fn rows_of_a_subset_are_its_positions() {
     let mut policy = policy();
+    let timers = PluginTimers::default();
     let part: Arc<dyn Screener> = Arc::new(Keeping(&[false, true]));
     policy.screeners.push(named("only", part));
     let facts = RequestFacts::default();
-    let gates = Gates {
-        policy: &policy,
-        facts: &facts,
-        snapshot: &snapshot(4),
-        now: Nanos(0),
-    };
+    let snapshot = snapshot(4);
+    let gates = gates(&policy, &facts, &snapshot, &timers);
     let left = gates.screen(Some(vec![0, 2]), &mut HeaderPairs::new(), None);
     assert_eq!(left, Ok(Some(vec![2])));
 }
@@ -135,17 +182,14 @@ fn rows_of_a_subset_are_its_positions() {
 #[test]
 fn screeners_that_leave_nothing_refuse_in_the_references_words() {
     let mut policy = policy();
+    let timers = PluginTimers::default();
     for keep in [&[true, false][..], &[false, true]] {
         let part: Arc<dyn Screener> = Arc::new(Keeping(keep));
         policy.screeners.push(named("one", part));
     }
     let facts = RequestFacts::default();
-    let gates = Gates {
-        policy: &policy,
-        facts: &facts,
-        snapshot: &snapshot(2),
-        now: Nanos(0),
-    };
+    let snapshot = snapshot(2);
+    let gates = gates(&policy, &facts, &snapshot, &timers);
     let refusal = gates
         .screen(None, &mut HeaderPairs::new(), None)
         .expect_err("nothing is left");
@@ -165,6 +209,7 @@ fn screeners_that_leave_nothing_refuse_in_the_references_words() {
 fn only_what_can_be_dropped_is_shed_and_by_the_part_of_the_pool_that_is_allowed() {
     let detector = Arc::new(Saturated::default());
     let mut policy = policy();
+    let timers = PluginTimers::default();
     policy.saturation = Some(Arc::clone(&detector) as Arc<dyn SaturationDetector>);
     let snapshot = snapshot(3);
     for (priority, subset, shed, asked) in [
@@ -177,12 +222,7 @@ fn only_what_can_be_dropped_is_shed_and_by_the_part_of_the_pool_that_is_allowed(
             priority,
             ..RequestFacts::default()
         };
-        let gates = Gates {
-            policy: &policy,
-            facts: &facts,
-            snapshot: &snapshot,
-            now: Nanos(0),
-        };
+        let gates = gates(&policy, &facts, &snapshot, &timers);
         detector.0.store(0, Ordering::Relaxed);
         let outcome = gates.shed(subset);
         assert_eq!(outcome == Err(Refusal::Shed), shed);
@@ -193,17 +233,14 @@ fn only_what_can_be_dropped_is_shed_and_by_the_part_of_the_pool_that_is_allowed(
 #[test]
 fn the_first_admitter_that_refuses_is_told_and_sees_matches() {
     let mut policy = policy();
+    let timers = PluginTimers::default();
     for count in [5, 2, 2] {
         let part: Arc<dyn Admitter> = Arc::new(Refusing(count));
         policy.admitters.push(named("one", part));
     }
     let facts = RequestFacts::default();
-    let gates = Gates {
-        policy: &policy,
-        facts: &facts,
-        snapshot: &snapshot(3),
-        now: Nanos(0),
-    };
+    let snapshot = snapshot(3);
+    let gates = gates(&policy, &facts, &snapshot, &timers);
     assert_eq!(gates.admit(None, &[]), Ok(()));
     let refusal = gates
         .admit(Some(&[0, 2]), &[7, 8, 9])

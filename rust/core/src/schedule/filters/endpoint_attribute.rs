@@ -76,7 +76,8 @@ pub const KIND: PluginKind = PluginKind {
             threshold: threshold.number("value"),
             keep_missing: parameters.text("onMissing") == "Pass",
             fallback_on_empty: parameters.boolean("fallbackOnEmpty"),
-        }))
+        })
+        .with_needs(EndpointAttribute::needs(parameters, "attribute")))
     },
     ..PluginKind::BASE
 };

@@ -14,11 +14,13 @@ pub const KIND: PluginKind = PluginKind {
     summary: "Only the endpoint that the request's session is bound to; all where it is bound to none or its endpoint is not among them.",
     parameters: session::PARAMETERS,
     build: |parameters| {
-        let affinity = Arc::new(SessionAffinity::new(parameters)?);
+        let (affinity, needs) = SessionAffinity::new(parameters)?;
+        let affinity = Arc::new(affinity);
         Ok(Parts::default()
             .with_filter(Arc::clone(&affinity) as _)
             .with_pre_request(Arc::clone(&affinity) as _)
-            .with_response(affinity))
+            .with_response(affinity)
+            .with_needs(needs))
     },
     ..PluginKind::BASE
 };

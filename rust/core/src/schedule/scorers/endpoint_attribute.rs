@@ -58,7 +58,8 @@ pub const KIND: PluginKind = PluginKind {
                 })?,
                 None => None,
             },
-        }))
+        })
+        .with_needs(EndpointAttribute::needs(parameters, "attributeKey")))
     },
     ..PluginKind::BASE
 };

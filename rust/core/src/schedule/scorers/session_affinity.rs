@@ -14,11 +14,13 @@ pub const KIND: PluginKind = PluginKind {
     summary: "1 for the endpoint that the request's session is bound to, 0 for all others and without a session.",
     parameters: session::PARAMETERS,
     build: |parameters| {
-        let affinity = Arc::new(SessionAffinity::new(parameters)?);
+        let (affinity, needs) = SessionAffinity::new(parameters)?;
+        let affinity = Arc::new(affinity);
         Ok(Parts::default()
             .with_scorer(Arc::clone(&affinity) as _)
             .with_pre_request(Arc::clone(&affinity) as _)
-            .with_response(affinity))
+            .with_response(affinity)
+            .with_needs(needs))
     },
     ..PluginKind::BASE
 };

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::bindings::Bindings;
 use super::{SessionAffinity, Source, Strategy};
-use crate::plugin::{Data, ParameterError, ParameterKind, Parameters, Shape};
+use crate::plugin::{Data, ParameterError, ParameterKind, Parameters, Reference, Shape, Step};
 use crate::schedule::RequestAttributes;
 
 const ENCODED_ENDPOINT: &str = "encoded_endpoint_header";
@@ -29,7 +29,6 @@ const SOURCE: &[ParameterKind] = &[
     },
     ParameterKind {
         name: "producer",
-        shape: Shape::ProducerName(Data::SessionId),
         summary: "Plugin whose attribute is read; any when absent.",
         ..ParameterKind::BASE
     },
@@ -101,8 +100,10 @@ pub(crate) const PARAMETERS: &[ParameterKind] = &[
 ];
 
 impl SessionAffinity {
-    /// Only the configuration of the strategy that is chosen is looked at, as in the reference.
-    pub(crate) fn new(parameters: &Parameters<'_>) -> Result<Self, ParameterError> {
+    /// With the plugins whose attributes it reads. Only the configuration of the strategy that is chosen is looked at, as in the reference.
+    pub(crate) fn new(
+        parameters: &Parameters<'_>,
+    ) -> Result<(Self, Vec<Reference>), ParameterError> {
         let strategy = if parameters.text("strategy") == SESSION_ID {
             let config = parameters
                 .object("sessionIdConfig")
@@ -115,11 +116,43 @@ impl SessionAffinity {
                 header: Bytes::from(header_name(header)),
             }
         };
-        Ok(Self {
+        let needs = needs(&strategy);
+        let affinity = Self {
             strategy,
             profile: parameters.optional_text("profileName").map(Into::into),
-        })
+        };
+        Ok((affinity, needs))
     }
+}
+
+fn needs(strategy: &Strategy) -> Vec<Reference> {
+    let Strategy::SessionId { sources, .. } = strategy else {
+        return Vec::new();
+    };
+    let place = |number, field: &str| {
+        vec![
+            Step::Field("sessionIdConfig".into()),
+            Step::Field("sources".into()),
+            Step::Index(number),
+            Step::Field(field.into()),
+        ]
+    };
+    let read = sources.iter().enumerate();
+    read.filter_map(|(number, source)| match source {
+        Source::Header(_) => None,
+        Source::Attribute { key, producer } => Some(Reference {
+            path: place(
+                number,
+                producer.as_ref().map_or("attribute", |_| "producer"),
+            ),
+            plugin: producer.clone(),
+            produces: match *key {
+                RequestAttributes::AGENT_IDENTITY => Data::AgentIdentity,
+                _ => Data::SessionId,
+            },
+        }),
+    })
+    .collect()
 }
 
 fn session_id(config: &Parameters<'_>) -> Result<Strategy, ParameterError> {
