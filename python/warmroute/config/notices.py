@@ -38,6 +38,10 @@ class Notice:
         """One line for people."""
         return f"{self.place}: {self.written} {'is ' if self.summary == 'deprecated' else ''}{self.summary}; {self.instead_text}"
 
+    def is_told_by(self, others: Iterable["Notice"]) -> bool:
+        """Whether one of them says the same, perhaps of another line: a file that got a line more has no news in it."""
+        return any((other.summary, other.written, other.instead) == (self.summary, self.written, self.instead) for other in others)
+
     @property
     def instead_text(self) -> str:
         """What to do about it."""
