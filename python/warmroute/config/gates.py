@@ -23,6 +23,7 @@ def check_gates(document: Document, problems: list[Problem]) -> dict[str, bool]:
             gates[name] = parse_bool(value)
         except ValueError as error:
             problems.append(document.problem(path, str(error)))
+            continue
         if gates[name] and name in _LATER:
             problems.append(document.problem(path, f'feature gate "{name}" {NOT_YET}'))
     return gates

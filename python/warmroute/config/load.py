@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import ConfigError, Problem, a, nearest
 from warmroute.config.gates import check_gates
+from warmroute.config.hints import unknown_plugin
 from warmroute.config.known_types import (
     FILTER,
     PARSER,
@@ -149,9 +150,10 @@ def _check_references(loaded: LoadedConfig, problems: list[Problem]) -> None:
         if reference in implied and (known := find_type(reference)) is not None and set(roles) & set(known.roles):
             continue  # Rule 5 adds it.
         if reference not in declared:
-            fitting = (known := find_type(reference)) is not None and bool(set(roles) & set(known.roles))
-            hint = f" (it is a type: add `- type: {reference}` to plugins)" if fitting else nearest(reference, declared)
-            problems.append(loaded.document.problem(path, f'no plugin is named "{reference}"{hint}'))
+            by_default = {name for name in implied if (known := find_type(name)) is not None and set(roles) & set(known.roles)}
+            unchecked = declared - set(loaded.plugins)
+            possible = {*(plugin.name for plugin in loaded.with_role(*roles)), *unchecked, *by_default}
+            problems.append(loaded.document.problem(path, unknown_plugin(reference, possible, roles)))
         elif plugin is not None and not plugin.has(*roles) and not (PICKER in roles and plugin.type.in_policy):
             expected = f"{', '.join(roles[:-1])} or {roles[-1]}" if len(roles) > 1 else roles[0]
             message = f'"{reference}" is {a(plugin.type.role_text)}; {a(expected)} is expected here'
