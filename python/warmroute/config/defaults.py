@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from warmroute.config.data_layer import resolve_discovery, resolve_sources
 from warmroute.config.describe import describe
 from warmroute.config.document import Document
 from warmroute.config.errors import ConfigError
 from warmroute.config.known_types import PARSER, SATURATION_DETECTOR, find_type
-from warmroute.config.layer import resolve_discovery, resolve_sources
 from warmroute.config.load import LoadedConfig, Plugin, load_config
 from warmroute.config.models import API_VERSION, KIND
 from warmroute.config.notices import Notice

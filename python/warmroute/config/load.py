@@ -1,14 +1,14 @@
 """From a document to a checked configuration: every problem found is reported, each on its line."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import ConfigError, Problem, a, nearest
-from warmroute.config.gates import check_gates
+from warmroute.config.feature_gates import GATES, WITHOUT_EFFECT, check_gates, gate_places
 from warmroute.config.hints import unknown_plugin
 from warmroute.config.known_types import (
     FILTER,
@@ -82,7 +82,7 @@ def load_config(document: Document, *, allow_experimental: bool = False) -> Load
     for index, spec in specs.items():
         _load_plugin(loaded, ("plugins", index), spec, problems, allow_experimental=allow_experimental)
     if not unusable:
-        loaded.notices[:0] = _document_notices(document, config)
+        loaded.notices[:0] = _document_notices(document, config, loaded.gates)
         _check_references(loaded, problems)
     if problems:
         raise ConfigError(document.source, problems)
@@ -99,7 +99,7 @@ def _specs(document: Document) -> dict[int, PluginSpec]:
     return specs
 
 
-def _document_notices(document: Document, config: EndpointPickerConfig) -> list[Notice]:
+def _document_notices(document: Document, config: EndpointPickerConfig, gates: Mapping[str, bool]) -> list[Notice]:
     notices = []
     if config.api_version == DEPRECATED_API_VERSION:
         notices.append(Notice.deprecated(document, ("apiVersion",), DEPRECATED_API_VERSION, API_VERSION))
@@ -108,6 +108,11 @@ def _document_notices(document: Document, config: EndpointPickerConfig) -> list[
         notices.append(Notice.deprecated(document, ("saturationDetector",), "saturationDetector", instead))
     if config.parser is not None:
         notices.append(Notice.deprecated(document, ("parser",), "parser", "requestHandler.parsers"))
+    notices += [
+        Notice.without_effect(document, ("featureGates", index), f'feature gate "{name}"', WITHOUT_EFFECT[name])
+        for name, index in gate_places(document).items()
+        if name in WITHOUT_EFFECT and gates.get(name) != GATES[name]
+    ]
     return notices
 
 

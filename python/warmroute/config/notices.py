@@ -30,6 +30,11 @@ class Notice:
         return cls("has no effect", _place(document, path), written, instead)
 
     @classmethod
+    def leads_nowhere(cls, document: Document, path: Path, written: str, instead: str) -> "Notice":
+        """A name that is allowed and that nothing has."""
+        return cls("leads nowhere", _place(document, path), written, instead)
+
+    @classmethod
     def differs(cls, document: Document, path: Path, written: str, instead: str) -> "Notice":
         """Something that means another thing to the reference."""
         return cls("differs from the reference", _place(document, path), written, instead)

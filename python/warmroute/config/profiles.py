@@ -76,6 +76,18 @@ def _check_handlers(resolution: Resolution, profiles: list[Profile]) -> None:
         resolution.problem(
             (*(handlers[0].path or ("plugins",)), "type"), f'"{handlers[0].name}" runs one profile and there are {len(profiles)}: {choice}'
         )
+    elif several:
+        _note_missing_default(resolution, handlers[0], [profile.name for profile in profiles])
+
+
+def _note_missing_default(resolution: Resolution, handler: Plugin, profiles: list[str]) -> None:
+    """A default that leads nowhere is allowed, as in the reference, where a request without the header then gets a 429."""
+    default = handler.parameters.values.get("defaultProfile")
+    if default is not None and default not in profiles:
+        path: Path = (*(handler.path or ("plugins",)), "parameters", "defaultProfile")
+        written = f'defaultProfile "{default}" of "{handler.name}"'
+        instead = f"no profile has that name, so a request that names none is refused (profiles: {', '.join(profiles)})"
+        resolution.notices.append(Notice.leads_nowhere(resolution.document, path, written, instead))
 
 
 def _with_picker(resolution: Resolution, index: int, profile: Profile) -> Profile:

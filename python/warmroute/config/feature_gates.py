@@ -8,6 +8,8 @@ from warmroute.config.sections import NOT_YET
 #: Every gate of the reference and its default.
 GATES = {"flowControl": False, "haPopulateNonLeaderDatastore": True}
 _LATER = frozenset({"flowControl"})
+#: Gates that change nothing here, and why.
+WITHOUT_EFFECT = {"haPopulateNonLeaderDatastore": "it is about standbys, which come with leader election"}
 
 
 def check_gates(document: Document, problems: list[Problem]) -> dict[str, bool]:
