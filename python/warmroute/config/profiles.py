@@ -27,7 +27,7 @@ def resolve_profiles(resolution: Resolution) -> tuple[Profile, ...]:
 def _configured(resolution: Resolution, index: int, profile: SchedulingProfile) -> Profile:
     entries = []
     for position, entry in enumerate(profile.plugins):
-        plugin = resolution.plugins[entry.plugin_ref]
+        plugin = resolution.named_or_default(entry.plugin_ref)
         path: Path = ("schedulingProfiles", index, "plugins", position, "weight")
         if entry.weight is not None and entry.weight < 0:
             resolution.problem(path, f"a weight is not negative, not {entry.weight:g}")
