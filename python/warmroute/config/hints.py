@@ -15,7 +15,9 @@ def unknown_plugin(name: str, known: Collection[str], roles: Collection[str] = (
     message = f'no plugin is named "{name}"'
     described = find_type(name)
     if fits(described):
-        return f"{message} (it is a type: add `- type: {name}` to plugins)"
+        # One that makes the same may be there under a name of its own.
+        others = f", or name {' or '.join(sorted(known))}" if produces is not None and known else ""
+        return f"{message} (it is a type: add `- type: {name}` to plugins{others})"
     if described is not None and name not in known:
         return f"{message} (it is a type of {described.role_text}, which has no place here)"
     types = {other for other in known_names() if fits(find_type(other))}
