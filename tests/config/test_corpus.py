@@ -5,6 +5,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from warmroute.config.errors import ConfigError, UsageError
 from warmroute.config.flags import parse_flags
 from warmroute.config.load import load_config
 from warmroute.config.read import Given, read_plan
+from warmroute.config.settings import policy_settings, scraper_settings
 from warmroute.config.trial import try_plan
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -40,6 +42,14 @@ def compare(snapshot, text):
     assert text == snapshot.read_text()
 
 
+def asked_for(plan):
+    """All that the engine, the scraper and discovery are told, with every parameter complete."""
+    policy = json.loads(policy_settings(plan))
+    values = {plugin.name: dict(plugin.parameters.values) for plugin in plan.plugins}
+    policy["plugins"] = [{**plugin, "parameters": values[plugin["name"]]} for plugin in policy["plugins"]]
+    return policy, scraper_settings(plan, parse_flags([])), plan.discovery, plan.plugin_types, plan.python_plugins
+
+
 @pytest.mark.parametrize("path", files("good"), ids=lambda path: path.stem)
 def test_good_file_comes_to_its_effective_configuration(path):
     plan = read_plan(given(path))
@@ -50,7 +60,7 @@ def test_good_file_comes_to_its_effective_configuration(path):
     # What is printed is a configuration, and comes to itself.
     again = read_plan(dataclasses.replace(given(path), file=None, text=text))
     assert again.effective.data == plan.effective.data
-    assert (again.plugin_types, again.parsers) == (plan.plugin_types, plan.parsers)
+    assert asked_for(again) == asked_for(plan)
 
 
 @pytest.mark.parametrize("path", files("bad"), ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """The configuration file changes while a picker runs."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -124,6 +125,37 @@ def test_file_that_cannot_be_used_is_refused_with_all_its_problems(start_picker,
     assert "kv-cache-utilization-scorer" not in plugins(picker)
 
 
+def test_file_behind_the_links_of_a_mounted_config_map_is_followed(start_picker, tmp_path):
+    def version(name: str, text: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(text)
+        (tmp_path / "..next").symlink_to(name)
+        (tmp_path / "..next").replace(tmp_path / "..data")
+
+    version("..1", QUEUE)
+    path = tmp_path / "config.yaml"
+    path.symlink_to("..data/config.yaml")
+    picker = start_picker("--endpoint=http://127.0.0.1:9", f"--config-file={path}")
+    version("..2", f"{HEAD}plugins: [{{type: quue-scorer}}]\n")
+    eventually(lambda: count(picker, "refused") == 1)
+    shutil.rmtree(tmp_path / "..1")
+    version("..3", ONLY_QUEUE)
+    eventually(lambda: count(picker, "applied") == 1)
+    assert "kv-cache-utilization-scorer" not in plugins(picker)
+
+
+def test_what_is_deprecated_is_logged_once_wherever_it_moves_to(start_picker, tmp_path):
+    path = tmp_path / "config.yaml"
+    write(path, f"{HEAD}plugins:\n- {{type: tokenizer}}\n")
+    picker = start_picker("--endpoint=http://127.0.0.1:9", f"--config-file={path}")
+    write(path, f"{HEAD}plugins:\n- {{type: queue-scorer}}\n- {{type: tokenizer}}\n")
+    eventually(lambda: count(picker, "applied") == 1)
+    assert [entry["given"] for entry in picker.log if entry["msg"] == "configuration: deprecated"] == ["tokenizer"]
+    write(path, f"{HEAD}plugins:\n- {{type: by-label-selector, parameters: {{matchLabels: {{a: b}}}}}}\n- {{type: tokenizer}}\n")
+    eventually(lambda: count(picker, "applied") == 2)
+    assert [entry["given"] for entry in picker.log if entry["msg"] == "configuration: deprecated"] == ["tokenizer", "by-label-selector"]
+
+
 def test_hangup_reads_the_file_again_also_without_a_change(start_picker, tmp_path):
     path = tmp_path / "config.yaml"
     write(path, QUEUE)
@@ -206,12 +238,26 @@ def test_other_metrics_source_takes_over_and_one_scraper_is_left(start_picker, t
 
 PLUGINS = """\
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from warmroute.plugins import scorer
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
 
 
 class Parameters(BaseModel):
     name: str
+
+    @field_validator("name")
+    @classmethod
+    def known(cls, name):
+        if name == "unforeseen":
+            raise KeyError(name)
+        if name == "unprintable":
+            raise Unprintable
+        return name
 
 
 @scorer("only-scorer")
@@ -238,7 +284,14 @@ def test_plugins_in_python_are_reloaded_with_their_parameters(start_picker, tmp_
     write(path, config(name="a"))
     picker = start_picker("--endpoint=http://127.0.0.1:9", f"--config-file={path}", f"--plugin-module={module}")
     assert "only-scorer" in plugins(picker)
-    for text, problem in ((config(name="broken"), "RuntimeError: no such endpoint"), (config(), "name")):
+    faults = {
+        config(name="broken"): "RuntimeError: no such endpoint",
+        config(): "name: required",
+        config(name="unforeseen"): "cannot be read by an only-scorer: KeyError: 'unforeseen'",
+        # Nothing that code in Python does ends the watch, or goes uncounted.
+        config(name="unprintable"): "RuntimeError: no words",
+    }
+    for text, problem in faults.items():
         before = count(picker, "refused")
         write(path, text)
         eventually(lambda: count(picker, "refused") == before + 1)  # noqa: B023 - called at once

@@ -58,6 +58,27 @@ async def test_child_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
     await supervisor.stop()
 
 
+async def test_child_whose_file_has_become_unusable_tells_why_with_each_restart(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    restarts: list[str] = []
+    supervisor = Supervisor(tmp_path, lambda _, status: restarts.append(status))
+    code = f"""\
+import os, pathlib, signal, sys
+once = pathlib.Path({str(once)!r})
+if once.exists():
+    sys.stderr.write('c.yaml:6: no such type\\n')
+    sys.exit(2)
+once.touch()
+print('{{}}', flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    await supervisor.start(python(code, restart=True))
+    with pytest.raises(ChildDiedError, match="worker ended 5 times within 30 s, at last it ended with status 2"):
+        await asyncio.wait_for(supervisor.unless_failed(asyncio.Event().wait()), 30)
+    assert restarts == ["was killed by SIGKILL", *["ended with status 2 (c.yaml:6: no such type)"] * 3]
+    await supervisor.stop()
+
+
 async def test_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warmroute.local.supervisor.STOP_GRACE", 0.2)
     supervisor = Supervisor(tmp_path, ignore)

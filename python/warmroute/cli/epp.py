@@ -28,6 +28,8 @@ _END_SECONDS = 10.0
 
 def run(arguments: Sequence[str]) -> int:
     """Run until a signal; the process's exit status: 0 after a drain, 2 for flags or a configuration that cannot be used, 1 for failures."""
+    # A sidecar that tells of a new file may do so before there is a picker to tell: that file is about to be read anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         flags = parse_flags(arguments, dict(os.environ))
         configure(flags.v, flags.zap_log_level, flags.zap_encoder)

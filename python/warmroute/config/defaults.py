@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from warmroute.config.data_layer import resolve_discovery, resolve_sources
 from warmroute.config.describe import describe
 from warmroute.config.document import Document
 from warmroute.config.errors import ConfigError
 from warmroute.config.known_types import PARSER, SATURATION_DETECTOR, find_type
-from warmroute.config.layer import resolve_discovery, resolve_sources
 from warmroute.config.load import LoadedConfig, Plugin, load_config
 from warmroute.config.models import API_VERSION, KIND
 from warmroute.config.notices import Notice
@@ -84,24 +84,20 @@ def _resolve_parsers(resolution: Resolution) -> tuple[Plugin, ...]:
     config = resolution.config
     references = config.request_handler.parsers if config.request_handler is not None else []
     if references:
-        return tuple(_named_or_default(resolution, reference.plugin_ref) for reference in references)
+        return tuple(resolution.named_or_default(reference.plugin_ref) for reference in references)
     if config.parser is not None:
         # The deprecated field counts only where the new one is absent.
         resolution.reasons["requestHandler", "parsers", 0, "pluginRef"] = resolution.origin(("parser", "pluginRef"))
-        return (_named_or_default(resolution, config.parser.plugin_ref),)
+        return (resolution.named_or_default(config.parser.plugin_ref),)
     reason = "added by rule 5: requestHandler names no parsers"
     resolution.reasons["requestHandler", "parsers"] = reason
     return tuple(resolution.add(parser, reason) for parser in DEFAULT_PARSERS)
 
 
-def _named_or_default(resolution: Resolution, name: str) -> Plugin:
-    return resolution.plugins.get(name) or resolution.add(name, f"added by rule 5: {name} is referred to and not configured")
-
-
 def _resolve_detector(resolution: Resolution) -> Plugin | None:
     detector = resolution.config.saturation_detector
     if detector is not None and detector.plugin_ref is not None:
-        return _named_or_default(resolution, detector.plugin_ref)
+        return resolution.named_or_default(detector.plugin_ref)
     if find_type(DEFAULT_DETECTOR) is None:
         return None
     plugin = resolution.add(DEFAULT_DETECTOR, "added by rule 5: requests of negative priority are refused while it finds the pool saturated")

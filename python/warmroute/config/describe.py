@@ -5,7 +5,7 @@ from typing import Any
 
 from warmroute.config.document import Path, render_path
 from warmroute.config.effective import Effective, leaves, written
-from warmroute.config.gates import gate_places
+from warmroute.config.feature_gates import gate_places
 from warmroute.config.load import Plugin
 from warmroute.config.models import API_VERSION, KIND
 from warmroute.config.plan import Profile, Source

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from warmroute.config import scalars
 from warmroute.config.errors import ConfigError, Problem
 
 # A configuration of a picker is a page; a file of ten thousand endpoints is about a megabyte.
@@ -13,6 +14,8 @@ DOCUMENT_BYTES = 1024 * 1024
 # Aliases may repeat a node many times; this bounds what they expand to.
 _NODES = 500_000
 _DEPTH = 64
+# The key under which a mapping takes what others have and it has not.
+_MERGE = "<<"
 
 Path = tuple[str | int, ...]
 
@@ -98,7 +101,6 @@ class _Builder:
         self.root: Any = None
         self.lines: dict[Path, int] = {}
         self._source = source
-        self._scalars = yaml.SafeLoader("")
         self._open: list[_Open] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._nodes = 0
@@ -112,13 +114,10 @@ class _Builder:
         elif isinstance(event, yaml.ScalarEvent):
             self._scalar(event)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            value: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
-            path = self._place(event)
-            self._open.append(_Open(value, path, event.anchor, self._nodes))
-            if len(self._open) > _DEPTH:
-                raise self._error(event, path, f"nested deeper than {_DEPTH} levels")
+            self._start(event)
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             done = self._open.pop()
+            self._merge(event, done)
             if done.anchor is not None:
                 self._anchors[done.anchor] = (done.value, self._nodes - done.nodes_before + 1)
             self._attach(done.value)
@@ -130,6 +129,15 @@ class _Builder:
             self._count(event, path, nodes)
             self._attach(value)
 
+    def _start(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
+        value: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
+        path = self._place(event)
+        if event.tag is not None and not scalars.is_collection_tag(event.tag):
+            raise self._error(event, path, scalars.unknown_tag(event.tag))
+        self._open.append(_Open(value, path, event.anchor, self._nodes))
+        if len(self._open) > _DEPTH:
+            raise self._error(event, path, f"nested deeper than {_DEPTH} levels")
+
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         parent = self._open[-1] if self._open else None
         if parent is not None and isinstance(parent.value, dict) and parent.key is None:
@@ -138,11 +146,14 @@ class _Builder:
             parent.key = event.value
             self.lines[*parent.path, event.value] = _line(event)
             return
-        self._place(event)
-        tag = event.tag
-        if tag is None or tag == "!":
-            tag = str(self._scalars.resolve(yaml.ScalarNode, event.value, event.implicit))  # type: ignore[no-untyped-call]
-        value = self._scalars.construct_object(yaml.ScalarNode(tag, event.value))
+        path = self._place(event)
+        if event.tag is None or event.tag == "!":
+            value = scalars.plain(event.value) if event.implicit[0] else event.value
+        else:
+            try:
+                value = scalars.tagged(event.tag, event.value)
+            except ValueError as error:
+                raise self._error(event, path, str(error)) from error
         if event.anchor is not None:
             self._anchors[event.anchor] = (value, 1)
         self._attach(value)
@@ -177,6 +188,16 @@ class _Builder:
         elif parent.key is not None:
             parent.value[parent.key] = value
             parent.key = None
+
+    def _merge(self, event: yaml.Event, done: _Open) -> None:
+        if not isinstance(done.value, dict) or _MERGE not in done.value:
+            return
+        merged = done.value.pop(_MERGE)
+        for source in merged if isinstance(merged, list) else [merged]:
+            if not isinstance(source, dict):
+                raise self._error(event, (*done.path, _MERGE), "must be a mapping or a list of mappings")
+            for key, value in source.items():
+                done.value.setdefault(key, value)
 
     def _error(self, event: yaml.Event, path: Path, message: str) -> ConfigError:
         return ConfigError(self._source, [Problem(_line(event), render_path(path), message)])

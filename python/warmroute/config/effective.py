@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from warmroute.config.document import Document, Path, render_path
+from warmroute.config.scalars import plain
 
 _COMMENT_COLUMN = 64
 
@@ -84,5 +85,6 @@ def written(document: Document, path: Path, *, null: bool = False) -> str | None
 
 def _scalar(value: Any) -> str:
     text = str(yaml.safe_dump(value, width=2**31, allow_unicode=True, default_flow_style=True)).removesuffix("...\n").rstrip("\n")
-    # Text of several lines, which YAML would fold: JSON's notation is YAML too.
-    return json.dumps(value, ensure_ascii=False) if "\n" in text else text
+    # Text of several lines, which YAML would fold, and words that PyYAML takes for text and the reference for numbers: JSON's notation is YAML too.
+    ambiguous = "\n" in text or (text == value and plain(text) != value)
+    return json.dumps(value, ensure_ascii=False) if ambiguous else text

@@ -1,8 +1,13 @@
 """What can be wrong with a configuration: values that know their line, rendered once at the edge."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+# What a file says is repeated in messages: it must neither end a line of a log nor drive a terminal, nor fill either.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +34,18 @@ class ConfigError(Exception):
 
     def _render(self, problem: Problem) -> str:
         place = self.source if problem.line is None else f"{self.source}:{problem.line}"
-        return f"{place}: {problem.field}: {problem.message}" if problem.field else f"{place}: {problem.message}"
+        texts = (problem.field, problem.message) if problem.field else (problem.message,)
+        return ": ".join((place, *map(printable, texts)))
 
 
 class UsageError(Exception):
     """Flags that cannot be used; the message tells the user what to change."""
+
+
+def printable(text: str) -> str:
+    """The text on one line, and no longer than one wants to read."""
+    escaped = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}" if found[0] not in "\n\t" else {"\n": "\\n", "\t": "\\t"}[found[0]], text)
+    return escaped if len(escaped) <= _LONGEST_TEXT else f"{escaped[:_LONGEST_TEXT]}…"
 
 
 def a(noun: str) -> str:

@@ -1,14 +1,15 @@
 """From a document to a checked configuration: every problem found is reported, each on its line."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from warmroute.config.document import Document, Path
 from warmroute.config.errors import ConfigError, Problem, a, nearest
-from warmroute.config.gates import check_gates
+from warmroute.config.feature_gates import GATES, WITHOUT_EFFECT, check_gates, gate_places
+from warmroute.config.hints import unknown_plugin
 from warmroute.config.known_types import (
     FILTER,
     PARSER,
@@ -81,7 +82,7 @@ def load_config(document: Document, *, allow_experimental: bool = False) -> Load
     for index, spec in specs.items():
         _load_plugin(loaded, ("plugins", index), spec, problems, allow_experimental=allow_experimental)
     if not unusable:
-        loaded.notices[:0] = _document_notices(document, config)
+        loaded.notices[:0] = _document_notices(document, config, loaded.gates)
         _check_references(loaded, problems)
     if problems:
         raise ConfigError(document.source, problems)
@@ -98,7 +99,7 @@ def _specs(document: Document) -> dict[int, PluginSpec]:
     return specs
 
 
-def _document_notices(document: Document, config: EndpointPickerConfig) -> list[Notice]:
+def _document_notices(document: Document, config: EndpointPickerConfig, gates: Mapping[str, bool]) -> list[Notice]:
     notices = []
     if config.api_version == DEPRECATED_API_VERSION:
         notices.append(Notice.deprecated(document, ("apiVersion",), DEPRECATED_API_VERSION, API_VERSION))
@@ -107,6 +108,11 @@ def _document_notices(document: Document, config: EndpointPickerConfig) -> list[
         notices.append(Notice.deprecated(document, ("saturationDetector",), "saturationDetector", instead))
     if config.parser is not None:
         notices.append(Notice.deprecated(document, ("parser",), "parser", "requestHandler.parsers"))
+    notices += [
+        Notice.without_effect(document, ("featureGates", index), f'feature gate "{name}"', WITHOUT_EFFECT[name])
+        for name, index in gate_places(document).items()
+        if name in WITHOUT_EFFECT and gates.get(name) != GATES[name]
+    ]
     return notices
 
 
@@ -149,9 +155,10 @@ def _check_references(loaded: LoadedConfig, problems: list[Problem]) -> None:
         if reference in implied and (known := find_type(reference)) is not None and set(roles) & set(known.roles):
             continue  # Rule 5 adds it.
         if reference not in declared:
-            fitting = (known := find_type(reference)) is not None and bool(set(roles) & set(known.roles))
-            hint = f" (it is a type: add `- type: {reference}` to plugins)" if fitting else nearest(reference, declared)
-            problems.append(loaded.document.problem(path, f'no plugin is named "{reference}"{hint}'))
+            by_default = {name for name in implied if (known := find_type(name)) is not None and set(roles) & set(known.roles)}
+            unchecked = declared - set(loaded.plugins)
+            possible = {*(plugin.name for plugin in loaded.with_role(*roles)), *unchecked, *by_default}
+            problems.append(loaded.document.problem(path, unknown_plugin(reference, possible, roles)))
         elif plugin is not None and not plugin.has(*roles) and not (PICKER in roles and plugin.type.in_policy):
             expected = f"{', '.join(roles[:-1])} or {roles[-1]}" if len(roles) > 1 else roles[0]
             message = f'"{reference}" is {a(plugin.type.role_text)}; {a(expected)} is expected here'

@@ -1,6 +1,6 @@
 """The EndpointPickerConfig document: sections and fields, strict as the reference's decoder (an unknown field is an error)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -17,6 +17,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True)
 
+    #: Fields whose empty text stands for the default, as templates write it.
+    empty_is_absent: ClassVar[frozenset[str]] = frozenset()
+
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, value: Any) -> Any:
@@ -24,11 +27,13 @@ class Section(BaseModel):
         if not isinstance(value, dict):
             return value
         known = {field.alias for field in cls.model_fields.values()}
-        return {key: item for key, item in value.items() if item is not None or key not in known}
+        return {key: item for key, item in value.items() if not (item is None and key in known) and not (item == "" and key in cls.empty_is_absent)}
 
 
 class PluginSpec(Section):
     """One plugin: `name` defaults to `type`."""
+
+    empty_is_absent = frozenset({"name"})
 
     type: Name
     name: Name | None = None
@@ -90,6 +95,8 @@ class RequestHandler(Section):
 
 class SaturationDetectorRef(Section):
     """By what the pool counts as saturated."""
+
+    empty_is_absent = frozenset({"pluginRef"})
 
     plugin_ref: Name | None = None
 

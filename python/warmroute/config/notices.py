@@ -30,6 +30,11 @@ class Notice:
         return cls("has no effect", _place(document, path), written, instead)
 
     @classmethod
+    def leads_nowhere(cls, document: Document, path: Path, written: str, instead: str) -> "Notice":
+        """A name that is allowed and that nothing has."""
+        return cls("leads nowhere", _place(document, path), written, instead)
+
+    @classmethod
     def differs(cls, document: Document, path: Path, written: str, instead: str) -> "Notice":
         """Something that means another thing to the reference."""
         return cls("differs from the reference", _place(document, path), written, instead)
@@ -37,6 +42,10 @@ class Notice:
     def __str__(self) -> str:
         """One line for people."""
         return f"{self.place}: {self.written} {'is ' if self.summary == 'deprecated' else ''}{self.summary}; {self.instead_text}"
+
+    def is_told_by(self, others: Iterable["Notice"]) -> bool:
+        """Whether one of them says the same, perhaps of another line: a file that got a line more has no news in it."""
+        return any((other.summary, other.written, other.instead) == (self.summary, self.written, self.instead) for other in others)
 
     @property
     def instead_text(self) -> str:

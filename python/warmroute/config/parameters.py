@@ -2,20 +2,21 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError
 
 from warmroute._core import check_plugin
 from warmroute.config.document import Document, Path
-from warmroute.config.errors import Problem
+from warmroute.config.errors import Problem, a
 from warmroute.config.known_types import TypeDescription
 from warmroute.config.models import Section
 from warmroute.config.plugins import LATER_PARAMETERS
-from warmroute.config.sections import NOT_YET, section_problems, unknown_field
+from warmroute.config.sections import NOT_YET, field_names, section_problems, unknown_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ def check_parameters(  # noqa: PLR0917 - a place, a type and what stands there
     document: Document, path: Path, known: TypeDescription, name: str, given: Mapping[str, Any], problems: list[Problem]
 ) -> Parameters | None:
     """Check what stands at `path`; None when it cannot be used, with what is wrong added to `problems`."""
+    not_finite = list(_not_finite(given, ()))
+    if not_finite:
+        problems += [document.problem((*path, *below), f"must be a finite number, not {value}") for below, value in not_finite]
+        return None
     if known.model is not None:
         return _by_model(document, path, known.model, known.name, given, problems)
     if known.definition is not None:
@@ -64,6 +69,16 @@ def _by_model(  # noqa: PLR0917 - as above
     except ValidationError as error:
         problems += section_problems(document, error, path, model, LATER_PARAMETERS.get(type_name, frozenset()))
         return None
+    except Exception as error:  # noqa: BLE001 - a validator of somebody's model may raise anything
+        problems.append(document.problem(path, f"cannot be read by {a(type_name)}: {type(error).__name__}: {error}"))
+        return None
+    ignored = [
+        document.problem((*path, *below, field), unknown_field(field, field_names(section)))
+        for below, section, field in _ignored_fields(parameters, given, ())
+    ]
+    if ignored:
+        problems += ignored
+        return None
     try:
         # Null is no value for the sections of this package; what it means to a model in Python, only that knows.
         values = parameters.model_dump(mode="json", by_alias=True, exclude_none=isinstance(parameters, Section))
@@ -75,12 +90,7 @@ def _by_model(  # noqa: PLR0917 - as above
 def _by_engine(  # noqa: PLR0917 - as above
     document: Document, path: Path, known: TypeDescription, name: str, given: Mapping[str, Any], problems: list[Problem]
 ) -> Parameters | None:
-    not_finite = list(_not_finite(given, ()))
-    if not_finite:
-        problems += [document.problem((*path, *below), f"must be a finite number, not {value}") for below, value in not_finite]
-        return None
-    # What YAML reads as a date is text in JSON, and so for the reference.
-    text = json.dumps(given, default=str)
+    text = json.dumps(given)
     answer = json.loads(check_plugin(known.name, name, text))
     if "problems" in answer:
         later = LATER_PARAMETERS.get(known.name, frozenset())
@@ -116,6 +126,37 @@ def _shown_value(fields: list[Mapping[str, Any]], value: Any, was: Any) -> Any:
         given = was if isinstance(was, list) else []
         return [_shown_value(fields, element, given[index] if index < len(given) else None) for index, element in enumerate(value)]
     return value
+
+
+def _ignored_fields(read: Any, given: Any, path: Path) -> Iterator[tuple[Path, type[BaseModel], str]]:
+    """What a model inside of a Python plugin's parameters passed over: a misspelled field is as wrong there as anywhere.
+
+    Where, which model, and the field. A model that says itself what to do with fields that it does not know is left to it.
+    """
+    if isinstance(read, BaseModel) and isinstance(given, Mapping):
+        section = type(read)
+        by_name = bool(section.model_config.get("populate_by_name") or section.model_config.get("validate_by_name"))
+        names = {written: name for name, field in section.model_fields.items() for written in _spellings(name, field, by_name=by_name)}
+        if section.model_config.get("extra") is None:
+            yield from ((path, section, key) for key in given if key not in names)
+        for key, value in given.items():
+            if key in names:
+                yield from _ignored_fields(getattr(read, names[key]), value, (*path, key))
+    elif isinstance(read, Mapping) and isinstance(given, Mapping):
+        for key, value in given.items():
+            yield from _ignored_fields(read.get(key), value, (*path, key))
+    elif isinstance(read, list | tuple) and isinstance(given, list) and len(read) == len(given):
+        for index, value in enumerate(given):
+            yield from _ignored_fields(read[index], value, (*path, index))
+
+
+def _spellings(name: str, field: FieldInfo, *, by_name: bool) -> set[str]:
+    """The keys under which a field may be written. `by_name`: its own name is one even where it has an alias."""
+    alias = field.validation_alias or field.alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    found = {choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices}
+    spellings = {choice for choice in found if isinstance(choice, str)}
+    return spellings | {name} if by_name or not spellings else spellings
 
 
 def _not_finite(value: Any, path: Path) -> Iterable[tuple[Path, float]]:

@@ -1,7 +1,8 @@
 """Who makes the data that plugins consume: default producers (rule 6), and the order in which plugins run (rule 7)."""
 
 from warmroute.config.document import Path
-from warmroute.config.errors import a, nearest
+from warmroute.config.errors import a
+from warmroute.config.hints import unknown_plugin
 from warmroute.config.known_types import default_producer, several_may_make
 from warmroute.config.load import Plugin
 from warmroute.config.notices import Notice
@@ -70,8 +71,7 @@ def _check_references(resolution: Resolution) -> None:
                 continue
             named = resolution.plugins.get(reference.plugin)
             if named is None:
-                hint = nearest(reference.plugin, makers) or _known(makers)
-                resolution.problem(path, f'no plugin is named "{reference.plugin}"{hint}')
+                resolution.problem(path, unknown_plugin(reference.plugin, makers, produces=reference.produces))
             elif named.type.produces != reference.produces:
                 message = f'"{named.name}" is {a(named.type.role_text)} and does not make {reference.produces}{_known(makers)}'
                 resolution.problem(path, message)

@@ -27,7 +27,7 @@ def resolve_profiles(resolution: Resolution) -> tuple[Profile, ...]:
 def _configured(resolution: Resolution, index: int, profile: SchedulingProfile) -> Profile:
     entries = []
     for position, entry in enumerate(profile.plugins):
-        plugin = resolution.plugins[entry.plugin_ref]
+        plugin = resolution.named_or_default(entry.plugin_ref)
         path: Path = ("schedulingProfiles", index, "plugins", position, "weight")
         if entry.weight is not None and entry.weight < 0:
             resolution.problem(path, f"a weight is not negative, not {entry.weight:g}")
@@ -76,6 +76,18 @@ def _check_handlers(resolution: Resolution, profiles: list[Profile]) -> None:
         resolution.problem(
             (*(handlers[0].path or ("plugins",)), "type"), f'"{handlers[0].name}" runs one profile and there are {len(profiles)}: {choice}'
         )
+    elif several:
+        _note_missing_default(resolution, handlers[0], [profile.name for profile in profiles])
+
+
+def _note_missing_default(resolution: Resolution, handler: Plugin, profiles: list[str]) -> None:
+    """A default that leads nowhere is allowed, as in the reference, where a request without the header then gets a 429."""
+    default = handler.parameters.values.get("defaultProfile")
+    if default is not None and default not in profiles:
+        path: Path = (*(handler.path or ("plugins",)), "parameters", "defaultProfile")
+        written = f'defaultProfile "{default}" of "{handler.name}"'
+        instead = f"no profile has that name, so a request that names none is refused (profiles: {', '.join(profiles)})"
+        resolution.notices.append(Notice.leads_nowhere(resolution.document, path, written, instead))
 
 
 def _with_picker(resolution: Resolution, index: int, profile: Profile) -> Profile:

@@ -55,6 +55,10 @@ class Resolution:
         self.plugins[type_name] = plugin
         return plugin
 
+    def named_or_default(self, name: str) -> Plugin:
+        """The plugin of that name; of those that rule 5 adds where they are referred to, a new one."""
+        return self.plugins.get(name) or self.add(name, f"added by rule 5: {name} is referred to and not configured")
+
     def with_role(self, *roles: str) -> list[Plugin]:
         """The plugins that take part in one of the roles, configured ones first."""
         return [plugin for plugin in self.plugins.values() if plugin.has(*roles)]

@@ -42,19 +42,23 @@ _WORDS = {
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
     "finite_number": "must be a finite number",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "string_too_short": "must have at least {min_length} characters",
+    "string_too_short": "must have at least {min_length} character{s}",
     "string_too_long": "must have at most {max_length} characters",
 }
 
 
 def _in_words(kind: str, context: Mapping[str, Any], otherwise: str) -> str:
     words = _WORDS.get(kind)
+    context = {**context, "s": "" if context.get("min_length") == 1 else "s"}
     return f"{otherwise[0].lower()}{otherwise[1:]}" if words is None else words.format_map(context).replace("'", '"')
 
 
@@ -78,7 +82,9 @@ def _fields_at(section: type[BaseModel], location: Iterable[str | int]) -> list[
         if isinstance(part, int):
             continue
         field = next((field for name, field in section.model_fields.items() if part in {field.alias, name}), None)
-        found = _section_in(field.annotation) if field is not None else None
+        if field is None:
+            continue  # The key of a mapping of sections, or the class that was tried of several.
+        found = _section_in(field.annotation)
         if found is None:
             return []
         section = found

@@ -89,8 +89,13 @@ class Reloader:
         except (UsageError, ValueError) as error:
             self._refuse(file, trigger, [f"{file.path}: {error}"])
             return
+        except Exception as error:
+            # A plugin in Python may raise anything; a reload that came to nothing is one that was refused, whatever it was.
+            logger.exception("reading the configuration again failed", extra=fields(file=str(file.path), trigger=trigger))
+            self._refuse(file, trigger, [f"{file.path}: {type(error).__name__}: {error}"])
+            return
         self._last_success = time.time()
-        log_notices(notice for notice in plan.notices if notice not in before.notices)
+        log_notices(notice for notice in plan.notices if not notice.is_told_by(before.notices))
         found = list(changes(before.effective.data, plan.effective.data))
         if not swapped:
             logger.info("configuration read again: nothing changes", extra=fields(file=str(file.path), trigger=trigger))

@@ -19,6 +19,8 @@ from warmroute.local.errors import GatewayError
 TAIL_LINES = 20
 #: Longest piece of a line that is kept, in bytes.
 _MAX_LINE = 16_384
+#: The exit status of warmroute's commands for flags and files that cannot be used.
+_CANNOT_BE_USED = 2
 #: A log file is put aside (and an older one thrown away) at this size in bytes.
 _MAX_LOG = 16 * 2**20
 _PR_SET_PDEATHSIG = 1
@@ -132,6 +134,11 @@ class Child:
         with suppress(ValueError):
             return f"was killed by {signal.Signals(-code).name}"
         return f"was killed by signal {-code}"
+
+    @property
+    def refusal(self) -> str | None:
+        """The last line of one that ended because it cannot be run as it is: a file or a flag that cannot be used."""
+        return self.tail[-1] if self._process.returncode == _CANNOT_BE_USED and self.tail else None
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the process; nothing when it has ended."""

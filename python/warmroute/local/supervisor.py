@@ -94,23 +94,26 @@ class Supervisor:
 
     async def _watch(self, child: Child) -> None:
         deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        statuses: deque[str] = deque(maxlen=MAX_DEATHS)
         clock = asyncio.get_running_loop().time
         while True:
             status = await child.wait()
             if self._stopping:
                 return
             deaths.append(clock())
+            statuses.append(status)
             # One that never served is likely to be called wrongly: what it said is the answer, not another try.
             served = len(deaths) > 1 or not child.announced.cancelled()
             too_often = len(deaths) == MAX_DEATHS and deaths[-1] - deaths[0] < DEATH_WINDOW
             if not child.spec.restart or not served or too_often:
-                self._fail(child, f"{status} {MAX_DEATHS} times within {DEATH_WINDOW:.0f} s" if too_often else status)
+                self._fail(child, _often(list(statuses)) if too_often else status)
                 return
             recent = sum(deaths[-1] - death < DEATH_WINDOW for death in deaths)
             if recent > 1:
                 await asyncio.sleep(min(_LONGEST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (recent - 2)))
             if self._stopping:
                 return
+            reason = child.refusal
             try:
                 child = await Child.start(child.spec, self._log_directory)
             except GatewayError as error:
@@ -121,7 +124,7 @@ class Supervisor:
             if self._stopping:
                 # The order to stop came between the fork and here, and did not reach this one.
                 child.send_signal(signal.SIGKILL)
-            self._tell_restart(child, status)
+            self._tell_restart(child, f"{status} ({reason})" if reason else status)
 
     def _tell_restart(self, child: Child, status: str) -> None:
         try:
@@ -138,3 +141,9 @@ class Supervisor:
     def _fail(self, child: Child, status: str) -> None:
         if not self._failure.done():
             self._failure.set_result(ChildDiedError(child.spec.name, status, list(child.tail), str(child.log_path)))
+
+
+def _often(statuses: list[str]) -> str:
+    """How it ended so often, as the rest of a sentence."""
+    times = f"{len(statuses)} times within {DEATH_WINDOW:.0f} s"
+    return f"{statuses[-1]} {times}" if len(set(statuses)) == 1 else f"ended {times}, at last it {statuses[-1]}"

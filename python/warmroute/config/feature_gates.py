@@ -8,6 +8,8 @@ from warmroute.config.sections import NOT_YET
 #: Every gate of the reference and its default.
 GATES = {"flowControl": False, "haPopulateNonLeaderDatastore": True}
 _LATER = frozenset({"flowControl"})
+#: Gates that change nothing here, and why.
+WITHOUT_EFFECT = {"haPopulateNonLeaderDatastore": "it is about standbys, which come with leader election"}
 
 
 def check_gates(document: Document, problems: list[Problem]) -> dict[str, bool]:
@@ -23,6 +25,7 @@ def check_gates(document: Document, problems: list[Problem]) -> dict[str, bool]:
             gates[name] = parse_bool(value)
         except ValueError as error:
             problems.append(document.problem(path, str(error)))
+            continue
         if gates[name] and name in _LATER:
             problems.append(document.problem(path, f'feature gate "{name}" {NOT_YET}'))
     return gates

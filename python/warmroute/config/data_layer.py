@@ -4,12 +4,15 @@ from warmroute.config.document import Path
 from warmroute.config.errors import a
 from warmroute.config.load import Plugin
 from warmroute.config.models import SourceRef
+from warmroute.config.notices import Notice
 from warmroute.config.plan import Source
-from warmroute.config.plugins import BUILT_IN_ENGINES, DEFAULT_EXTRACTOR, DEFAULT_SOURCE, CoreMetricsExtractor, FileDiscovery, Kind
+from warmroute.config.plugins import BUILT_IN_ENGINES, DEFAULT_EXTRACTOR, DEFAULT_SOURCE, PLUGIN_TYPES, CoreMetricsExtractor, FileDiscovery, Kind
 from warmroute.config.quantities import parse_duration
 from warmroute.config.resolution import Resolution
 
 _INJECTED = "added by dataLayer.injectDefaults: no metrics-data-source is listed"
+# What reads a source's pages, by the type of source.
+_EXTRACTORS = {kind.reads: name for name, kind in PLUGIN_TYPES.items() if kind.reads is not None}
 
 
 def resolve_sources(resolution: Resolution, tick: float) -> tuple[Source, ...]:
@@ -59,6 +62,10 @@ def _configured(resolution: Resolution, index: int, entry: SourceRef, tick: floa
             resolution.problem(path, message)
         if extractor.name in {other.name for other in extractors[:position]}:
             resolution.problem(path, f'"{extractor.name}" is listed twice')
+    if not extractors and plugin.type.name in _EXTRACTORS:
+        place: Path = ("dataLayer", "sources", index, "pluginRef")
+        notice = Notice.without_effect(resolution.document, place, f'"{plugin.name}" without extractors', f"list {a(_EXTRACTORS[plugin.type.name])}")
+        resolution.notices.append(notice)
     return Source(plugin, extractors, _interval(resolution, plugin, tick))
 
 
