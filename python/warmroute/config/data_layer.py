@@ -2,11 +2,21 @@
 
 from warmroute.config.document import Path
 from warmroute.config.errors import a
+from warmroute.config.known_types import PRODUCER
 from warmroute.config.load import Plugin
 from warmroute.config.models import SourceRef
 from warmroute.config.notices import Notice
 from warmroute.config.plan import Source
-from warmroute.config.plugins import BUILT_IN_ENGINES, DEFAULT_EXTRACTOR, DEFAULT_SOURCE, PLUGIN_TYPES, CoreMetricsExtractor, FileDiscovery, Kind
+from warmroute.config.plugins import (
+    BUILT_IN_ENGINES,
+    DEFAULT_EXTRACTOR,
+    DEFAULT_SOURCE,
+    NOTIFICATIONS,
+    PLUGIN_TYPES,
+    CoreMetricsExtractor,
+    FileDiscovery,
+    Kind,
+)
 from warmroute.config.quantities import parse_duration
 from warmroute.config.resolution import Resolution
 
@@ -57,8 +67,10 @@ def _configured(resolution: Resolution, index: int, entry: SourceRef, tick: floa
     extractors = tuple(resolution.plugins[reference.plugin_ref] for reference in entry.extractors)
     for position, extractor in enumerate(extractors):
         path: Path = ("dataLayer", "sources", index, "extractors", position, "pluginRef")
-        if extractor.type.reads != plugin.type.name:
-            message = f'"{extractor.name}" reads the pages of {a(str(extractor.type.reads))}; "{plugin.name}" is {a(plugin.type.name)}'
+        # Data producers hear of endpoints that come and go; here the engine tells them, so there is nothing to bind.
+        reads = NOTIFICATIONS if extractor.has(PRODUCER) else extractor.type.reads
+        if reads != plugin.type.name:
+            message = f'"{extractor.name}" reads the pages of {a(str(reads))}; "{plugin.name}" is {a(plugin.type.name)}'
             resolution.problem(path, message)
         if extractor.name in {other.name for other in extractors[:position]}:
             resolution.problem(path, f'"{extractor.name}" is listed twice')

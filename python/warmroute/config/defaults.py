@@ -13,7 +13,7 @@ from warmroute.config.load import LoadedConfig, Plugin, load_config
 from warmroute.config.models import API_VERSION, KIND
 from warmroute.config.notices import Notice
 from warmroute.config.plan import OWN_SCORER, Plan
-from warmroute.config.plugins import DEFAULT_DETECTOR, DEFAULT_EXTRACTOR, DEFAULT_PARSERS, DEFAULT_SOURCE, Kind
+from warmroute.config.plugins import DEFAULT_DETECTOR, DEFAULT_EXTRACTOR, DEFAULT_PARSERS, DEFAULT_SOURCE, NOTIFICATIONS, Kind
 from warmroute.config.producers import add_producers, in_running_order
 from warmroute.config.profiles import resolve_profiles
 from warmroute.config.resolution import Resolution
@@ -69,7 +69,7 @@ def resolve(loaded: LoadedConfig, tick: float) -> Plan:
     return Plan(
         plugins,
         profiles,
-        tuple(source for source in sources if source.plugin.type.name != "endpoint-notification-source"),
+        tuple(source for source in sources if source.plugin.type.name != NOTIFICATIONS),
         tuple(parser.type.name for parser in parsers),
         detector.name if detector is not None else None,
         discovery,
@@ -119,7 +119,7 @@ def _note_unused(resolution: Resolution, used: set[str]) -> None:
         PARSER: "requestHandler.parsers",
     }
     for plugin in resolution.plugins.values():
-        if plugin.path is None or plugin.name in used or plugin.type.name == "endpoint-notification-source":
+        if plugin.path is None or plugin.name in used or plugin.type.name == NOTIFICATIONS:
             continue
         if all(role in places for role in plugin.type.roles):
             instead = f"name it in {places[plugin.type.roles[0]]}, or leave it out"

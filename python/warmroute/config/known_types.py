@@ -17,7 +17,7 @@ from warmroute.plugins.registry import PluginDefinition
 #: What the arrays that a Python plugin is given are made of.
 _PYTHON_CONSUMES = ("prefix match", "in-flight load")
 
-FILTER, SCORER, PICKER, HANDLER, PARSER = "filter", "scorer", "picker", "profile handler", "parser"
+FILTER, SCORER, PICKER, HANDLER, PARSER, PRODUCER = "filter", "scorer", "picker", "profile handler", "parser", "data producer"
 SATURATION_DETECTOR = "saturation detector"
 
 

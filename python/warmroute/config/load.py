@@ -14,6 +14,7 @@ from warmroute.config.known_types import (
     FILTER,
     PARSER,
     PICKER,
+    PRODUCER,
     SATURATION_DETECTOR,
     SCORER,
     TypeDescription,
@@ -186,6 +187,6 @@ def _layer_references(layer: DataLayer) -> Iterator[tuple[str, Path, tuple[str, 
         path: Path = ("dataLayer", "sources", index)
         yield source.plugin_ref, (*path, "pluginRef"), (Kind.SOURCE.value,)
         for position, extractor in enumerate(source.extractors):
-            yield extractor.plugin_ref, (*path, "extractors", position, "pluginRef"), (Kind.EXTRACTOR.value,)
+            yield extractor.plugin_ref, (*path, "extractors", position, "pluginRef"), (Kind.EXTRACTOR.value, PRODUCER)
     if layer.discovery is not None:
         yield layer.discovery.plugin_ref, ("dataLayer", "discovery", "pluginRef"), (Kind.DISCOVERY.value,)

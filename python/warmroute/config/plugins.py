@@ -168,15 +168,16 @@ class PluginType:
 # As the engine names what extractors tell of endpoints.
 _ATTRIBUTES = "endpoint attributes"
 
+# Tells of endpoints that come and go; data producers may be bound to it.
+NOTIFICATIONS = "endpoint-notification-source"
+
 PLUGIN_TYPES: dict[str, PluginType] = {
     "metrics-data-source": PluginType(Kind.SOURCE, "Polls the metrics page of each endpoint.", MetricsDataSource),
     "models-data-source": PluginType(Kind.SOURCE, "Polls the list of models of each endpoint.", ModelsDataSource),
     "dcgm-data-source": PluginType(
         Kind.SOURCE, "Polls the metrics page of the DCGM exporter beside each endpoint: its GPUs' utilisation.", DcgmDataSource, alpha=True
     ),
-    "endpoint-notification-source": PluginType(
-        Kind.SOURCE, "Endpoints that come and go; the engine follows them by itself, so there is nothing to bind to it."
-    ),
+    NOTIFICATIONS: PluginType(Kind.SOURCE, "Endpoints that come and go; the engine follows them by itself, so there is nothing to bind to it."),
     "core-metrics-extractor": PluginType(
         Kind.EXTRACTOR,
         "Reads queue, running requests, cache usage and shape, and LoRA adapters from a metrics page.",
