@@ -12,8 +12,9 @@ use warmroute_core::plugin::ExternalFailure;
 /// Decisions that wait at once for one plugin: more than hosts have threads, so only a plugin that is far too slow reaches it.
 const LONGEST_QUEUE: usize = 64;
 
-/// How long a decision looks for the answer before it sleeps: a short function has answered by then, and waking up costs as much.
-const AWAKE: Duration = Duration::from_micros(40);
+/// How long a decision looks for the answer before it sleeps. A plugin that was awake has answered by then; one that has to be woken has
+/// not, and looking on only keeps the core from it (bench/run.py --only plugin).
+const AWAKE: Duration = Duration::from_micros(6);
 
 type Outcome = Result<Vec<f64>, ExternalFailure>;
 
