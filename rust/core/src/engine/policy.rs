@@ -15,7 +15,7 @@ use crate::control::{
 };
 use crate::exchange::Header;
 use crate::plugin::{
-    Data, EstimateSettings, Externals, InFlightSettings, Instance, PluginSet, PrefixLimit,
+    Data, EstimateSettings, Externals, InFlightSettings, Instance, Parts, PluginSet, PrefixLimit,
     PrefixSettings,
 };
 use crate::schedule::handlers::ProfileHandler;
@@ -87,17 +87,17 @@ impl Policy {
             .iter()
             .find_map(|instance| instance.parts.estimate)
             .unwrap_or_default();
-        let in_flight_producer = plugins
-            .iter()
-            .find(|instance| instance.parts.in_flight.is_some())
-            .map(|instance| Arc::clone(&instance.name))
-            .or_else(|| {
-                consumes(Data::InFlightLoad).then(|| Data::InFlightLoad.default_producer().into())
-            });
-        let in_flight = plugins
-            .iter()
-            .find_map(|instance| instance.parts.in_flight)
-            .unwrap_or_default();
+        let counted = plugins.iter().find_map(|instance| {
+            let in_flight = instance.parts.in_flight?;
+            Some((in_flight, Arc::clone(&instance.name)))
+        });
+        let (in_flight, in_flight_producer) = if let Some((in_flight, name)) = counted {
+            (in_flight, Some(name))
+        } else {
+            let default = || Data::InFlightLoad.default_producer().into();
+            let producer = consumes(Data::InFlightLoad).then(default);
+            (InFlightSettings::default(), producer)
+        };
         Ok(Self {
             handler,
             profile_names,
@@ -105,30 +105,12 @@ impl Policy {
             parsers,
             requests: collect(&plugins, |instance| instance.parts.request.clone()),
             columns: collect(&plugins, |instance| instance.parts.columns.clone()),
-            screeners: collect(&plugins, |instance| {
-                instance
-                    .parts
-                    .screener
-                    .clone()
-                    .map(|part| named(instance, part))
-            }),
-            admitters: collect(&plugins, |instance| {
-                instance
-                    .parts
-                    .admitter
-                    .clone()
-                    .map(|part| named(instance, part))
-            }),
+            screeners: collect_named(&plugins, |parts| parts.screener.clone()),
+            admitters: collect_named(&plugins, |parts| parts.admitter.clone()),
             saturation,
             pre_requests: collect(&plugins, |instance| instance.parts.pre_request.clone()),
             responses: collect(&plugins, |instance| instance.parts.response.clone()),
-            reporters: collect(&plugins, |instance| {
-                instance
-                    .parts
-                    .reporter
-                    .clone()
-                    .map(|part| named(instance, part))
-            }),
+            reporters: collect_named(&plugins, |parts| parts.reporter.clone()),
             families: collect(&plugins, |instance| instance.parts.families.clone()),
             prefix,
             in_flight,
@@ -241,6 +223,12 @@ fn named<T>(instance: &Instance, part: T) -> Named<T> {
         type_name: Arc::clone(&instance.type_name),
         part,
     }
+}
+
+fn collect_named<T>(plugins: &PluginSet, part: impl Fn(&Parts) -> Option<T>) -> Vec<Named<T>> {
+    collect(plugins, |instance| {
+        part(&instance.parts).map(|part| named(instance, part))
+    })
 }
 
 fn collect<T>(plugins: &PluginSet, part: impl Fn(&Instance) -> Option<T>) -> Vec<T> {

@@ -123,12 +123,7 @@ impl ConcurrencyDetector {
 
 impl SaturationDetector for ConcurrencyDetector {
     fn saturation(&self, context: &Context<'_>) -> f64 {
-        let count = context.candidates.len();
-        if count == 0 {
-            return 1.0;
-        }
-        let sum: f64 = (0..count).map(|row| self.of_endpoint(context, row)).sum();
-        sum / count as f64
+        super::mean(context, |row| self.of_endpoint(context, row))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::spec::{PolicyError, ProfileSpec};
-use super::{collect, named};
+use super::{collect_named, named};
 use crate::plugin::{PluginSet, Role};
 use crate::schedule::handlers::{ProfileHandler, SingleProfileHandler};
 use crate::schedule::pickers::MaxScorePicker;
@@ -13,13 +13,7 @@ use crate::schedule::{FilterPart, Named, Picker, Profile, ScorerPart};
 pub(super) fn find_handler(
     plugins: &PluginSet,
 ) -> Result<Named<Arc<dyn ProfileHandler>>, PolicyError> {
-    let mut handlers = collect(plugins, |instance| {
-        instance
-            .parts
-            .handler
-            .clone()
-            .map(|part| named(instance, part))
-    });
+    let mut handlers = collect_named(plugins, |parts| parts.handler.clone());
     match handlers.len() {
         0 => Ok(Named {
             name: "single-profile-handler".into(),
