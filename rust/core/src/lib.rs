@@ -13,6 +13,7 @@ pub mod prefix;
 pub mod schedule;
 pub mod stats;
 mod time;
+pub mod tokens;
 
 pub use engine::{Engine, PolicySpec};
 pub use time::Nanos;

@@ -1,6 +1,7 @@
 //! Prefix indexes: which endpoint holds which blocks of a prompt.
 
 mod approximate;
+pub mod exact;
 mod hash;
 
 pub use approximate::{ApproximateIndex, IndexUsage};
