@@ -29,9 +29,9 @@ mod owners;
 mod sets;
 mod slots;
 mod table;
-mod writer;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 /// What the parts share with `tests/loom_exact.rs`, which brings its own.
 mod atomics {
@@ -347,7 +347,9 @@ impl ExactIndex {
         usage.pairs.store(writer.pairs, Ordering::Relaxed);
         usage.blocks.store(writer.slots.len(), Ordering::Relaxed);
         usage.sets.store(writer.sets.len(), Ordering::Relaxed);
-        usage.evicted_pairs.store(writer.evicted_pairs, Ordering::Relaxed);
+        usage
+            .evicted_pairs
+            .store(writer.evicted_pairs, Ordering::Relaxed);
         usage.cut_blocks.store(writer.cut_blocks, Ordering::Relaxed);
     }
 }
