@@ -28,6 +28,7 @@ use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
 use crate::prefix::ApproximateIndex;
 use crate::schedule::{Candidates, Scratch};
 use crate::stats::{PluginTimers, Stats};
+use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
 use refusals::Refusals;
@@ -141,6 +142,18 @@ impl Engine {
         Ok(())
     }
 
+    /// The same engine with a tokenizer until the next reload: lets tests of hosts have requests that wait.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_tokenizer(mut self, tokenizer: Arc<dyn Tokenizer>) -> Self {
+        let mut active = self.active.into_inner();
+        if let Some(active) = Arc::get_mut(&mut active) {
+            active.policy.tokenizer = Some(tokenizer);
+        }
+        self.active = ArcSwap::new(active);
+        self
+    }
+
     /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
     pub fn wants_usage(&self) -> bool {
         self.settings.response_usage || self.active.load().reports()
@@ -238,6 +251,11 @@ impl Engine {
     /// Now, on the host's clock.
     pub(crate) fn now(&self) -> Nanos {
         (self.clock)()
+    }
+
+    /// The host's clock.
+    pub(crate) fn clock(&self) -> fn() -> Nanos {
+        self.clock
     }
 
     /// A random (version 4) UUID.

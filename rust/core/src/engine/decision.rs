@@ -16,6 +16,7 @@ use crate::exchange::Refusal;
 use crate::pool::{Endpoint, Reservation, Snapshot};
 use crate::prefix;
 use crate::schedule::{Candidates, Context, Explanation, Prepared, RequestFacts, Scratch};
+use crate::tokens::{TokenSequence, TokenizeError};
 
 /// A request as the decision sees it.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Inquiry<'a> {
     pub sequences: &'a [Vec<u64>],
     /// Separates caches of tenants.
     pub cache_salt: Option<&'a str>,
+    /// Its prompts in the model's own tokens, or why there are none; `None` where nobody was asked for them.
+    pub tokens: Option<Result<Vec<TokenSequence>, TokenizeError>>,
     /// Endpoints that the gateway allows; `None`: all.
     pub subset_hint: Option<&'a [Box<str>]>,
     /// For the record of decisions.
@@ -106,6 +109,7 @@ impl Engine {
             facts,
             sequences,
             cache_salt,
+            tokens: _,
             subset_hint,
             request_id,
             explain,

@@ -148,6 +148,7 @@ impl Stats {
                 .iter()
                 .flat_map(|streams| stream_families(streams)),
         );
+        families.extend(self.tokenize.families());
         families.extend(self.prefix_families());
         families.extend(self.plugin_families.all());
         families.extend(self.in_flight.families());

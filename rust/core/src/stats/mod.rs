@@ -13,6 +13,7 @@ mod plugins;
 mod registry;
 mod request;
 mod streams;
+mod tokenize;
 
 pub(crate) use buckets::RATIO;
 pub use family::{Family, FamilySource, Kind, Sample, SampleValue};
@@ -22,3 +23,4 @@ pub use plugins::{PluginFailure, PluginLabels, PluginTimers};
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};
 pub use streams::{OpenStream, StreamStats};
+pub use tokenize::{QueuedJob, TokenizeStats};

@@ -17,6 +17,7 @@ use super::plugins::{
 };
 use super::request::RequestSeries;
 use super::streams::StreamStats;
+use super::tokenize::TokenizeStats;
 use crate::Nanos;
 use crate::plugin::ExternalFailure;
 use crate::pool::{Endpoint, Pool};
@@ -99,6 +100,7 @@ pub struct Stats {
     pub(super) plugin_failures: PluginFailures,
     pub(super) plugin_families: PluginFamilies,
     pub(super) streams: Option<Arc<StreamStats>>,
+    pub(super) tokenize: Arc<TokenizeStats>,
     /// `plugin_name` and `plugin_type` of the prefix index.
     pub(super) prefix_labels: Mutex<[Arc<str>; 2]>,
     pub(super) prefix_size: AtomicU64,
@@ -124,6 +126,7 @@ impl Stats {
             plugin_failures: PluginFailures::default(),
             plugin_families: PluginFamilies::default(),
             streams: None,
+            tokenize: Arc::default(),
             prefix_labels: Mutex::new([Arc::clone(&producer), producer]),
             prefix_size: AtomicU64::new(0),
             prefix_hit_ratio: Histogram::new(buckets::RATIO),
@@ -184,6 +187,11 @@ impl Stats {
     /// Where streams are counted; `None` unless asked for.
     pub fn streams(&self) -> Option<&Arc<StreamStats>> {
         self.streams.as_ref()
+    }
+
+    /// Where jobs for the tokenizer are counted.
+    pub fn tokenize(&self) -> &Arc<TokenizeStats> {
+        &self.tokenize
     }
 
     /// The series of a label set. Values beyond the caps become `other`; beyond 10,000 label sets all four do (priority 0).
