@@ -209,17 +209,19 @@ fn metric(engine: &Engine, name: &str, labels: &[&str]) -> Option<SampleValue> {
     samples.find(fits).map(|sample| sample.value)
 }
 
-fn number(engine: &Engine, name: &str) -> f64 {
+fn number(engine: &Engine, name: &str) -> u64 {
     match metric(engine, name, &[]) {
-        Some(SampleValue::Number(number)) => number,
+        Some(SampleValue::Number(number)) => number as u64,
         other => panic!("{name}: {other:?}"),
     }
 }
 
-/// How often the tokenizer ended so, and how many seconds it took together.
-fn tokenized(engine: &Engine, outcome: &str) -> Option<(u64, f64)> {
+/// How often the tokenizer ended so, and how long it took together.
+fn tokenized(engine: &Engine, outcome: &str) -> Option<(u64, Duration)> {
     match metric(engine, "tokenize_duration_seconds", &[outcome])? {
-        SampleValue::Histogram { cumulative, sum } => Some((*cumulative.last()?, sum)),
+        SampleValue::Histogram { cumulative, sum } => {
+            Some((*cumulative.last()?, Duration::from_secs_f64(sum)))
+        }
         SampleValue::Number(_) => None,
     }
 }
@@ -405,23 +407,23 @@ fn a_request_counts_from_its_own_time_and_the_tokenizer_by_what_it_took() {
     let clock = || Nanos(CLOCK.load(Ordering::Relaxed));
     let engine = Arc::new(engine_on(clock, 1, Some(Arc::new(Slow))));
     let (mut stream, job) = waiting(&engine);
-    assert_eq!(number(&engine, "request_running"), 1.0);
-    assert_eq!(number(&engine, "tokenize_queued"), 1.0);
+    assert_eq!(number(&engine, "request_running"), 1);
+    assert_eq!(number(&engine, "tokenize_queued"), 1);
     let answer = job.run();
     assert_eq!(answer.took(), Duration::from_secs(2));
-    assert_eq!(number(&engine, "tokenize_queued"), 0.0);
+    assert_eq!(number(&engine, "tokenize_queued"), 0);
     assert_eq!(
         stream.resume_at(answer, Nanos(3_000_000_000)),
         Progress::Continue
     );
     stream.receive_at(response("200", true), Nanos(5_000_000_000));
-    assert_eq!(tokenized(&engine, "ok"), Some((1, 2.0)));
+    assert_eq!(tokenized(&engine, "ok"), Some((1, Duration::from_secs(2))));
     let Some(SampleValue::Histogram { sum, .. }) = metric(&engine, "request_duration_seconds", &[])
     else {
         panic!("no duration");
     };
-    assert_eq!(sum, 5.0);
-    assert_eq!(number(&engine, "request_total"), 1.0);
+    assert_eq!(Duration::from_secs_f64(sum), Duration::from_secs(5));
+    assert_eq!(number(&engine, "request_total"), 1);
 }
 
 #[test]
@@ -430,15 +432,15 @@ fn a_stream_that_ends_while_it_waits_leaves_nothing_behind() {
     let (stream, job) = waiting(&engine);
     let (untaken, _) = waiting(&engine);
     drop((stream, untaken));
-    assert_eq!(number(&engine, "request_running"), 0.0);
+    assert_eq!(number(&engine, "request_running"), 0);
     assert_eq!(
         number(&engine, "tokenize_queued"),
-        1.0,
+        1,
         "the host still has it"
     );
     drop(job);
-    assert_eq!(number(&engine, "tokenize_queued"), 0.0);
-    assert_eq!(number(&engine, "request_total"), 2.0);
+    assert_eq!(number(&engine, "tokenize_queued"), 0);
+    assert_eq!(number(&engine, "request_total"), 2);
     assert_eq!(engine.pool().snapshot().endpoints[0].inflight_requests(), 0);
 }
 
@@ -450,8 +452,8 @@ fn a_request_that_is_refused_after_its_wait_is_answered_and_counted_once() {
     assert!(
         matches!(&stream.replies[..], [Reply { phase: ReplyPhase::Immediate(reply), .. }] if reply.status == 503)
     );
-    assert_eq!(number(&engine, "request_error_total"), 1.0);
-    assert_eq!(number(&engine, "request_running"), 0.0);
+    assert_eq!(number(&engine, "request_error_total"), 1);
+    assert_eq!(number(&engine, "request_running"), 0);
     assert_eq!(engine.take_refusals().0.len(), 1);
 }
 
@@ -483,7 +485,7 @@ fn a_message_that_comes_while_the_exchange_waits_ends_the_wait() {
         stream.replies.last().expect("replies").phase,
         ReplyPhase::ResponseHeaders(_)
     ));
-    assert_eq!(tokenized(&engine, "unavailable"), Some((1, 0.0)));
+    assert_eq!(tokenized(&engine, "unavailable"), Some((1, Duration::ZERO)));
 }
 
 #[test]

@@ -68,7 +68,8 @@ impl TokenJob {
             body: &body,
             target_model: &target_model,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| tokenizer.tokenize(&request)));
+        // Moved inside: the last one to know a tokenizer ends it, which may fail as well.
+        let outcome = catch_unwind(AssertUnwindSafe(move || tokenizer.tokenize(&request)));
         let panicked = outcome.is_err();
         TokenAnswer {
             tokens: outcome
