@@ -234,6 +234,7 @@ type Case = (
     Option<(usize, Dialect, &'static str)>,
 );
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     use Dialect::{OpenAiChat, OpenAiCompletions};
     let plain = || headers(&[], false);

@@ -120,11 +120,6 @@ impl Pool {
             ticket.answer(|_| TokenAnswer::busy(), || {});
         }
     }
-
-    #[cfg(test)]
-    fn threads(&self) -> usize {
-        self.queue.state.lock().threads
-    }
 }
 
 impl Drop for Pool {
@@ -226,5 +221,173 @@ impl Drop for Pending {
         if let Stage::Queued(..) = left {
             self.queue.state.lock().live -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use bytes::Bytes;
+    use warmroute_core::Nanos;
+    use warmroute_core::body::Dialect;
+    use warmroute_core::stats::TokenizeStats;
+    use warmroute_core::tokens::{TokenRequest, TokenSequence, TokenizeError, Tokenizer};
+
+    use super::*;
+
+    /// Tokenizes when it is told to.
+    #[derive(Debug, Default)]
+    struct Gate {
+        open: Mutex<bool>,
+        opened: Condvar,
+        entered: AtomicUsize,
+    }
+
+    impl Gate {
+        fn open(&self) {
+            *self.open.lock() = true;
+            self.opened.notify_all();
+        }
+
+        fn entered(&self) -> usize {
+            self.entered.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Tokenizer for Gate {
+        fn tokenize(&self, _: &TokenRequest<'_>) -> Result<Vec<TokenSequence>, TokenizeError> {
+            self.entered.fetch_add(1, Ordering::SeqCst);
+            let mut open = self.open.lock();
+            self.opened.wait_while(&mut open, |open| !*open);
+            Ok(Vec::new())
+        }
+    }
+
+    struct Unparker(thread::Thread);
+
+    impl Wake for Unparker {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    fn wait_for(mut pending: Pending) -> TokenAnswer {
+        let waker = Arc::new(Unparker(thread::current())).into();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match Pin::new(&mut pending).poll(&mut context) {
+                Poll::Ready(answer) => return answer,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+
+    fn until(reached: impl Fn() -> bool) {
+        while !reached() {
+            thread::yield_now();
+        }
+    }
+
+    struct Fixture {
+        pool: Pool,
+        gate: Arc<Gate>,
+        stats: Arc<TokenizeStats>,
+        body: Bytes,
+    }
+
+    impl Fixture {
+        fn new(threads: usize) -> Self {
+            Self {
+                pool: Pool {
+                    queue: Arc::default(),
+                    threads,
+                },
+                gate: Arc::default(),
+                stats: Arc::default(),
+                body: Bytes::from(vec![0; 64]),
+            }
+        }
+
+        fn submit(&self) -> Result<Pending, TokenAnswer> {
+            self.pool.submit(TokenJob::new(
+                Arc::clone(&self.gate) as _,
+                Dialect::OpenAiCompletions,
+                vec![self.body.clone()],
+                "m",
+                || Nanos(0),
+                &self.stats,
+            ))
+        }
+
+        fn submit_many(&self, count: usize) -> Vec<Pending> {
+            let accepted = |_| self.submit().expect("room");
+            (0..count).map(accepted).collect()
+        }
+
+        fn threads(&self) -> usize {
+            self.pool.queue.state.lock().threads
+        }
+    }
+
+    #[test]
+    fn threads_start_with_the_jobs_up_to_the_limit_and_end_with_the_pool() {
+        let fixture = Fixture::new(3);
+        assert_eq!(fixture.threads(), 0);
+        let mut answers = fixture.submit_many(1);
+        until(|| fixture.gate.entered() == 1);
+        assert_eq!(fixture.threads(), 1);
+        answers.extend(fixture.submit_many(20));
+        until(|| fixture.gate.entered() == 3);
+        assert_eq!(fixture.threads(), 3);
+        assert_eq!(fixture.stats.queued(), 18);
+        fixture.gate.open();
+        for pending in answers {
+            assert_eq!(wait_for(pending).outcome(), "ok");
+        }
+        assert_eq!(fixture.stats.queued(), 0);
+        fixture.pool.close();
+        until(|| fixture.threads() == 0);
+        let refused = fixture.submit().expect_err("the pool is closed");
+        assert_eq!(refused.outcome(), "busy");
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_a_stream_that_goes_gives_its_place_and_body_back_at_once() {
+        let fixture = Fixture::new(1);
+        let running = fixture.submit().expect("room");
+        until(|| fixture.gate.entered() == 1);
+        let mut waiting = fixture.submit_many(CAPACITY);
+        assert_eq!(fixture.submit().expect_err("no room").outcome(), "busy");
+        // The one whose stream leaves while it runs has nothing to take out of the queue.
+        drop(running);
+        assert!(fixture.submit().is_err());
+        // Streams that come and go leave no trail, however long the thread is held up.
+        for _ in 0..4 {
+            waiting.clear();
+            assert_eq!(fixture.stats.queued(), 0);
+            waiting = fixture.submit_many(CAPACITY);
+        }
+        assert!(fixture.pool.queue.state.lock().tickets.len() <= 2 * CAPACITY);
+        waiting.clear();
+        fixture.gate.open();
+        let last = fixture.submit().expect("room");
+        assert_eq!(wait_for(last).outcome(), "ok");
+        assert_eq!(fixture.gate.entered(), 2, "nothing was run for nobody");
+        assert!(fixture.body.is_unique(), "no body is kept");
+    }
+
+    #[test]
+    fn closing_answers_what_waits_and_lets_what_runs_come_to_its_end() {
+        let fixture = Fixture::new(1);
+        let running = fixture.submit().expect("room");
+        until(|| fixture.gate.entered() == 1);
+        let waiting = fixture.submit().expect("room");
+        fixture.pool.close();
+        assert_eq!(wait_for(waiting).outcome(), "busy");
+        fixture.gate.open();
+        assert_eq!(wait_for(running).outcome(), "ok");
+        until(|| fixture.threads() == 0);
     }
 }
