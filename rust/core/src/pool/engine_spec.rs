@@ -38,6 +38,10 @@ pub struct EngineDefinition {
     pub cache_num_blocks_spec: String,
     /// Counter of first tokens produced (the `_count` of a time-to-first-token histogram).
     pub first_tokens_spec: String,
+    /// Counter of prompt tokens that were looked up in the cache.
+    pub queried_tokens_spec: String,
+    /// Counter of those among them that the cache had.
+    pub cached_tokens_spec: String,
     /// Gauges and counters that become attributes of the endpoint.
     pub custom_metrics: Vec<CustomMetric>,
 }
@@ -78,6 +82,8 @@ pub(super) enum Role {
     BlockSize,
     NumBlocks,
     FirstTokens,
+    QueriedTokens,
+    CachedTokens,
     /// The number of the custom metric.
     Custom(u8),
 }
@@ -88,7 +94,7 @@ pub struct SeriesSet(u64);
 
 impl SeriesSet {
     /// Bits of the roles that are no custom metrics.
-    pub(super) const FIXED: u8 = 8;
+    pub(super) const FIXED: u8 = 10;
 
     /// None of them.
     pub fn is_empty(self) -> bool {
@@ -119,6 +125,8 @@ impl SeriesSet {
             Role::BlockSize => 5,
             Role::NumBlocks => 6,
             Role::FirstTokens => 7,
+            Role::QueriedTokens => 8,
+            Role::CachedTokens => 9,
             Role::Custom(index) => Self::FIXED + index,
         };
         1 << bit
@@ -149,7 +157,7 @@ pub struct EngineSpec {
     pub(super) block_size_label: Box<str>,
     pub(super) num_blocks_label: Box<str>,
     pub(super) custom_keys: Vec<Arc<str>>,
-    /// Series whose absence is a fault. Adapters are served by some only, and the counter of first tokens is no part of the reference.
+    /// Series whose absence is a fault. Adapters are served by some only, and the counters of first, queried and cached tokens are no part of the reference.
     pub(super) required: SeriesSet,
 }
 
@@ -203,6 +211,16 @@ impl EngineSpec {
                 "firstTokensSpec",
                 &definition.first_tokens_spec,
             ),
+            (
+                Role::QueriedTokens,
+                "queriedTokensSpec",
+                &definition.queried_tokens_spec,
+            ),
+            (
+                Role::CachedTokens,
+                "cachedTokensSpec",
+                &definition.cached_tokens_spec,
+            ),
         ] {
             if text.is_empty() {
                 continue;
@@ -227,7 +245,10 @@ impl EngineSpec {
         let (probe_offset, probes) = probes(&wanted);
         let mut required = SeriesSet::default();
         for (role, _) in wanted.iter().flat_map(|wanted| &wanted.roles) {
-            if !matches!(role, Role::Adapters | Role::FirstTokens) {
+            if !matches!(
+                role,
+                Role::Adapters | Role::FirstTokens | Role::QueriedTokens | Role::CachedTokens
+            ) {
                 required.insert(*role);
             }
         }
