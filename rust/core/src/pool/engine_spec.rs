@@ -46,6 +46,52 @@ pub struct EngineDefinition {
     pub custom_metrics: Vec<CustomMetric>,
 }
 
+impl EngineDefinition {
+    /// What is not configured freely: the role, its field and the text in it.
+    fn series(&self) -> [(Role, &'static str, &str); SeriesSet::FIXED as usize] {
+        [
+            (
+                Role::Waiting,
+                "queuedRequestsSpec",
+                &self.queued_requests_spec,
+            ),
+            (
+                Role::Running,
+                "runningRequestsSpec",
+                &self.running_requests_spec,
+            ),
+            (Role::KvUsage, "kvUsageSpec", &self.kv_usage_spec),
+            (Role::Adapters, "loraSpec", &self.lora_spec),
+            (Role::CacheInfo, "cacheInfoSpec", &self.cache_info_spec),
+            (
+                Role::BlockSize,
+                "cacheBlockSizeSpec",
+                &self.cache_block_size_spec,
+            ),
+            (
+                Role::NumBlocks,
+                "cacheNumBlocksSpec",
+                &self.cache_num_blocks_spec,
+            ),
+            (
+                Role::FirstTokens,
+                "firstTokensSpec",
+                &self.first_tokens_spec,
+            ),
+            (
+                Role::QueriedTokens,
+                "queriedTokensSpec",
+                &self.queried_tokens_spec,
+            ),
+            (
+                Role::CachedTokens,
+                "cachedTokensSpec",
+                &self.cached_tokens_spec,
+            ),
+        ]
+    }
+}
+
 /// A definition that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecError {
@@ -90,7 +136,7 @@ pub(super) enum Role {
 
 /// Some of the series that an engine is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SeriesSet(u64);
+pub struct SeriesSet(u128);
 
 impl SeriesSet {
     /// Bits of the roles that are no custom metrics.
@@ -115,7 +161,7 @@ impl SeriesSet {
         self.0 & Self::bit(role) != 0
     }
 
-    fn bit(role: Role) -> u64 {
+    fn bit(role: Role) -> u128 {
         let bit = match role {
             Role::Waiting => 0,
             Role::Running => 1,
@@ -178,50 +224,7 @@ impl EngineSpec {
             return Err(error("name", "", "an engine needs a name"));
         }
         let mut wanted: Vec<Wanted> = Vec::new();
-        for (role, field, text) in [
-            (
-                Role::Waiting,
-                "queuedRequestsSpec",
-                &definition.queued_requests_spec,
-            ),
-            (
-                Role::Running,
-                "runningRequestsSpec",
-                &definition.running_requests_spec,
-            ),
-            (Role::KvUsage, "kvUsageSpec", &definition.kv_usage_spec),
-            (Role::Adapters, "loraSpec", &definition.lora_spec),
-            (
-                Role::CacheInfo,
-                "cacheInfoSpec",
-                &definition.cache_info_spec,
-            ),
-            (
-                Role::BlockSize,
-                "cacheBlockSizeSpec",
-                &definition.cache_block_size_spec,
-            ),
-            (
-                Role::NumBlocks,
-                "cacheNumBlocksSpec",
-                &definition.cache_num_blocks_spec,
-            ),
-            (
-                Role::FirstTokens,
-                "firstTokensSpec",
-                &definition.first_tokens_spec,
-            ),
-            (
-                Role::QueriedTokens,
-                "queriedTokensSpec",
-                &definition.queried_tokens_spec,
-            ),
-            (
-                Role::CachedTokens,
-                "cachedTokensSpec",
-                &definition.cached_tokens_spec,
-            ),
-        ] {
+        for (role, field, text) in definition.series() {
             if text.is_empty() {
                 continue;
             }
