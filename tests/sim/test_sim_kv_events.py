@@ -15,6 +15,7 @@ import zmq.asyncio
 
 from warmroute.sim import SimConfig, SimPool, tokenizer
 from warmroute.sim.errors import KvEventError
+from warmroute.sim.kv_event_forms import EventWriter
 from warmroute.sim.kv_events import KvEventPublisher, endpoint_of
 
 if TYPE_CHECKING:
@@ -142,8 +143,9 @@ def test_each_replica_has_its_port_and_a_taken_one_is_named() -> None:
     assert endpoint_of("tcp://*:0", 3) == "tcp://*:0"
     with pytest.raises(KvEventError, match="needs a port"):
         endpoint_of("tcp://host", 0)
-    first = KvEventPublisher("tcp://*:0", "kv", 16, lambda _name: None)
+    writer = EventWriter("map", 16, lambda _name: None)
+    first = KvEventPublisher("tcp://*:0", "kv", writer)
     port = first.endpoint.rpartition(":")[2]
     with pytest.raises(KvEventError, match=port):
-        KvEventPublisher(f"tcp://*:{port}", "kv", 16, lambda _name: None)
+        KvEventPublisher(f"tcp://*:{port}", "kv", writer)
     first.close()

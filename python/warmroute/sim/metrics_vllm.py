@@ -92,6 +92,9 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
         "Prefix cache hits, in terms of number of cached tokens.",
         lambda: statistics.prefix_cache_hits,
     )
+    shared = "External prefix cache {} from KV connector cross-instance cache sharing, in terms of number of {} tokens."
+    page.counter("vllm:external_prefix_cache_queries", shared.format("queries", "queried"), lambda: statistics.external_cache_queries)
+    page.counter("vllm:external_prefix_cache_hits", shared.format("hits", "cached"), lambda: statistics.external_cache_hits)
     page.counter("vllm:num_preemptions", "Cumulative number of preemption from the engine.", lambda: statistics.preemptions)
     page.counter("vllm:prompt_tokens", "Number of prefill tokens processed.", lambda: statistics.prompt_tokens)
     page.counters(
@@ -102,8 +105,11 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
                 {**page.labels, "source": "local_compute"},
                 lambda: statistics.prompt_tokens - statistics.prompt_tokens_cached,
             ),
-            ({**page.labels, "source": "local_cache_hit"}, lambda: statistics.prompt_tokens_cached),
-            ({**page.labels, "source": "external_kv_transfer"}, lambda: 0),
+            (
+                {**page.labels, "source": "local_cache_hit"},
+                lambda: statistics.prompt_tokens_cached - statistics.prompt_tokens_loaded,
+            ),
+            ({**page.labels, "source": "external_kv_transfer"}, lambda: statistics.prompt_tokens_loaded),
         ],
     )
     page.counter(
