@@ -14,7 +14,7 @@ from warmroute.sim.cpu_tier import WHEN_EVICTED, WHEN_STORED, CpuTier
 def fill(cache: BlockCache, names: list[int], parent: int | None = None) -> list[int]:
     blocks = cache.allocate(len(names))
     assert blocks is not None
-    cache.store(blocks, BlocksStored(names, parent, bytes(len(names) * cache.block_bytes)))
+    cache.store(blocks, BlocksStored(names, parent, bytes(len(names) * cache.block_size * 4)))
     return blocks
 
 

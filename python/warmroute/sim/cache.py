@@ -12,9 +12,8 @@ from collections import OrderedDict
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from .cache_events import BlocksRemoved, BlocksStored, CacheCleared
+from .cache_events import GPU, BlocksRemoved, BlocksStored, CacheCleared
 from .cpu_tier import WHEN_STORED
-from .tokenizer import TOKEN_BYTES
 
 if TYPE_CHECKING:
     from .cache_events import CacheEvent
@@ -44,7 +43,6 @@ class BlockCache:
             raise CacheSizeError(message)
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self.block_bytes = block_size * TOKEN_BYTES
         self._by_hash: dict[int, int] = {}
         self._hash_of: dict[int, int] = {}
         self._holders: dict[int, int] = {}
@@ -137,16 +135,14 @@ class BlockCache:
     def store(self, blocks: list[int], stored: BlocksStored) -> None:
         """Name full blocks held by a sequence: `stored` is what is said of them, one hash per block."""
         start = 0
-        run: list[int] = []
         for index, (block, name) in enumerate(zip(blocks, stored.hashes, strict=True)):
             if name in self._by_hash:
-                self._announce(run, start, stored)
-                start, run = index + 1, []
+                self._announce(stored, start, index)
+                start = index + 1
                 continue
             self._by_hash[name] = block
             self._hash_of[block] = name
-            run.append(name)
-        self._announce(run, start, stored)
+        self._announce(stored, start, len(blocks))
 
     def clear(self) -> None:
         """Forget all content. Blocks in use stay in use, without a name. Copies in the CPU stay."""
@@ -170,19 +166,11 @@ class BlockCache:
             events += self.cpu.take_events()
         return events
 
-    def _announce(self, run: list[int], start: int, stored: BlocksStored) -> None:
-        if not run or not (self._record or self._copies_stored):
+    def _announce(self, stored: BlocksStored, start: int, end: int) -> None:
+        if start == end or not (self._record or self._copies_stored):
             return
-        end = start + len(run)
-        cut = BlocksStored(
-            run,
-            stored.hashes[start - 1] if start else stored.parent,
-            stored.tokens[start * self.block_bytes : end * self.block_bytes],
-            stored.lora,
-            None if stored.extra_keys is None else stored.extra_keys[start:end],
-            stored.salt,
-        )
+        run = stored.part(start, end, GPU)
         if self._record:
-            self._events.append(cut)
+            self._events.append(run)
         if self.cpu is not None and self._copies_stored:
-            self.cpu.copy(cut)
+            self.cpu.copy(run)

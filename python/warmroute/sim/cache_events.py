@@ -26,6 +26,19 @@ class BlocksStored:
     salt: str = ""
     medium: str = GPU
 
+    def part(self, start: int, end: int, medium: str) -> BlocksStored:
+        """Blocks `start` to `end` (exclusive) of these, in a medium."""
+        size = len(self.tokens) // len(self.hashes)
+        return BlocksStored(
+            self.hashes[start:end],
+            self.hashes[start - 1] if start else self.parent,
+            self.tokens[start * size : end * size],
+            self.lora,
+            None if self.extra_keys is None else self.extra_keys[start:end],
+            self.salt,
+            medium,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BlocksRemoved:

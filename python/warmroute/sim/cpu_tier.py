@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from .cache_events import CPU, BlocksRemoved, BlocksStored
+from .cache_events import CPU, BlocksRemoved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .cache_events import CacheEvent
+    from .cache_events import BlocksStored, CacheEvent
 
 WHEN_STORED = "stored"
 """A block is copied as soon as it is full: what vLLM's offloading connector does."""
@@ -54,22 +54,19 @@ class CpuTier:
 
     def copy(self, stored: BlocksStored) -> None:
         """Copy blocks, given in order of the sequence; what does not fit pushes out the least recently used."""
-        new = [name for name in stored.hashes if name not in self._held][: self.capacity]
+        runs = self._missing(stored)
         removed: list[int] = []
-        for name in reversed(new):
-            if len(self._held) >= self.capacity:
-                removed.append(self._held.popitem(last=False)[0])
-            self._held[name] = None
+        for start, end in reversed(runs):
+            for name in reversed(stored.hashes[start:end]):
+                if len(self._held) >= self.capacity:
+                    removed.append(self._held.popitem(last=False)[0])
+                self._held[name] = None
         self.touch(stored.hashes)
         if not self._record:
             return
         if removed:
             self._events.append(BlocksRemoved(removed, CPU))
-        if len(new) == len(stored.hashes):
-            self._events.append(BlocksStored(new, stored.parent, stored.tokens, stored.lora, stored.extra_keys, stored.salt, CPU))
-        elif new:
-            # Known in part: only the names are told, as their tokens are no longer one run.
-            self._events.append(BlocksStored(new, None, b"", medium=CPU))
+        self._events += [stored.part(start, end, CPU) for start, end in runs]
 
     def clear(self) -> None:
         """Drop every copy, and say so block by block."""
@@ -86,3 +83,19 @@ class CpuTier:
         """What changed since the last call, in order."""
         events, self._events = self._events, []
         return events
+
+    def _missing(self, stored: BlocksStored) -> list[tuple[int, int]]:
+        """Runs of these blocks that are not held, no more of them than there are places."""
+        runs: list[tuple[int, int]] = []
+        room = self.capacity
+        for index, name in enumerate(stored.hashes):
+            if not room:
+                break
+            if name in self._held:
+                continue
+            room -= 1
+            if runs and runs[-1][1] == index:
+                runs[-1] = (runs[-1][0], index + 1)
+            else:
+                runs.append((index, index + 1))
+        return runs
