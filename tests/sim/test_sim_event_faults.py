@@ -14,7 +14,7 @@ from warmroute.sim import Fault, Replica, SimConfig, SimConfigError, SimPool
 from warmroute.sim.config import parse_faults
 
 if TYPE_CHECKING:
-    from .conftest import Subscriber
+    from kv_subscriber import Subscriber
 
 Subscribe = Callable[[Replica], AbstractAsyncContextManager["Subscriber"]]
 CONFIG = SimConfig(models=("tiny",), kv_events="tcp://*:0", kv_events_replay="tcp://*:0")
