@@ -166,6 +166,22 @@ async def test_a_cleared_cache_is_told_unless_requests_hold_it() -> None:
         assert told[told.index("AllBlocksCleared") + 1] == "BlockStored"
 
 
+@pytest.mark.asyncio
+async def test_replicas_that_are_ranks_of_one_server_say_which() -> None:
+    async with SimPool(2, SimConfig(models=("tiny",), kv_events="tcp://*:0", data_parallel=True)) as pool:
+        for rank, replica in enumerate(pool.replicas):
+            await complete(replica.address, prompt="x" * 64)
+            assert replica.publisher is not None
+            ((_, payload),) = replica.publisher._buffer
+            assert msgpack.unpackb(payload)[2] == rank
+            async with aiohttp.ClientSession(f"http://{replica.address}") as session:
+                async with session.get("/metrics") as response:
+                    assert f'vllm:prefix_cache_queries_total{{engine="{rank}",model_name="tiny"}} 16.0' in await response.text()
+                async with session.get("/kv_event_sources") as response:
+                    (source,) = (await response.json())["sources"]
+            assert (source["dp_rank"], source["endpoint"]) == (rank, replica.publisher.endpoint)
+
+
 def test_each_replica_has_its_port_and_a_taken_one_is_named() -> None:
     assert [endpoint_of("tcp://*:5557", index) for index in range(2)] == ["tcp://*:5557", "tcp://*:5558"]
     assert endpoint_of("tcp://*:0", 3) == "tcp://*:0"

@@ -39,6 +39,9 @@ def sim(
     kv_events_buffer: Annotated[int, typer.Option(help="KV event messages kept for replay.")] = 10_000,
     cpu_blocks: Annotated[int, typer.Option(help="KV blocks that the host's memory holds copies of. 0: none.")] = 0,
     cpu_offload: Annotated[str, typer.Option(help="When a block is copied there: stored (at once, as vLLM does) or evicted.")] = "stored",
+    data_parallel: Annotated[
+        bool, typer.Option("--data-parallel", help="The replicas are data-parallel ranks of one server: KV events and metrics name the rank.")
+    ] = False,
     metrics_padding: Annotated[int, typer.Option(help="Fill the metrics page up to this many bytes.")] = 0,
     fault: Annotated[
         list[str] | None,
@@ -84,6 +87,7 @@ def sim(
             kv_events_buffer=kv_events_buffer,
             cpu_blocks=cpu_blocks,
             cpu_offload=cpu_offload,
+            data_parallel=data_parallel,
             metrics_padding=metrics_padding,
             request_log=request_log,
             faults=parse_faults(fault or ()),

@@ -109,12 +109,13 @@ async def version(call: Call) -> web.StreamResponse:
 async def kv_event_sources(call: Call) -> web.StreamResponse:
     """`GET /kv_event_sources`: where KV events are published. The shape is ours: no real answer is recorded."""
     publisher = call.replica.publisher
-    sources = [] if publisher is None else [_source(publisher)]
+    rank = call.replica.config.rank_of(call.replica.index)
+    sources = [] if publisher is None else [{**_source(publisher), "dp_rank": rank}]
     return await call.answer({"sources": sources})
 
 
 def _source(publisher: KvEventPublisher) -> dict[str, Any]:
-    return {"endpoint": publisher.endpoint, "replay_endpoint": publisher.replay_endpoint, "topic": publisher.topic, "dp_rank": 0}
+    return {"endpoint": publisher.endpoint, "replay_endpoint": publisher.replay_endpoint, "topic": publisher.topic}
 
 
 async def reset_prefix_cache(call: Call) -> web.StreamResponse:

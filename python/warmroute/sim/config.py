@@ -67,6 +67,8 @@ class SimConfig:
     """KV blocks that the host's memory holds copies of; 0: no CPU tier."""
     cpu_offload: str = WHEN_STORED
     """When a block is copied there: `stored` (at once, as vLLM does) or `evicted`."""
+    data_parallel: bool = False
+    """Whether the replicas are the data-parallel ranks of one server, each with its own port: events and metrics then name the rank."""
     metrics_padding: int = 0
     """Bytes that the metrics page is filled up to with further families of a real page; 0: none."""
     request_log: int = 256
@@ -147,6 +149,10 @@ class SimConfig:
             cpu_blocks=self.cpu_blocks,
             cpu_offload=self.cpu_offload,
         )
+
+    def rank_of(self, replica: int) -> int:
+        """Data-parallel rank of a replica."""
+        return replica if self.data_parallel else 0
 
     def fault_of(self, replica: int) -> Fault | None:
         """Fault with which a replica starts."""

@@ -54,7 +54,7 @@ class Replica:
         self.engine = SimulatedEngine(config.engine_settings())
         self.adapters = Adapters(config.loras)
         self.limits = Limits(self.engine.settings.max_model_len, config.output_length)
-        self.metrics = Metrics(config, self.engine)
+        self.metrics = Metrics(config, self.engine, config.rank_of(index))
         self.requests: deque[ReceivedRequest] = deque(maxlen=config.request_log)
         self.publisher: KvEventPublisher | None = None
         self.fault: Fault | None = None
@@ -271,7 +271,7 @@ class Replica:
         from .kv_events import KvEventPublisher, endpoint_of  # noqa: PLC0415
 
         config = self.config
-        writer = EventWriter(config.event_form, self.engine.settings.block_size, self._adapter_number)
+        writer = EventWriter(config.event_form, self.engine.settings.block_size, self._adapter_number, config.rank_of(self.index))
         topic = f"kv@{self.address}@{config.models[0]}"
         self.publisher = KvEventPublisher(endpoint_of(template, self.index), topic, writer, config.kv_events_buffer)
         if config.kv_events_replay is not None:
