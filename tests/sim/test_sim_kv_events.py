@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kv_subscriber import Subscriber
-
     from warmroute.sim import Replica
 
 Batch = tuple[str, int, list[Any]]
