@@ -26,7 +26,7 @@ mod core_module {
     #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]
-    use super::exchange::{EchoExchange, Exchange};
+    use super::exchange::{EchoExchange, Exchange, TokenWork};
     #[pymodule_export]
     use super::plugin::{PluginPool, PluginQuestion, PluginWork, PythonPlugin};
     #[pymodule_export]
