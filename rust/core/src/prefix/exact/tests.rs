@@ -45,6 +45,14 @@ enum Step {
         at: usize,
         engine: u64,
     },
+    /// A copy in another tier of a block of a chain, and blocks before it.
+    Hold {
+        owner: u32,
+        tier: u8,
+        chain: u8,
+        at: usize,
+        blocks: usize,
+    },
     Clear {
         owner: u32,
         tier: u8,
@@ -60,6 +68,7 @@ fn steps(owners: u32, blocks: usize) -> impl Strategy<Value = Vec<Step>> {
         8 => (place.clone(), any::<bool>()).prop_map(|((owner, tier, chain, from, blocks), other)| Step::Store { owner, tier, chain, from, blocks, other }),
         4 => (place.clone(), any::<bool>()).prop_map(|((owner, tier, chain, from, blocks), backwards)| Step::Remove { owner, tier, chain, from, blocks, backwards }),
         1 => place.clone().prop_map(|(owner, _, chain, _, blocks)| Step::Predict { owner, chain, blocks }),
+        2 => place.clone().prop_map(|(owner, tier, chain, at, blocks)| Step::Hold { owner, tier, chain, at, blocks }),
         1 => (place, 0_u64..40).prop_map(|((owner, _, chain, at, _), engine)| Step::Rename { owner, chain, at, engine }),
         1 => (0..owners, 0_u8..3).prop_map(|(owner, tier)| Step::Clear { owner, tier }),
         1 => (0..owners).prop_map(|owner| Step::Close { owner }),
@@ -85,8 +94,9 @@ fn keys_of(number: u8, blocks: usize) -> Vec<u64> {
 
 #[derive(Default)]
 struct Model {
-    /// By owner and tier: engine hash to key and announcements.
-    lanes: BTreeMap<(u32, u8), BTreeMap<u64, (u64, u32)>>,
+    /// By owner and tier: engine hash to keys, its own first, and announcements.
+    lanes: BTreeMap<(u32, u8), BTreeMap<u64, (Vec<u64>, u32)>>,
+    parents: BTreeMap<u64, u64>,
 }
 
 impl Model {
@@ -94,7 +104,7 @@ impl Model {
         let lanes = self.lanes.iter().filter(|(lane, _)| lane.0 == owner);
         lanes
             .filter_map(|(_, entries)| entries.get(&engine))
-            .map(|entry| entry.0)
+            .map(|entry| entry.0[0])
             .next()
     }
 
@@ -104,12 +114,38 @@ impl Model {
             .entry((owner, tier))
             .or_default()
             .entry(engine)
-            .or_insert((key, 0));
-        *entry = if entry.0 == key {
-            (key, entry.1 + 1)
+            .or_default();
+        *entry = if entry.0.first() == Some(&key) {
+            (entry.0.clone(), entry.1 + 1)
         } else {
-            (key, 1)
+            (vec![key], 1)
         };
+    }
+
+    fn hold(&mut self, owner: u32, tier: u8, engine: u64, blocks: usize) -> usize {
+        let Some(key) = self.knows(owner, engine) else {
+            return 0;
+        };
+        let held: BTreeSet<u64> = self.pairs().into_iter().map(|pair| pair.1).collect();
+        let entry = self
+            .lanes
+            .entry((owner, tier))
+            .or_default()
+            .entry(engine)
+            .or_default();
+        if entry.1 == 0 {
+            let parent = |key: &u64| {
+                self.parents
+                    .get(key)
+                    .copied()
+                    .filter(|key| held.contains(key))
+            };
+            entry.0 = std::iter::successors(Some(key), parent)
+                .take(blocks)
+                .collect();
+        }
+        entry.1 += 1;
+        entry.0.len()
     }
 
     fn remove(&mut self, owner: u32, tier: u8, engine: u64) {
@@ -126,7 +162,11 @@ impl Model {
     fn pairs(&self) -> BTreeSet<((u32, u8), u64)> {
         let lanes = self.lanes.iter();
         lanes
-            .flat_map(|(lane, entries)| entries.values().map(|entry| (*lane, entry.0)))
+            .flat_map(|(lane, entries)| {
+                entries
+                    .values()
+                    .flat_map(|entry| entry.0.iter().map(|key| (*lane, *key)))
+            })
             .collect()
     }
 
@@ -210,8 +250,14 @@ impl Both {
                     self.model.knows(owner, engine)
                 });
                 for block in &run {
+                    let before = key;
                     key = key.map(|key| super::chain(key, block.content));
                     if let Some(key) = key {
+                        self.model.parents.extend(
+                            before
+                                .filter(|before| *before != root(16, None))
+                                .map(|before| (key, before)),
+                        );
                         self.model.add(owner, tier, block.engine, key);
                     }
                 }
@@ -243,6 +289,8 @@ impl Both {
                 self.index.store_keys(self.lane(owner, 15), &keys);
                 keys.iter()
                     .for_each(|key| self.model.add(owner, 15, *key, *key));
+                let parents = keys.windows(2).map(|pair| (pair[1], pair[0]));
+                self.model.parents.extend(parents);
             }
             Step::Rename {
                 owner,
@@ -259,6 +307,21 @@ impl Both {
                 assert!(answer.is_ok());
                 self.model
                     .add(owner, 0, run[0].engine, super::chain(7, run[0].content));
+            }
+            Step::Hold {
+                owner,
+                tier,
+                chain,
+                at,
+                blocks,
+            } => {
+                let engine = keys_of(chain, at + 1)[at];
+                let expected = self.model.hold(owner, tier, engine, blocks);
+                assert_eq!(
+                    self.index
+                        .hold(self.lane(owner, tier), engine, blocks as u32),
+                    expected
+                );
             }
             Step::Clear { owner, tier } => {
                 self.index.clear(self.lane(owner, tier));
