@@ -195,7 +195,8 @@ impl Exact {
             // Blocks of a larger size are as many of the unit's as fit into them; an endpoint with several engines counts with the best of them.
             let scale = keys.block_tokens as f32 / unit as f32;
             let (weighted, blocks) = (
-                (weighted * scale) as u32,
+                // Sums of tenths may end just below a whole number.
+                (weighted * scale + 1e-3) as u32,
                 (f64::from(blocks) * f64::from(scale)) as u32,
             );
             if blocks == 0 || !self.events.knows(holder.slot) {
@@ -215,11 +216,12 @@ impl Exact {
         self.stats.fell_back(fallback.reason());
     }
 
-    /// What is sent to `slot` now counts as held for a while, where its engine tells what it holds.
+    /// What is sent to `slot` now counts as held for a while, where its engine tells what it holds. `held`: blocks of the prompt that it has already.
     pub(super) fn speculate(
         &self,
         slot: u32,
         prompt: &ExactPrompt,
+        held: u32,
         settings: &ExactSettings,
         now: Nanos,
     ) {
@@ -229,10 +231,20 @@ impl Exact {
         if !self.events.knows(slot) {
             return;
         }
+        // Of one sequence in blocks of one size it is known which are new.
+        let skip = match &prompt.keys[..] {
+            [keys] if keys.sequences.len() == 1 => held as usize,
+            _ => 0,
+        };
         for keys in &prompt.keys {
             if keys.owners.iter().any(|holder| holder.slot == slot) {
                 for sequence in &keys.sequences {
-                    self.speculation.add(&self.index, slot, sequence, now + ttl);
+                    self.speculation.add(
+                        &self.index,
+                        slot,
+                        &sequence[skip.min(sequence.len())..],
+                        now + ttl,
+                    );
                 }
             }
         }
