@@ -1,0 +1,4 @@
+//! Tokenizers against what real engines and the Python libraries make of the same requests.
+
+mod recorded;
+mod support;
