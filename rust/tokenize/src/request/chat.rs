@@ -113,7 +113,7 @@ pub(crate) fn media_cut(rendered: &str) -> Option<&str> {
 }
 
 /// Whether a part of the message's content is a medium.
-pub(crate) fn has_media_part(message: &Json) -> bool {
+fn has_media_part(message: &Json) -> bool {
     message
         .get("content")
         .and_then(Json::as_list)

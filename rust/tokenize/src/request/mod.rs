@@ -10,7 +10,7 @@ use bytes::Bytes;
 use warmroute_core::body::Dialect;
 use warmroute_core::tokens::{TokenSequence, TokenizeError};
 
-pub(crate) use chat::{Chat, has_media_part, media_cut};
+pub(crate) use chat::{Chat, media_cut};
 pub(crate) use completions::{Prompt, Prompts};
 
 use crate::json::{self, Json, Object, bad_request, unsupported};
