@@ -13,8 +13,8 @@ use super::python::{JsonStyle, write_json, write_str};
 use crate::json::{Json, Object, bad_request};
 use crate::request::Chat;
 
-/// Instructions that one rendering may take: a conversation of ten thousand messages takes a few million.
-const FUEL: u64 = 100_000_000;
+/// Instructions that one rendering may take: a conversation of ten thousand messages takes about one million, ten million take less than a second.
+const FUEL: u64 = 10_000_000;
 
 /// What is put at the end of a message that the engine is to write on; the prompt ends where it comes out.
 const CONTINUE: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
