@@ -97,12 +97,19 @@ fn separable_tokens(added: &[AddedToken]) -> Vec<&str> {
         .iter()
         .filter(|token| !token.normalized && !token.content.is_empty())
         .collect();
+    // Such a token in front of the cut would no longer see that a word goes on behind it.
+    let single_words = raw.iter().any(|token| token.single_word);
+    let starts_apart = |token: &AddedToken| {
+        let first = token.content.as_bytes()[0];
+        !single_words || (first.is_ascii_punctuation() && first != b'_')
+    };
     let candidates: Vec<&AddedToken> = raw
         .iter()
         .copied()
         .filter(|token| {
             !token.lstrip
                 && !token.single_word
+                && starts_apart(token)
                 && token.content.chars().all(|character| !character.is_whitespace())
         })
         .collect();

@@ -21,6 +21,7 @@ pub(crate) struct Encoder {
     cuts: Option<Cuts>,
     cache: Option<ChunkCache>,
     around: Option<Around>,
+    chunk_bytes: usize,
 }
 
 /// The special tokens that a tokenizer puts around a text.
@@ -49,6 +50,7 @@ impl Encoder {
             cuts,
             cache,
             around,
+            chunk_bytes: CHUNK_BYTES,
         }
     }
 
@@ -96,7 +98,7 @@ impl Encoder {
         let (Some(cuts), Some(cache)) = (&self.cuts, &self.cache) else {
             return self.encode_whole(text, false);
         };
-        let chunks = chunks(text, cuts);
+        let chunks = chunks(text, cuts, self.chunk_bytes);
         let keys: Vec<u128> = chunks.iter().map(|chunk| cache.key(chunk)).collect();
         let known = cache.get(keys.iter().copied());
         let mut tokens = Vec::with_capacity(text.len() / 3);
@@ -124,11 +126,11 @@ impl Encoder {
     }
 }
 
-fn chunks<'a>(text: &'a str, cuts: &Cuts) -> Vec<&'a str> {
-    let mut chunks = Vec::with_capacity(text.len() / CHUNK_BYTES + 1);
+fn chunks<'a>(text: &'a str, cuts: &Cuts, chunk_bytes: usize) -> Vec<&'a str> {
+    let mut chunks = Vec::with_capacity(text.len() / chunk_bytes + 1);
     let mut start = 0;
-    while text.len() - start > CHUNK_BYTES
-        && let Some(end) = cuts.next(text, start + CHUNK_BYTES)
+    while text.len() - start > chunk_bytes
+        && let Some(end) = cuts.next(text, start + chunk_bytes)
     {
         chunks.push(&text[start..end]);
         start = end;
@@ -166,3 +168,6 @@ impl std::fmt::Debug for Encoder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
