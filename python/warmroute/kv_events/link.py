@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 
 # A publisher that comes and goes all the time does not fill the log.
 _TELL_AGAIN_SECONDS = 30.0
+_ASKED_IN_ROW = 3
 
 
 class Link:
@@ -26,6 +27,8 @@ class Link:
         self.replays = 0
         #: Seconds (monotonic) until which nothing is asked for again, since it failed.
         self.replay_again_at = 0.0
+        #: Replays in a row after which the engine wanted another one.
+        self.replays_in_row = 0
         self._connections = 0
         self._told_at = -_TELL_AGAIN_SECONDS
 
@@ -54,6 +57,12 @@ class Link:
             self.sink.socket_error(self.publisher, "frames")
             return None
         return self.sink.receive(self.publisher, *frames)
+
+    def give_up_replay(self) -> None:
+        """Nothing will come of what the engine asked for. It may ask once more, where the publisher turned out to be another one; not for ever."""
+        for _ in range(_ASKED_IN_ROW):
+            if self.sink.replay_ended(self.publisher, complete=False) is None:
+                return
 
     def state(self) -> dict[str, object]:
         """For the debug page."""

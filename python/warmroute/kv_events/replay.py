@@ -24,6 +24,8 @@ TOTAL_SECONDS, IDLE_SECONDS, COOLDOWN_SECONDS = 120.0, 2.0, 30.0
 RETRY_SECONDS = 0.1
 AT_ONCE = 8
 ATTEMPTS_WITHOUT_PROGRESS = 3
+#: So many replays may follow each other directly.
+IN_ROW = 3
 #: Answers kept by libzmq: as many as vLLM buffers.
 _HIGH_WATER_MARK = 10_000
 _END = b"\xff" * 8
@@ -49,7 +51,7 @@ class Replays:
             return
         now = self.clock()
         if link.target.replay is None or now < link.replay_again_at:
-            link.sink.replay_ended(link.publisher, complete=False)
+            link.give_up_replay()
             return
         self._waiting[link] = _Replay(link, start, now, self)
         self._admit()
@@ -83,7 +85,8 @@ class Replays:
         self._waiting.pop(link, None)
         link.replays += 1
         # One that was complete and brought nothing would be asked for again by the next message, and the next.
-        if not complete or (replay.start and not replay.messages):
+        fruitless = bool(replay.start and not replay.messages)
+        if not complete or fruitless or link.replays_in_row >= IN_ROW:
             link.replay_again_at = self.clock() + COOLDOWN_SECONDS
         details = fields(endpoint=link.target.pod, address=link.target.replay, start=replay.start, messages=replay.messages, attempts=replay.attempts)
         if complete:
@@ -92,9 +95,10 @@ class Replays:
             link.sink.socket_error(link.publisher, f"replay-{reason}")
             logger.warning("KV events could not be replayed: what this endpoint announced before is dropped", extra=details)
         again = link.sink.replay_ended(link.publisher, complete=complete)
+        link.replays_in_row = 0 if again is None else link.replays_in_row + 1
         if again is not None:
-            # Whatever is missing is not to be had.
-            link.sink.replay_ended(link.publisher, complete=False)
+            # The publisher turned out to be another one, with other messages under the same numbers.
+            self.want(link, again)
         self._admit()
 
     def close(self) -> None:

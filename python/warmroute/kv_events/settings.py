@@ -61,7 +61,10 @@ class KvEventsSettings:
                 message = f"kvEventsConfig.podDiscoveryConfig.{field}: must be a port from {least} to {HIGHEST_PORT}, not {port}"
                 raise KvEventsError(message)
         if self.bind:
-            _check_address("kvEventsConfig.zmqEndpoint", self.bind.replace("*", "0.0.0.0", 1))
+            # All addresses of this machine, and any free port.
+            _check_address(
+                "kvEventsConfig.zmqEndpoint", self.bind.replace("tcp://*", "tcp://0.0.0.0").removesuffix("*") + "1" * self.bind.endswith(":*")
+            )
         if not self.discover and not self.bind:
             message = "kvEventsConfig: nothing to subscribe to; set discoverPods to true, or zmqEndpoint to an address such as tcp://*:5557 to which the engines connect"
             raise KvEventsError(message)
