@@ -205,9 +205,11 @@ class RecordingSink:
     def close(self, publisher: int) -> None:
         self.closed.append(publisher)
 
-    def connected(self, publisher: int, *, connected: bool) -> int | None:
+    def connected(self, publisher: int, *, connected: bool) -> None:
         self.is_connected[publisher] = connected
-        if connected and self.asks_at_once:
+
+    def join(self, publisher: int) -> int | None:
+        if self.asks_at_once:
             self._replaying.add(publisher)
             return self._expected.get(publisher, 0)
         return None

@@ -133,7 +133,7 @@ def test_garbage_costs_only_itself(subscribe: Subscribe, publish: Publish) -> No
     publisher.send(b"kv@", b"\0" * 8, b"", b"four")
     publisher.publish(stored(1))
     eventually(lambda: sink.applied[0] == [0], "the good message")
-    assert sink.errors == [(0, "frames"), (0, "frames")]
+    assert sink.errors == [(0, "recv"), (0, "recv")]
 
 
 def test_engines_that_connect_are_told_apart_by_their_topics(subscribe: Subscribe, publish: Publish, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,7 +97,7 @@ def test_answer_without_an_end_is_continued_while_there_is_progress(subscribe: S
     # On from where it got to, until three attempts in a row were for nothing.
     assert list(dict.fromkeys(publisher.asked)) == [0, 1, 2, 3, 4, 5]
     assert publisher.asked[-3:] == [5, 5, 5]
-    assert (0, "replay-no-progress") in sink.errors
+    assert (0, "replay") in sink.errors
     assert sink.applied[0] == [0, 1, 2, 3, 4]
 
 
@@ -129,7 +129,7 @@ def test_malformed_answer_ends_a_replay(subscribe: Subscribe, publish: Publish) 
     for lost in (True, False):
         publisher.publish(stored(1), lost=lost)
     eventually(lambda: sink.ended[0] == [False], "given up")
-    assert (0, "replay-malformed") in sink.errors
+    assert (0, "replay") in sink.errors
 
 
 def test_replays_beyond_the_limit_wait_for_their_turn(subscribe: Subscribe, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,4 +176,4 @@ def test_total_time_of_a_replay_is_limited(subscribe: Subscribe, publish: Publis
     for lost in (True, False):
         publisher.publish(stored(1), lost=lost)
     eventually(lambda: sink.ended[0] == [False], "given up")
-    assert (0, "replay-timeout") in sink.errors
+    assert (0, "replay") in sink.errors

@@ -41,7 +41,9 @@ class Link:
             self.sink.reconnected(self.publisher)
         self._connections += 1
         self._tell("KV events connected")
-        return self.sink.connected(self.publisher, connected=True)
+        self.sink.connected(self.publisher, connected=True)
+        # What an idle engine holds is known at once, and after a lost connection whether anything was missed.
+        return None if self.target.replay is None else self.sink.join(self.publisher)
 
     def disconnected(self) -> None:
         """The connection is gone; libzmq tries again by itself."""
@@ -54,7 +56,7 @@ class Link:
         """One message of three frames. Answers where a replay should start, if one is wanted."""
         self.messages += 1
         if len(frames) != 3:  # noqa: PLR2004 -- topic, sequence number, payload
-            self.sink.socket_error(self.publisher, "frames")
+            self.sink.socket_error(self.publisher, "recv")
             return None
         return self.sink.receive(self.publisher, *frames)
 

@@ -110,7 +110,7 @@ class _Monitor:
             elif event == zmq.EVENT_DISCONNECTED:
                 self._link.disconnected()
             elif event & _FAILED:
-                self._link.sink.socket_error(self._link.publisher, "handshake")
+                self._link.sink.socket_error(self._link.publisher, "connect")
         return True
 
     def close(self) -> None:

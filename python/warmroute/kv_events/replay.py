@@ -30,6 +30,7 @@ IN_ROW = 3
 _HIGH_WATER_MARK = 10_000
 _END = b"\xff" * 8
 _NUMBER_BYTES = 8
+_CONNECT = "no connection"
 
 Clock = Callable[[], float]
 
@@ -88,11 +89,11 @@ class Replays:
         fruitless = bool(replay.start and not replay.messages)
         if not complete or fruitless or link.replays_in_row >= IN_ROW:
             link.replay_again_at = self.clock() + COOLDOWN_SECONDS
-        details = fields(endpoint=link.target.pod, address=link.target.replay, start=replay.start, messages=replay.messages, attempts=replay.attempts)
+        details = fields(endpoint=link.target.pod, address=link.target.replay, start=replay.start, reason=reason, messages=replay.messages, attempts=replay.attempts)
         if complete:
             logger.debug("KV events replayed", extra=details)
         else:
-            link.sink.socket_error(link.publisher, f"replay-{reason}")
+            link.sink.socket_error(link.publisher, "replay_connect" if reason == _CONNECT else "replay")
             logger.warning("KV events could not be replayed: what this endpoint announced before is dropped", extra=details)
         again = link.sink.replay_ended(link.publisher, complete=complete)
         link.replays_in_row = 0 if again is None else link.replays_in_row + 1
@@ -143,7 +144,7 @@ class _Replay:
         try:
             asking = new_socket(self._replays.context, zmq.DEALER)
         except KvEventsError:
-            self._give_up("connect")
+            self._give_up(_CONNECT)
             return
         try:
             asking.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
@@ -151,7 +152,7 @@ class _Replay:
             asking.send_multipart((b"", self._next.to_bytes(_NUMBER_BYTES, "big")), zmq.NOBLOCK)
         except zmq.ZMQError:
             asking.close()
-            self._give_up("connect")
+            self._give_up(_CONNECT)
             return
         self._socket = asking
         self.descriptor = descriptor_of(asking)
@@ -221,7 +222,7 @@ class _Replay:
         self.hang_up()
         self._fruitless = 0 if self._progress else self._fruitless + 1
         if self._fruitless >= ATTEMPTS_WITHOUT_PROGRESS:
-            self._give_up("no-progress")
+            self._give_up("no progress")
         else:
             self._alarm = now + RETRY_SECONDS
 

@@ -37,8 +37,11 @@ class EventSink(Protocol):
     def close(self, publisher: int) -> None:
         """The publisher is gone, and what it announced."""
 
-    def connected(self, publisher: int, *, connected: bool) -> int | None:
+    def connected(self, publisher: int, *, connected: bool) -> None:
         """The connection came or went; the entries stay."""
+
+    def join(self, publisher: int) -> int | None:
+        """The publisher can be asked for a replay, now that it is connected."""
 
     def receive(self, publisher: int, topic: bytes, sequence: bytes, payload: bytes) -> int | None:
         """A message."""
