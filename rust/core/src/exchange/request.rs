@@ -333,8 +333,6 @@ impl Exchange {
         let facts = RequestFacts {
             target_model: target.clone(),
             prompt_tokens: body.prompt_tokens,
-            total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
-            block_tokens: engine.block_tokens(),
             max_tokens: body.max_tokens,
             priority: 0,
             fairness_id: fairness_id.into(),
