@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 
 from warmroute.kv_events import subscriber as subscriber_module
+from warmroute.kv_events.following import KvEvents
 from warmroute.kv_events.settings import KvEventsError, KvEventsSettings
-from warmroute.kv_events.subscriber import KvEvents, KvEventsSubscriber
+from warmroute.kv_events.subscriber import KvEventsSubscriber
 
 from .conftest import Publish, Subscribe
 from .support import POD, RecordingSink, eventually, row, stored
@@ -163,8 +164,6 @@ def test_taken_port_is_told_with_what_to_do(subscribe: Subscribe) -> None:
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(KvEventsError, match=r"zmqEndpoint: cannot listen at tcp://127.0.0.1:\d+: .*another port"):
             subscribe(RecordingSink(), discover=False, bind=address)
-    with pytest.raises(KvEventsError, match="podLabelSelector '=' is no label selector"):
-        subscribe(RecordingSink(), label_selector="=")
 
 
 def test_thread_that_fails_is_counted_and_starts_again(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Any
 
 from warmroute.kv_events.sink import EventSink
 from warmroute.kv_events.targets import Target
@@ -66,7 +67,7 @@ class Link:
             if self.sink.replay_ended(self.publisher, complete=False) is None:
                 return
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """For the debug page."""
         return {
             "endpoint": self.target.pod,

@@ -89,7 +89,14 @@ class Replays:
         fruitless = bool(replay.start and not replay.messages)
         if not complete or fruitless or link.replays_in_row >= IN_ROW:
             link.replay_again_at = self.clock() + COOLDOWN_SECONDS
-        details = fields(endpoint=link.target.pod, address=link.target.replay, start=replay.start, reason=reason, messages=replay.messages, attempts=replay.attempts)
+        details = fields(
+            endpoint=link.target.pod,
+            address=link.target.replay,
+            start=replay.start,
+            reason=reason,
+            messages=replay.messages,
+            attempts=replay.attempts,
+        )
         if complete:
             logger.debug("KV events replayed", extra=details)
         else:

@@ -33,7 +33,7 @@ class Session:
         """Binds where the settings say so, and looks at the pool.
 
         Raises:
-            KvEventsError: the address is taken, or the selector cannot be read.
+            KvEventsError: the address is taken.
         """
         self._settings = settings
         self._sink = sink
@@ -45,7 +45,7 @@ class Session:
         self._open_again_at: float | None = None
         self._states_at = 0.0
         #: One row a publisher.
-        self.states: tuple[dict[str, object], ...] = ()
+        self.states: tuple[dict[str, Any], ...] = ()
         self._context: zmq.Context[Any] = zmq.Context()
         # libzmq's default of 1,023 is less than two sockets (messages and monitor) for each of five hundred endpoints.
         self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
@@ -108,12 +108,7 @@ class Session:
         if generation == self._generation and not retry:
             return
         self._open_again_at = None
-        try:
-            rows = self._sink.pool(self._settings.label_selector, self._settings.namespace)
-        except ValueError as error:
-            message = f"kvEventsConfig.podDiscoveryConfig.podLabelSelector {self._settings.label_selector!r} {error}"
-            raise KvEventsError(message) from error
-        targets = self._book.update(PoolEndpoint(*row) for row in rows)
+        targets = self._book.update(PoolEndpoint(*row) for row in self._sink.pool())
         # Those that left first: one that takes a slot over must find it empty. And one that moved is one that left.
         for key in [key for key, link in self._links.items() if targets.get(key) != link.target]:
             self._leave(key)

@@ -42,10 +42,6 @@ class KvEventsSettings:
     socket_port: int = DEFAULT_SOCKET_PORT
     #: Missed messages are asked for at this port plus the rank; 0: not at all.
     replay_port: int = 0
-    #: Only endpoints with these labels, as `a=b,c=d`; empty: all.
-    label_selector: str = ""
-    #: Only endpoints of this namespace; empty: all.
-    namespace: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without a socket.
@@ -86,8 +82,6 @@ class KvEventsSettings:
             engine=parameters.get("engineType") or "vllm",
             socket_port=pods.get("socketPort") or DEFAULT_SOCKET_PORT,
             replay_port=pods.get("replaySocketPort") or 0,
-            label_selector=pods.get("podLabelSelector") or "",
-            namespace=pods.get("podNamespace") or "",
         )
 
 

@@ -28,8 +28,8 @@ class EventSink(Protocol):
     def pool_generation(self) -> int:
         """Grows with each change of the pool."""
 
-    def pool(self, label_selector: str, namespace: str) -> list[PoolRow]:
-        """The endpoints to subscribe to. ValueError: no such selector."""
+    def pool(self) -> list[PoolRow]:
+        """The endpoints to subscribe to."""
 
     def open(self, slot: int, incarnation: int, pod: str, rank: int, engine: str) -> int | None:
         """A publisher of that endpoint; None: the endpoint has left meanwhile."""

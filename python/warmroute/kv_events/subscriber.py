@@ -2,12 +2,12 @@
 
 import logging
 import threading
+from typing import Any
 
 from warmroute.kv_events.session import Session
-from warmroute.kv_events.settings import KvEventsError, KvEventsSettings
+from warmroute.kv_events.settings import KvEventsSettings
 from warmroute.kv_events.sink import EventSink
 from warmroute.logging import fields
-from warmroute.metrics.families import PREFIX, Family, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class KvEventsSubscriber:
         session = self._session
         return "" if session is None else session.address
 
-    def states(self) -> list[dict[str, object]]:
+    def states(self) -> list[dict[str, Any]]:
         """One row a publisher: endpoint, rank, address, replay_address, connected, messages, replays, replaying."""
         session = self._session
         return [] if session is None else list(session.states)
@@ -98,67 +98,3 @@ class KvEventsSubscriber:
         except Exception:
             # Whatever could not be closed is left behind; what runs next is what counts.
             logger.exception("the sockets of the KV events could not be closed")
-
-
-class KvEvents:
-    """What a picker has of all this: a subscriber as the configuration in force asks for it, or none."""
-
-    def __init__(self, sink: EventSink) -> None:
-        """Nothing runs before `follow`."""
-        self._sink = sink
-        self._subscriber: KvEventsSubscriber | None = None
-        self._restarts = self._strangers = 0
-
-    def follow(self, settings: KvEventsSettings | None) -> None:
-        """Run by these settings from now on; None: not at all. Blocks while threads end.
-
-        Raises:
-            KvEventsError: an address cannot be used; what ran before goes on.
-        """
-        before = self._subscriber
-        if (None if before is None else before.settings) == settings:
-            return
-        # First: the new one may want the same port.
-        self.stop()
-        if settings is None:
-            return
-        try:
-            self._start(settings)
-        except KvEventsError:
-            if before is not None:
-                self._start(before.settings)
-            raise
-
-    def stop(self) -> None:
-        """Receive no more."""
-        if self._subscriber is not None:
-            self._subscriber.stop()
-            restarts, strangers = self._subscriber.counts()
-            self._restarts += restarts
-            self._strangers += strangers
-            self._subscriber = None
-
-    def states(self) -> list[dict[str, object]]:
-        """`/debug/kv-events`: one row a publisher."""
-        return [] if self._subscriber is None else self._subscriber.states()
-
-    def families(self) -> list[Family]:
-        """The counters that no endpoint has a part in."""
-        restarts, strangers = (0, 0) if self._subscriber is None else self._subscriber.counts()
-        counters = (
-            ("thread_restarts", "times that the thread receiving KV events failed and was started again", self._restarts + restarts),
-            (
-                "unknown_publisher_messages",
-                "KV event messages at the shared socket whose topic named no endpoint of the pool",
-                self._strangers + strangers,
-            ),
-        )
-        return [
-            Family(f"{PREFIX}kv_cache_events_{name}_total", "counter", f"[ALPHA] The number of {what}.", (), [Sample((), float(count))])
-            for name, what, count in counters
-        ]
-
-    def _start(self, settings: KvEventsSettings) -> None:
-        subscriber = KvEventsSubscriber(settings, self._sink)
-        subscriber.start()
-        self._subscriber = subscriber

@@ -5,14 +5,23 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from warmroute.config.errors import ConfigError
 from warmroute.discovery.endpoints import EndpointRecord
-from warmroute.kv_events.settings import DEFAULT_SOCKET_PORT, DEFAULT_TEMPLATE, EVENTS_LABEL, REPLAY_LABEL, KvEventsSettings
+from warmroute.kv_events.settings import (
+    DEFAULT_SOCKET_PORT,
+    EVENTS_LABEL,
+    REPLAY_LABEL,
+    KvEventsError,
+    KvEventsSettings,
+    check_template,
+)
 from warmroute.kv_events.sink import PoolEndpoint
 from warmroute.kv_events.targets import Target, TargetBook
 from warmroute.local.errors import UsageError
 from warmroute.local.ports import PortBook
+from warmroute.local.settings import KvEventsOptions
 
 _PRODUCER = "precise-prefix-cache-producer"
 _LOOPBACK = "127.0.0.1"
@@ -57,7 +66,7 @@ class NamedPublishers:
         counts = template.startswith("tcp://") and port.isascii() and port.isdigit()
         self._book = TargetBook(
             KvEventsSettings(
-                template=f"{head}:{{port}}" if counts else template or DEFAULT_TEMPLATE,
+                template=f"{head}:{{port}}" if counts else template,
                 socket_port=int(port) if counts else DEFAULT_SOCKET_PORT,
                 replay_port=replay_port,
             )
@@ -81,6 +90,9 @@ class NamedPublishers:
         return tuple(_with_target(endpoint, targets.get((self._numbers[endpoint.key], endpoint.port))) for endpoint in given)
 
 
+Publishers = SimulatedPublishers | NamedPublishers
+
+
 def _with_target(endpoint: EndpointRecord, target: Target | None) -> EndpointRecord:
     return endpoint if target is None or target.address is None else _labelled(endpoint, target.address, target.replay)
 
@@ -88,6 +100,43 @@ def _with_target(endpoint: EndpointRecord, target: Target | None) -> EndpointRec
 def _labelled(endpoint: EndpointRecord, events: str, replay: str | None) -> EndpointRecord:
     labels = {EVENTS_LABEL: events} | ({} if replay is None else {REPLAY_LABEL: replay}) | dict(endpoint.labels)
     return dataclasses.replace(endpoint, labels=labels)
+
+
+def check_publishers(options: KvEventsOptions) -> None:
+    """Whether the publishers of real model servers are named.
+
+    Raises:
+        UsageError: saying what is missing or wrong.
+    """
+    if not options.template:
+        message = "--kv-events needs the address at which your model servers publish, such as --kv-events 'tcp://{address}:5557'; {address} is each server's own."
+        raise UsageError(message)
+    try:
+        check_template(options.template, "--kv-events")
+    except KvEventsError as error:
+        message = f"{error}."
+        raise UsageError(message) from error
+
+
+def check_tokenizer(tokenizer: str) -> None:
+    """Whether it is a path that exists, or a URL.
+
+    Raises:
+        UsageError: saying what is wrong.
+    """
+    if "://" not in tokenizer:
+        if not Path(tokenizer).exists():
+            message = f"--tokenizer {tokenizer}: no such file or folder; nothing is downloaded. Give the folder that has the model's tokenizer.json, or a URL."
+            raise UsageError(message)
+        return
+    try:
+        parts = urlsplit(tokenizer)
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        message = f"--tokenizer {tokenizer}: expected a path, or a URL as http://HOST:PORT (https is not supported)."
+        raise UsageError(message)
 
 
 def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
@@ -105,9 +154,7 @@ def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
     if policy == "reference":
         scorers = _reference_scorers()
         plugins += [{"type": name} for name in scorers]
-        document["schedulingProfiles"] = [
-            {"name": "default", "plugins": [{"pluginRef": name, "weight": weight} for name, weight in scorers.items()]}
-        ]
+        document["schedulingProfiles"] = [{"name": "default", "plugins": [{"pluginRef": name, "weight": weight} for name, weight in scorers.items()]}]
     path.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
