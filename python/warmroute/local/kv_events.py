@@ -148,7 +148,7 @@ def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
     plugins: list[dict[str, Any]] = [
         {"type": "token-producer", "parameters": by},
         # Each server has a socket of its own here: who publishes is known without a topic, and vLLM's default topic is empty.
-        {"type": _PRODUCER, "parameters": {"kvEventsConfig": {"topicFilter": "", "podDiscoveryConfig": {"podLabelSelector": ""}}}},
+        {"type": _PRODUCER, "parameters": {"kvEventsConfig": {"topicFilter": ""}}},
     ]
     document: dict[str, Any] = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", "plugins": plugins}
     if policy == "reference":
