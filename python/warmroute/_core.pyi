@@ -108,10 +108,25 @@ class Exchange:
     """One HTTP exchange over ext_proc, for hosts written in Python: serialized ProcessingRequest in, serialized ProcessingResponses out."""
 
     def __new__(cls, engine: Engine) -> Exchange: ...
-    def receive(self, message: bytes) -> tuple[list[bytes], bool]:
-        """Replies to send in order, and whether to end the stream (status OK) after them. ValueError: bytes that are no ProcessingRequest; end the stream with INVALID_ARGUMENT."""
+    def receive(self, message: bytes) -> tuple[list[bytes], bool | TokenWork]:
+        """Replies to send in order, and what follows after them.
+
+        True: end the stream (status OK). False: read on. Work: have it run and resume it before anything else is read.
+        ValueError: bytes that are no ProcessingRequest; end the stream with INVALID_ARGUMENT.
+        """
     def close(self, code: int | None = None) -> None:
         """The stream ended, with this gRPC status code or (None) because the peer is gone; releases what was reserved. Idempotent; dropping the object does the same."""
+
+@final
+class TokenWork:
+    """What an exchange waits for: its prompt as tokens."""
+
+    def run(self) -> None:
+        """Do it, on a thread that may block; lets go of the GIL. After `cancel` there is nothing to do."""
+    def cancel(self) -> None:
+        """Nobody waits for it any more: what it holds is given back, at the latest when it has run."""
+    def resume(self) -> tuple[list[bytes], bool | TokenWork]:
+        """Go on with the exchange: as its `receive`. Work that was not run counts as refused. ValueError: still running, resumed before, or the exchange is closed."""
 
 @final
 class EchoExchange:
@@ -282,6 +297,7 @@ __all__ = [
     "PluginWork",
     "PythonPlugin",
     "Scraper",
+    "TokenWork",
     "__version__",
     "check_plugin",
     "end_after_signals",

@@ -30,6 +30,7 @@ use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull};
 use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
 use crate::stats::{PluginTimers, PrefixStats, Stats};
+use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
 use indexes::Indexes;
@@ -145,6 +146,18 @@ impl Engine {
         Ok(())
     }
 
+    /// The same engine with a tokenizer until the next reload: lets tests of hosts have requests that wait.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_tokenizer(mut self, tokenizer: Arc<dyn Tokenizer>) -> Self {
+        let mut active = self.active.into_inner();
+        if let Some(active) = Arc::get_mut(&mut active) {
+            active.policy.tokenizer = Some(tokenizer);
+        }
+        self.active = ArcSwap::new(active);
+        self
+    }
+
     /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
     pub fn wants_usage(&self) -> bool {
         self.settings.response_usage || self.active.load().reports()
@@ -255,6 +268,11 @@ impl Engine {
     /// Now, on the host's clock.
     pub(crate) fn now(&self) -> Nanos {
         (self.clock)()
+    }
+
+    /// The host's clock.
+    pub(crate) fn clock(&self) -> fn() -> Nanos {
+        self.clock
     }
 
     /// A random (version 4) UUID.

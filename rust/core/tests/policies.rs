@@ -43,6 +43,7 @@ fn decide(engine: &Engine, facts: RequestFacts) -> Result<Decision, Refusal> {
         facts,
         sequences: &[],
         cache_salt: None,
+        tokens: None,
         subset_hint: None,
         request_id: &Bytes::from_static(b"request"),
         explain: false,

@@ -27,7 +27,7 @@ mod core_module {
     #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]
-    use super::exchange::{EchoExchange, Exchange};
+    use super::exchange::{EchoExchange, Exchange, TokenWork};
     #[pymodule_export]
     use super::kv_events::KvEvents;
     #[pymodule_export]

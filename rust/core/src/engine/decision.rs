@@ -19,6 +19,7 @@ use crate::prefix;
 use crate::schedule::{
     Candidates, Context, Explanation, PrefixColumn, Prepared, RequestFacts, Scratch,
 };
+use crate::tokens::{TokenSequence, TokenizeError};
 
 /// A request as the decision sees it.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Inquiry<'a> {
     pub sequences: &'a [Vec<u64>],
     /// Separates caches of tenants.
     pub cache_salt: Option<&'a str>,
+    /// Its prompts in the model's own tokens, or why there are none; `None` where nobody was asked for them.
+    pub tokens: Option<Result<Vec<TokenSequence>, TokenizeError>>,
     /// Endpoints that the gateway allows; `None`: all.
     pub subset_hint: Option<&'a [Box<str>]>,
     /// For the record of decisions.

@@ -22,6 +22,7 @@ use crate::plugin::{
 use crate::schedule::handlers::ProfileHandler;
 use crate::schedule::{Named, Profile, RequestAttributes};
 use crate::stats::{FamilySource, PluginLabels};
+use crate::tokens::Tokenizer;
 
 /// What decides, built. Immutable; a reload makes another.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Policy {
     /// What media of a prompt count as.
     pub(crate) estimate: EstimateSettings,
     pub(crate) min_block_tokens: u32,
+    /// Turns prompts into the model's own tokens before a decision; `None`: requests are decided at once, without.
+    pub(crate) tokenizer: Option<Arc<dyn Tokenizer>>,
 }
 
 impl Policy {
@@ -113,6 +116,7 @@ impl Policy {
             in_flight_producer,
             estimate,
             min_block_tokens: spec.min_block_tokens,
+            tokenizer: None,
             plugins,
         })
     }

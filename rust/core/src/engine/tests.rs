@@ -77,6 +77,7 @@ fn decide(engine: &Engine, session: &str) -> Decision {
         },
         sequences: &[],
         cache_salt: None,
+        tokens: None,
         subset_hint: None,
         request_id: &request_id,
         explain: false,

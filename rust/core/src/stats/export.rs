@@ -150,6 +150,7 @@ impl Stats {
                 .flat_map(|streams| stream_families(streams)),
         );
         families.extend(prefix::families(&self.prefixes.load()));
+        families.extend(self.tokenize.families());
         families.extend(self.plugin_families.all());
         families.extend(self.in_flight.families());
         families

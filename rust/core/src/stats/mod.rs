@@ -14,6 +14,7 @@ mod prefix;
 mod registry;
 mod request;
 mod streams;
+mod tokenize;
 
 pub(crate) use buckets::RATIO;
 pub use family::{Family, FamilySource, Kind, Sample, SampleValue};
@@ -24,3 +25,4 @@ pub use prefix::PrefixStats;
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};
 pub use streams::{OpenStream, StreamStats};
+pub use tokenize::{QueuedJob, TokenizeStats};

@@ -19,6 +19,7 @@ use super::plugins::{
 use super::prefix::PrefixStats;
 use super::request::RequestSeries;
 use super::streams::StreamStats;
+use super::tokenize::TokenizeStats;
 use crate::Nanos;
 use crate::plugin::ExternalFailure;
 use crate::pool::{Endpoint, Pool};
@@ -103,6 +104,7 @@ pub struct Stats {
     pub(super) streams: Option<Arc<StreamStats>>,
     /// Of the producers of prefix matches in force.
     pub(super) prefixes: ArcSwap<Vec<Arc<PrefixStats>>>,
+    pub(super) tokenize: Arc<TokenizeStats>,
 }
 
 impl Stats {
@@ -123,6 +125,7 @@ impl Stats {
             plugin_families: PluginFamilies::default(),
             streams: None,
             prefixes: ArcSwap::default(),
+            tokenize: Arc::default(),
         }
     }
 
@@ -190,6 +193,11 @@ impl Stats {
     /// Where streams are counted; `None` unless asked for.
     pub fn streams(&self) -> Option<&Arc<StreamStats>> {
         self.streams.as_ref()
+    }
+
+    /// Where jobs for the tokenizer are counted.
+    pub fn tokenize(&self) -> &Arc<TokenizeStats> {
+        &self.tokenize
     }
 
     /// The series of a label set. Values beyond the caps become `other`; beyond 10,000 label sets all four do (priority 0).

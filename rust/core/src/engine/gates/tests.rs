@@ -275,6 +275,7 @@ fn decide(engine: &Engine, headers: &[(&'static str, &'static str)]) -> Result<(
         },
         sequences: &[vec![1, 2, 3, 4]],
         cache_salt: None,
+        tokens: None,
         subset_hint: None,
         request_id: &Bytes::from("id"),
         explain: false,
