@@ -1,9 +1,9 @@
 """Live messages: a SUB socket for each publisher, or one that all publishers connect to."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -15,8 +15,14 @@ from warmroute.logging import fields
 
 logger = logging.getLogger(__name__)
 
-#: Told that a replay is wanted, from which sequence number on.
-Wanted = Callable[[Link, int], None]
+
+class Wanted(Protocol):
+    """Told that a replay is wanted, from which sequence number on; `joining`: although nothing is known to be missing."""
+
+    def __call__(self, link: Link, start: int, *, joining: bool = False) -> None:
+        """Ask for it."""
+
+
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _FAILED
 # Names that match no endpoint, or several, are told once each; so many are remembered.
@@ -106,7 +112,7 @@ class _Monitor:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 start = self._link.connected()
                 if start is not None:
-                    self._wanted(self._link, start)
+                    self._wanted(self._link, start, joining=True)
             elif event == zmq.EVENT_DISCONNECTED:
                 self._link.disconnected()
             elif event & _FAILED:
@@ -161,10 +167,13 @@ class SharedSubscription(_Messages):
             self.strangers += 1
             self._tell(name)
             return
-        wanted = [link.connected(), link.receive(frames)]
-        for start in wanted:
-            if start is not None:
-                self._wanted(link, start)
+        # There is no telling when one of many connects: its first message does.
+        start = link.connected()
+        if start is not None:
+            self._wanted(link, start, joining=True)
+        start = link.receive(frames)
+        if start is not None:
+            self._wanted(link, start)
 
     def close(self) -> None:
         """Listen no more."""

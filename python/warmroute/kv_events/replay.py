@@ -46,15 +46,18 @@ class Replays:
         self._active: dict[Link, _Replay] = {}
         self._waiting: dict[Link, _Replay] = {}
 
-    def want(self, link: Link, start: int) -> None:
-        """Ask this publisher for what it sent from `start` on. Where it cannot be asked, it is told at once that nothing will come."""
+    def want(self, link: Link, start: int, *, joining: bool = False) -> None:
+        """Ask this publisher for what it sent from `start` on. Where it cannot be asked, the engine is told at once that nothing will come.
+
+        `joining`: nothing is known to be missing; an answer without messages is a good one.
+        """
         if link in self._active or link in self._waiting:
             return
         now = self.clock()
         if link.target.replay is None or now < link.replay_again_at:
             link.give_up_replay()
             return
-        self._waiting[link] = _Replay(link, start, now, self)
+        self._waiting[link] = _Replay(link, start, now, self, joining=joining)
         self._admit()
 
     def cancel(self, link: Link) -> None:
@@ -86,7 +89,7 @@ class Replays:
         self._waiting.pop(link, None)
         link.replays += 1
         # One that was complete and brought nothing would be asked for again by the next message, and the next.
-        fruitless = bool(replay.start and not replay.messages)
+        fruitless = bool(replay.start and not replay.messages and not replay.joining)
         if not complete or fruitless or link.replays_in_row >= IN_ROW:
             link.replay_again_at = self.clock() + COOLDOWN_SECONDS
         details = fields(
@@ -129,8 +132,9 @@ class _Replay:
 
     descriptor = -1
 
-    def __init__(self, link: Link, start: int, now: float, replays: Replays) -> None:
+    def __init__(self, link: Link, start: int, now: float, replays: Replays, *, joining: bool) -> None:
         self.link = link
+        self.joining = joining
         self.start = start
         self.messages = 0
         self.attempts = 0
