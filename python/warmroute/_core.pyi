@@ -43,7 +43,8 @@ class Engine:
 
         Keys: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
         num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
-        prompt_tokens (total), metrics_age (seconds or None), indexed_blocks, attributes (what extractors published beside these: "producer/key" to number),
+        prompt_tokens (total), cached_tokens and queried_tokens (the engine's own totals of its prefix cache), cache_drift (share of prompt tokens that the engine
+        found in its cache less the share expected, over the last minute; None: too little to tell), metrics_age (seconds or None), indexed_blocks, attributes (what extractors published beside these: "producer/key" to number),
         models (ids that the server listed, empty unless a models-data-source is polled).
         """
     def feed_metrics(self, namespace: str, name: str, page: bytes, engine: str = "vllm") -> None:

@@ -138,6 +138,8 @@ async def test_a_server_tells_its_tiers_and_its_metrics_divide_the_hits() -> Non
         assert values["vllm:prefix_cache_hits_total", ""] == 64 + 16
         assert values["vllm:external_prefix_cache_queries_total", ""] == 4 * 80 - 64 - 16
         assert values["vllm:external_prefix_cache_hits_total", ""] == 48
+        assert values["vllm:prompt_tokens_cached_by_source_total", "device"] == 64 + 16
+        assert values["vllm:prompt_tokens_cached_by_source_total", "host"] == 48
         assert values["vllm:prompt_tokens_by_source_total", "local_compute"] == 2 * 80 + 2 * 16
         assert values["vllm:prompt_tokens_by_source_total", "local_cache_hit"] == 64 + 16
         assert values["vllm:prompt_tokens_by_source_total", "external_kv_transfer"] == 48

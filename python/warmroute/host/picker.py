@@ -27,6 +27,7 @@ from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.families import Family
 from warmroute.metrics.pages import routes
 from warmroute.metrics.pool import pool_families
+from warmroute.metrics.prefix import prefix_families
 from warmroute.metrics.server import MetricsServer
 from warmroute.scrape.monitor import ScrapeMonitor
 
@@ -204,7 +205,8 @@ class Picker:
 
     def _compute_pool_gauges(self) -> None:
         pool = self._flags.pool_name or DEFAULT_POOL
-        self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
+        endpoints = self.engine.endpoints()
+        self._pool_gauges = [*pool_families(endpoints, pool, self._flags.metrics_staleness_threshold), *prefix_families(endpoints)]
 
     async def _maintain(self) -> None:
         """The engine follows block sizes and counts that the model servers tell; off the loop, since it may compact the index."""

@@ -18,6 +18,13 @@ MAX_LORA_SERIES = 64
 """Sets of adapters that `lora_requests_info` keeps (the real engine keeps all it ever saw)."""
 
 
+_CACHED_BY_SOURCE = (
+    "Prefix-cache hit tokens by the cache tier that supplied them: device (local HBM), host (offloaded to DRAM), disk, p2p "
+    "(transferred from another vLLM instance) or external_unspecified. Counted at admission; sums to vllm:prefix_cache_hits + "
+    "vllm:external_prefix_cache_hits."
+)
+
+
 def vllm_page(config: SimConfig, engine: SimulatedEngine, rank: int = 0) -> Page:
     """The page of one replica, which is this data-parallel rank."""
     page = Page({"engine": str(rank), "model_name": config.models[0]}, time.time())
@@ -117,12 +124,28 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
         "Number of cached prompt tokens (local + external).",
         lambda: statistics.prompt_tokens_cached,
     )
+    sources: dict[str, Callable[[], float]] = {
+        "device": lambda: statistics.prefix_cache_hits,
+        "host": lambda: statistics.external_cache_hits,
+        "p2p": _nothing,
+        "disk": _nothing,
+        "external_unspecified": _nothing,
+    }
+    page.counters(
+        "vllm:prompt_tokens_cached_by_source",
+        _CACHED_BY_SOURCE,
+        [({**page.labels, "source": source}, value) for source, value in sources.items()],
+    )
     page.counter("vllm:generation_tokens", "Number of generation tokens processed.", lambda: statistics.generation_tokens)
     page.counters(
         "vllm:request_success",
         "Count of successfully processed requests.",
         [({**page.labels, "finished_reason": reason}, _count(statistics.finished, reason)) for reason in statistics.finished],
     )
+
+
+def _nothing() -> float:
+    return 0.0
 
 
 def _count(counts: Mapping[str, int], key: str) -> Callable[[], float]:

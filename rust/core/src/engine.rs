@@ -249,6 +249,10 @@ impl Engine {
                 index.add_endpoint(endpoint.slot, self.capacity(endpoint, &of.settings));
             }
         }
+        let now = self.now();
+        for endpoint in &snapshot.endpoints {
+            endpoint.follow_cache(now);
+        }
         for (producer, stats) in policy.prefixes.producers.iter().zip(&active.prefix_stats) {
             let usage = active.indexes[producer.approximate].usage();
             stats.set_entries(usage.pairs as u64);

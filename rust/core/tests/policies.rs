@@ -38,7 +38,7 @@ fn engine(policy: Value, max_endpoints: usize, roles: &[&str]) -> Engine {
 }
 
 fn decide(engine: &Engine, facts: RequestFacts) -> Result<Decision, Refusal> {
-    engine.decide(Inquiry {
+    engine.decide(&Inquiry {
         active: &engine.active(),
         facts,
         sequences: &[],

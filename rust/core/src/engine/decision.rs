@@ -104,7 +104,7 @@ impl Engine {
     /// # Errors
     /// In the order in which it is looked at: [`Refusal::Shed`], [`Refusal::NoCandidates`] when the pool or the subset is empty,
     /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::NoProfile`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
-    pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
+    pub fn decide(&self, inquiry: &Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
             active,
             ref facts,
@@ -113,7 +113,7 @@ impl Engine {
             explain,
             now,
             ..
-        } = inquiry;
+        } = *inquiry;
         let begun = (self.clock)();
         let policy = &active.policy;
         let snapshot = self.pool.load();
@@ -136,7 +136,7 @@ impl Engine {
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let mut response_headers = HeaderPairs::new();
         let subset = gates.screen(subset, &mut response_headers, explanation.as_mut())?;
-        let matching = match_prompt(&inquiry, self.block_tokens());
+        let matching = match_prompt(inquiry, self.block_tokens());
         gates.admit(subset.as_deref(), &matching.columns)?;
 
         // What was refused so far never came to the scheduler; from here on it is an attempt, as the reference counts them.
@@ -169,7 +169,7 @@ impl Engine {
             .destination
             .take()
             .unwrap_or_else(|| join(&choice.endpoints));
-        self.count(first, &inquiry, &matching.columns, begun);
+        self.count(first, inquiry, &matching.columns, begun);
         let explanation = explanation.and_then(|explanation| {
             let decision = RecordedDecision::new(facts, request_id, &destination, explanation, now);
             self.record(decision, explain)

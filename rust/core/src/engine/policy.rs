@@ -116,7 +116,7 @@ impl Policy {
             in_flight_producer,
             estimate,
             min_block_tokens: spec.min_block_tokens,
-            tokenizer: None,
+            tokenizer: open_tokenizer(&plugins, externals, previous)?,
             plugins,
         })
     }
@@ -159,6 +159,33 @@ impl Policy {
     pub(crate) fn in_flight_producer(&self) -> Option<&Arc<str>> {
         self.in_flight_producer.as_ref()
     }
+}
+
+/// The tokenizer of the first plugin that has one; what `previous` opened for the same plugin goes on, with what it remembers.
+fn open_tokenizer(
+    plugins: &PluginSet,
+    externals: &Externals,
+    previous: Option<&Policy>,
+) -> Result<Option<Arc<dyn Tokenizer>>, PolicyError> {
+    let mut instances = plugins.iter();
+    let found = instances.find_map(|instance| Some((instance, instance.parts.tokenizer.as_ref()?)));
+    let Some((instance, settings)) = found else {
+        return Ok(None);
+    };
+    if let Some(previous) = previous
+        && let Some(known) = previous.plugins.find(&instance.name)
+        && Arc::ptr_eq(known, instance)
+        && let Some(tokenizer) = &previous.tokenizer
+    {
+        return Ok(Some(Arc::clone(tokenizer)));
+    }
+    let Some(open) = externals.open_tokenizer else {
+        return Ok(None);
+    };
+    let named = |problem| format!("plugin `{}`: {problem}", instance.name);
+    open(settings)
+        .map(Some)
+        .map_err(|problem| PolicyError::Other(named(problem).into()))
 }
 
 fn unique_names(profiles: &[Profile]) -> Result<Vec<Arc<str>>, PolicyError> {

@@ -273,7 +273,7 @@ impl Exchange {
             profile,
             edits,
             response_headers,
-        } = self.engine.decide(inquiry).inspect_err(|refusal| {
+        } = self.engine.decide(&inquiry).inspect_err(|refusal| {
             ready.running.error(refusal.code());
         })?;
         let decided = Decided {

@@ -25,7 +25,9 @@ pub use label_selector::LabelSelector;
 pub use parameters::{ParameterError, Parameters};
 pub use parts::Parts;
 pub use registry::{ALIASES, REGISTRY, find, nearest};
-pub use set::{Externals, Instance, PluginError, PluginSet, PluginSpec, check_plugin};
+pub use set::{
+    Externals, Instance, OpenTokenizer, PluginError, PluginSet, PluginSpec, check_plugin,
+};
 pub use settings::{
     EventSettings, ExactSettings, InFlightSettings, PrefixLimit, PrefixSettings, TokenizerSettings,
 };

@@ -129,6 +129,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// An object that is there by default.
+    #[must_use]
     pub fn section(&self, field: &str) -> Self {
         static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         let fields = self.value(field).and_then(Value::as_object);

@@ -355,7 +355,7 @@ impl Snapshot {
         } = out;
         let slots = position.iter();
         let slots = slots.map(|position| self.rows[*position as usize].1);
-        gather_columns(prefixes, slots, columns);
+        gather_columns(prefixes, &slots, columns);
     }
 
     fn lookup(&self) -> &Lookup {

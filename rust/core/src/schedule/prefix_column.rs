@@ -46,7 +46,7 @@ impl PrefixColumn {
     }
 
     /// Makes this the rows `rows` of another column, in place.
-    fn take(&mut self, from: &Self, rows: impl Iterator<Item = u32> + Clone) {
+    fn take(&mut self, from: &Self, rows: &(impl Iterator<Item = u32> + Clone)) {
         self.describe(from);
         let take = |column: &[u32], into: &mut Vec<u32>| {
             into.clear();
@@ -72,12 +72,12 @@ impl PrefixColumn {
 /// Makes `into` the given rows of each column of `from`, keeping its allocations. Rows that are not there hold nothing.
 pub(crate) fn gather_columns(
     from: &[PrefixColumn],
-    rows: impl Iterator<Item = u32> + Clone,
+    rows: &(impl Iterator<Item = u32> + Clone),
     into: &mut Vec<PrefixColumn>,
 ) {
     into.resize_with(from.len(), PrefixColumn::default);
     for (into, from) in into.iter_mut().zip(from) {
-        into.take(from, rows.clone());
+        into.take(from, rows);
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
         };
         let mut packed = vec![PrefixColumn::default(); 3];
         let rows = [2, 0, 7].into_iter();
-        gather_columns(std::slice::from_ref(&column), rows, &mut packed);
+        gather_columns(std::slice::from_ref(&column), &rows, &mut packed);
         assert_eq!(packed.len(), 1);
         let expected = PrefixColumn {
             blocks: vec![3, 1, 0],

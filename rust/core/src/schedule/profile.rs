@@ -523,7 +523,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
     column(inflight_requests, rows, &mut into.inflight_requests);
     column(inflight_tokens, rows, &mut into.inflight_tokens);
     column(prefill_tokens, rows, &mut into.prefill_tokens);
-    gather_columns(prefixes, rows.iter().copied(), &mut into.prefixes);
+    gather_columns(prefixes, &rows.iter().copied(), &mut into.prefixes);
     if media_matched.is_empty() {
         into.media_matched.clear();
     } else {

@@ -265,7 +265,7 @@ fn decide(engine: &Engine, headers: &[(&'static str, &'static str)]) -> Result<(
         value: Bytes::from(value),
     });
     let active = engine.active();
-    let decision = engine.decide(Inquiry {
+    let decision = engine.decide(&Inquiry {
         active: &active,
         facts: RequestFacts {
             target_model: "m".into(),
