@@ -107,8 +107,11 @@ impl Writer {
         lane.repeats.retain(|mixed, _| entries.find(*mixed).is_ok());
         let mut uncovered = Vec::new();
         lane.covers.retain(|mixed, covered| {
-            let remaining: Box<[u32]> =
-                covered.iter().copied().filter(|slot| !is_gone(*slot)).collect();
+            let remaining: Box<[u32]> = covered
+                .iter()
+                .copied()
+                .filter(|slot| !is_gone(*slot))
+                .collect();
             if entries.find(*mixed).is_err() {
                 uncovered.extend(remaining);
                 return false;

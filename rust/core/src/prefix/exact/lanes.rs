@@ -83,8 +83,9 @@ impl Entries {
 
     /// Bytes that the table grows by for `more` entries.
     pub(super) fn bytes_for(&self, more: usize) -> usize {
-        self.places_for(more)
-            .map_or(0, |places| (places + TAIL).saturating_sub(self.hashes.len()) * 12)
+        self.places_for(more).map_or(0, |places| {
+            (places + TAIL).saturating_sub(self.hashes.len()) * 12
+        })
     }
 
     /// Adds an entry where [`find`](Self::find) said; there is room for it.

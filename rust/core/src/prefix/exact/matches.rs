@@ -55,12 +55,16 @@ impl Matches {
 
     /// Leading blocks that the owner holds, each in any tier.
     pub fn blocks(&self, owner: u32) -> u32 {
-        self.found.get(owner as usize).map_or(0, |found| found.blocks)
+        self.found
+            .get(owner as usize)
+            .map_or(0, |found| found.blocks)
     }
 
     /// Sum over those blocks of the weight of the best tier that holds each.
     pub fn weighted(&self, owner: u32) -> f32 {
-        self.found.get(owner as usize).map_or(0.0, |found| found.weighted)
+        self.found
+            .get(owner as usize)
+            .map_or(0.0, |found| found.weighted)
     }
 
     /// Owner, blocks and weighted blocks of all owners that hold the first block, in no order that means anything.

@@ -23,15 +23,16 @@
 mod cell;
 mod evict;
 mod hash;
+mod hold;
 mod lanes;
 mod matches;
 mod owners;
 mod sets;
 mod slots;
 mod table;
-mod writer;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 /// What the parts share with `tests/loom_exact.rs`, which brings its own.
 mod atomics {
@@ -274,6 +275,12 @@ impl ExactIndex {
         self.change(|writer| writer.store_keys(lane, keys))
     }
 
+    /// A block announced without its tokens (a copy in another tier): it is known by the engine's hash from any lane of the same owner. `blocks` above 1: a bigger block of a slower
+    /// tier, that covers as many blocks up to this one; those before it that nobody holds end it. Removed as one. Returns the blocks covered, 0 if the hash is unknown.
+    pub fn hold(&self, lane: Lane, engine: u64, blocks: u32) -> usize {
+        self.change(|writer| writer.hold(lane, engine, blocks))
+    }
+
     /// Blocks that the engine has removed. Returns those that the lane does not hold any more: the last of their announcements is gone.
     pub fn remove(&self, lane: Lane, engine: &[u64]) -> usize {
         self.change(|writer| writer.remove(lane, engine))
@@ -347,7 +354,9 @@ impl ExactIndex {
         usage.pairs.store(writer.pairs, Ordering::Relaxed);
         usage.blocks.store(writer.slots.len(), Ordering::Relaxed);
         usage.sets.store(writer.sets.len(), Ordering::Relaxed);
-        usage.evicted_pairs.store(writer.evicted_pairs, Ordering::Relaxed);
+        usage
+            .evicted_pairs
+            .store(writer.evicted_pairs, Ordering::Relaxed);
         usage.cut_blocks.store(writer.cut_blocks, Ordering::Relaxed);
     }
 }

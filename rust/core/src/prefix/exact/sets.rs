@@ -120,9 +120,7 @@ impl Numbers {
     #[inline]
     pub(super) fn get(&self, word: u32) -> Option<&Number> {
         let number = word as usize;
-        self.0
-            .get(number / PAGE)
-            .map(|page| &page[number % PAGE])
+        self.0.get(number / PAGE).map(|page| &page[number % PAGE])
     }
 }
 
@@ -273,8 +271,9 @@ impl Sets {
             self.changed = true;
         } else if self.index.capacity() > 64 && self.index.len() * 4 < self.index.capacity() {
             let interned = &self.interned;
-            self.index
-                .shrink_to(self.index.len() * 2, |number| interned[*number as usize].hash);
+            self.index.shrink_to(self.index.len() * 2, |number| {
+                interned[*number as usize].hash
+            });
         }
     }
 

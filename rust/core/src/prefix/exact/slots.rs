@@ -250,8 +250,7 @@ impl Slots {
             before != 0,
         );
         let bit = 1 << (place % 64);
-        held.follows[place / 64] =
-            held.follows[place / 64] & !bit | if follows { bit } else { 0 };
+        held.follows[place / 64] = held.follows[place / 64] & !bit | if follows { bit } else { 0 };
         if before == 0 || before == key || place + 1 == CHUNK as usize {
             return None;
         }

@@ -34,23 +34,24 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Cells whose tag may be `tag`, one bit in each byte: never fewer than there are.
+    /// Cells whose tag is `tag`: the highest bit of each one's byte.
     #[inline]
-    fn candidates(&self, tag: u8) -> (u64, u32) {
+    fn tagged(&self, tag: u8) -> (u64, u32) {
         const LOW: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = LOW << 7;
+        const REST: u64 = LOW * 0x7f;
         let first = self.tags.load(Ordering::Acquire) ^ (LOW * u64::from(tag));
         let second = self.more_tags.load(Ordering::Acquire) ^ (LOW as u32 * u32::from(tag));
+        // A byte's carry stays in its own highest bit, so no neighbour is taken for a zero.
         (
-            first.wrapping_sub(LOW) & !first & HIGH,
-            second.wrapping_sub(LOW as u32) & !second & HIGH as u32,
+            !(((first & REST) + REST) | first | REST),
+            !(((second & REST as u32) + REST as u32) | second | REST as u32),
         )
     }
 
-    /// The cell of the first candidate for which `is_it` holds for its slot.
+    /// The cell of the first entry of `tag` for which `is_it` holds for its slot.
     #[inline]
     fn find(&self, tag: u8, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, u32)> {
-        let (mut first, mut second) = self.candidates(tag);
+        let (mut first, mut second) = self.tagged(tag);
         while first != 0 {
             let cell = first.trailing_zeros() as usize / 8;
             let slot = self.slots[cell].load(Ordering::Relaxed);
@@ -148,7 +149,6 @@ fn put(buckets: &[Bucket], hash: u64, slot: u32) {
     let mut place = home(hash, buckets.len());
     loop {
         let bucket = &buckets[place];
-        // The first candidate is always a true one.
         if let Some((cell, _)) = bucket.find(0, |_| true) {
             bucket.set(cell, tag_of(hash), slot);
             return;
@@ -263,8 +263,9 @@ impl Table {
         }
         for group in 0..SHARDS / GROUP {
             if self.changed >> group & 1 != 0 {
-                self.published.0[group] =
-                    Arc::new(std::array::from_fn(|at| self.shards[group * GROUP + at].clone()));
+                self.published.0[group] = Arc::new(std::array::from_fn(|at| {
+                    self.shards[group * GROUP + at].clone()
+                }));
             }
         }
         self.changed = 0;
@@ -284,8 +285,7 @@ impl Table {
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.buckets * size_of::<Bucket>()
-            + SHARDS * (2 * size_of::<Shard>() + size_of::<u32>())
+        self.buckets * size_of::<Bucket>() + SHARDS * (2 * size_of::<Shard>() + size_of::<u32>())
     }
 }
 

@@ -7,13 +7,15 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
 use super::cell::EMPTY;
+use super::evict::Room;
 use super::lanes::LaneState;
 use super::owners::Owners;
 use super::sets::{Numbers, Sets, single};
 use super::slots::{CHUNK, Pages, Slots};
 use super::table::Table;
-use super::evict::Room;
-use super::{Lane, LanesExhausted, Parent, Root, Secrets, Stored, StoredBlock, Tier, UnknownParent, chain};
+use super::{
+    Lane, LanesExhausted, Parent, Root, Secrets, Stored, StoredBlock, Tier, UnknownParent, chain,
+};
 
 /// Blocks whose memory is asked for before the first of them is worked on.
 const BATCH: usize = 64;
@@ -39,7 +41,7 @@ pub(super) struct Change {
 pub(super) struct Writer {
     /// What readers see.
     root: Arc<ArcSwap<Root>>,
-    secrets: Secrets,
+    pub(super) secrets: Secrets,
     pub(super) slots: Slots,
     pub(super) table: Table,
     pub(super) sets: Sets,
@@ -265,16 +267,18 @@ impl Writer {
             return Some(slot);
         }
         let slot = self.slots.take()?;
-        let follows = previous.is_some_and(|previous| previous + 1 == slot)
-            && !slot.is_multiple_of(CHUNK);
-        if let Some((orphan, parent)) = self.slots.fill(slot, item.key, single(at as u16), follows) {
+        let follows =
+            previous.is_some_and(|previous| previous + 1 == slot) && !slot.is_multiple_of(CHUNK);
+        if let Some((orphan, parent)) = self.slots.fill(slot, item.key, single(at as u16), follows)
+        {
             self.parents.insert(orphan, parent);
         }
         if !follows && let Some(parent) = item.parent {
             self.parents.insert(slot, parent);
         }
         let (slots, secrets) = (&self.slots, self.secrets);
-        self.table.insert(hash, slot, |slot| secrets.key(slots.key(slot)));
+        self.table
+            .insert(hash, slot, |slot| secrets.key(slots.key(slot)));
         self.pairs += 1;
         Some(slot)
     }
@@ -346,7 +350,10 @@ impl Writer {
         };
         self.lanes[at].covered -= covered.len();
         let mut change = Change::default();
-        covered.iter().filter(|slot| self.unmark(at, **slot, &mut change)).count()
+        covered
+            .iter()
+            .filter(|slot| self.unmark(at, **slot, &mut change))
+            .count()
     }
 
     fn make_room_for_a_set(&mut self) {
@@ -427,7 +434,11 @@ impl Writer {
         slots.sort_unstable();
         let mut change = Change::default();
         for batch in slots.chunks(BATCH) {
-            black_box(batch.iter().fold(0, |loaded, slot| loaded ^ self.warm_slot(*slot)));
+            black_box(
+                batch
+                    .iter()
+                    .fold(0, |loaded, slot| loaded ^ self.warm_slot(*slot)),
+            );
             for slot in batch {
                 self.unmark(at, *slot, &mut change);
             }
