@@ -4,6 +4,7 @@ mod convert;
 mod ending;
 mod engine;
 mod exchange;
+mod kv_events;
 mod plugin;
 mod plugins;
 mod scan;
@@ -27,6 +28,8 @@ mod core_module {
     use super::engine::Engine;
     #[pymodule_export]
     use super::exchange::{EchoExchange, Exchange, TokenWork};
+    #[pymodule_export]
+    use super::kv_events::KvEvents;
     #[pymodule_export]
     use super::plugin::{PluginPool, PluginQuestion, PluginWork, PythonPlugin};
     #[pymodule_export]
