@@ -3,13 +3,15 @@
 mod decision;
 mod decisions;
 mod gates;
+mod indexes;
+mod matching;
 mod policy;
 mod refusals;
 mod settings;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -24,13 +26,14 @@ pub use settings::{Settings, SettingsError};
 use crate::Nanos;
 use crate::exchange::Refusal;
 use crate::plugin::{Externals, PrefixSettings};
-use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
-use crate::prefix::ApproximateIndex;
+use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull};
+use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
-use crate::stats::{PluginTimers, Stats};
+use crate::stats::{PluginTimers, PrefixStats, Stats};
 use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
+use indexes::Indexes;
 use refusals::Refusals;
 
 /// What all exchanges share. One per pool.
@@ -38,14 +41,13 @@ use refusals::Refusals;
 pub struct Engine {
     settings: Settings,
     pool: Arc<Pool>,
-    index: Arc<ApproximateIndex>,
+    /// Those of the policy in force, as the pool's slots come and go.
+    indexes: Arc<Indexes>,
     /// Only to measure how long a decision takes; decisions themselves are given the time.
     clock: fn() -> Nanos,
     active: ArcSwap<Active>,
     /// One reload at a time.
     reloading: Mutex<()>,
-    /// Blocks remembered of an endpoint that has just joined.
-    lru_capacity: Arc<AtomicUsize>,
     stats: Stats,
     decisions: Option<Decisions>,
     refusals: Refusals,
@@ -64,6 +66,10 @@ pub struct Active {
     timers: Vec<PluginTimers>,
     /// Of what stands before the profiles.
     gate_timers: PluginTimers,
+    /// One for each approximate index of the policy.
+    indexes: Vec<Arc<ApproximateIndex>>,
+    /// One for each producer of prefix matches.
+    prefix_stats: Vec<Arc<PrefixStats>>,
 }
 
 /// What the critical section works with, kept between decisions so that none allocates.
@@ -92,23 +98,16 @@ impl Engine {
             stats = stats.with_streams(clock);
         }
         let pool = Arc::new(Pool::new());
-        let index = Arc::new(ApproximateIndex::new(settings.index_bytes));
-        let forgetful = Arc::clone(&index);
-        let lru_capacity = Arc::new(AtomicUsize::new(0));
-        let capacity = Arc::clone(&lru_capacity);
-        pool.on_slot_change(move |change| match change {
-            SlotChange::Taken(slot) => {
-                forgetful.add_endpoint(slot, capacity.load(Ordering::Relaxed));
-            }
-            SlotChange::Freed(slot) => forgetful.remove_endpoint(slot),
-        });
+        let indexes = Arc::new(Indexes::default());
+        let following = Arc::clone(&indexes);
+        pool.on_slot_change(move |change| following.follow(change));
+        let active = Active::new(policy, &stats, &pool, None, settings.index_bytes);
         let engine = Self {
-            index,
+            indexes,
             clock,
-            active: ArcSwap::from_pointee(Active::new(policy, &stats, &pool)),
+            active: ArcSwap::from_pointee(active),
             pool,
             reloading: Mutex::new(()),
-            lru_capacity,
             stats,
             decisions: settings
                 .explain
@@ -136,8 +135,13 @@ impl Engine {
         let active = self.active.load();
         let limit = self.settings.max_endpoints;
         let policy = Policy::build(policy, externals, limit, Some(&active.policy))?;
-        self.active
-            .store(Arc::new(Active::new(policy, &self.stats, &self.pool)));
+        self.active.store(Arc::new(Active::new(
+            policy,
+            &self.stats,
+            &self.pool,
+            Some(&active),
+            self.settings.index_bytes,
+        )));
         self.maintain();
         Ok(())
     }
@@ -174,9 +178,18 @@ impl Engine {
         &self.pool
     }
 
-    /// The prefix index.
-    pub fn index(&self) -> &ApproximateIndex {
-        &self.index
+    /// What the approximate prefix indexes hold, together.
+    pub fn index_usage(&self) -> IndexUsage {
+        let active = self.active.load();
+        let usages = active.indexes.iter().map(|index| index.usage());
+        usages.fold(IndexUsage::default(), IndexUsage::plus)
+    }
+
+    /// Blocks that the approximate prefix indexes expect an endpoint to hold, by its slot.
+    pub fn indexed_blocks(&self, slot: u32) -> usize {
+        let active = self.active.load();
+        let blocks = active.indexes.iter().map(|index| index.blocks_of(slot));
+        blocks.sum()
     }
 
     /// The counters.
@@ -192,8 +205,7 @@ impl Engine {
     /// Longest prompt, in blocks, that is matched; 0 where nothing consumes matches.
     pub fn max_blocks(&self) -> usize {
         let active = self.active.load();
-        let prefix = active.policy.prefix.as_ref();
-        prefix.map_or(0, |prefix| prefix.longest.blocks(self.block_tokens()))
+        active.policy.prefixes.max_blocks(self.block_tokens())
     }
 
     /// Adds or changes an endpoint.
@@ -225,17 +237,22 @@ impl Engine {
             .endpoints
             .iter()
             .find_map(|endpoint| endpoint.metrics.load().block_size);
-        let block_tokens = active.policy.block_tokens(told);
+        let policy = &active.policy;
+        let block_tokens = policy.prefixes.block_tokens(told, policy.min_block_tokens);
         self.block_tokens.store(block_tokens, Ordering::Relaxed);
-        let prefix = active.policy.prefix.unwrap_or_default();
-        self.lru_capacity
-            .store(prefix.lru_capacity, Ordering::Relaxed);
-        for endpoint in &snapshot.endpoints {
-            self.index
-                .add_endpoint(endpoint.slot, self.capacity(endpoint, &prefix));
+        let approximates = &policy.prefixes.approximates;
+        let kept = active.indexes.iter().zip(approximates);
+        self.indexes
+            .set(kept.map(|(index, of)| (Arc::clone(index), of.settings.lru_capacity)));
+        for (index, of) in active.indexes.iter().zip(approximates) {
+            for endpoint in &snapshot.endpoints {
+                index.add_endpoint(endpoint.slot, self.capacity(endpoint, &of.settings));
+            }
         }
-        self.stats
-            .set_prefix_indexer_size(self.index.usage().pairs as u64);
+        for (producer, stats) in policy.prefixes.producers.iter().zip(&active.prefix_stats) {
+            let usage = active.indexes[producer.approximate].usage();
+            stats.set_entries(usage.pairs as u64);
+        }
     }
 
     /// Records a request that was refused, for [`Engine::take_refusals`].
@@ -294,19 +311,27 @@ impl Active {
         !self.policy.reporters.is_empty()
     }
 
-    fn new(policy: Policy, stats: &Stats, pool: &Arc<Pool>) -> Self {
+    fn new(
+        policy: Policy,
+        stats: &Stats,
+        pool: &Arc<Pool>,
+        previous: Option<&Self>,
+        index_bytes: usize,
+    ) -> Self {
         let timers = policy
             .profiles()
             .iter()
             .map(|profile| stats.plugin_timers(profile.plugins()))
             .collect();
-        if let Some((name, type_name)) = policy.prefix_producer() {
-            stats.set_prefix_indexer(name, type_name);
-        }
+        let producers = policy.prefixes.producers.iter();
+        let prefix_stats =
+            stats.prefix_producers(producers.map(|producer| (&producer.name, &producer.type_name)));
         stats.set_plugin_families(policy.families.clone(), pool);
         Self {
             timers,
             gate_timers: stats.plugin_timers(policy.gate_plugins()),
+            indexes: indexes::keep(&policy, previous, index_bytes),
+            prefix_stats,
             policy,
         }
     }

@@ -121,10 +121,7 @@ impl Engine {
         let rows = PyList::empty(py);
         for endpoint in &snapshot.endpoints {
             let row = convert::endpoint(py, endpoint, now)?;
-            row.set_item(
-                "indexed_blocks",
-                self.inner.index().blocks_of(endpoint.slot),
-            )?;
+            row.set_item("indexed_blocks", self.inner.indexed_blocks(endpoint.slot))?;
             rows.append(row)?;
         }
         Ok(rows)
@@ -179,7 +176,7 @@ impl Engine {
     }
 
     fn index_usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let usage = self.inner.index().usage();
+        let usage = self.inner.index_usage();
         let row = PyDict::new(py);
         row.set_item("blocks", usage.blocks)?;
         row.set_item("pairs", usage.pairs)?;

@@ -184,8 +184,6 @@ impl Exchange {
         let facts = RequestFacts {
             target_model: target.clone(),
             prompt_tokens: body.prompt_tokens,
-            total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
-            block_tokens: self.engine.block_tokens(),
             max_tokens: body.max_tokens,
             priority: 0,
             fairness_id: fairness_id.into(),

@@ -1,0 +1,77 @@
+//! What of a prompt each endpoint holds: the columns that the producers of prefix matches fill.
+
+use smallvec::SmallVec;
+
+use super::{Active, Inquiry};
+use crate::prefix::{self, ApproximateIndex};
+use crate::schedule::PrefixColumn;
+
+/// What the producers say of one prompt, in the policy's order, by slot; and what to remember once it is sent.
+#[derive(Debug, Default)]
+pub(super) struct Matching {
+    pub(super) columns: SmallVec<[PrefixColumn; 1]>,
+    /// Chained hashes of the prompts for the approximate indexes.
+    pub(super) chains: Vec<Vec<u64>>,
+}
+
+/// Asks every producer of the policy.
+pub(super) fn match_prompt(inquiry: &Inquiry<'_>, block_tokens: u32) -> Matching {
+    let active = inquiry.active;
+    let prefixes = &active.policy.prefixes;
+    if prefixes.producers.is_empty() {
+        return Matching::default();
+    }
+    let seed = prefix::seed(&inquiry.facts.target_model, inquiry.cache_salt);
+    let chains: Vec<Vec<u64>> = inquiry
+        .sequences
+        .iter()
+        .map(|ids| prefix::chain(seed, ids))
+        .collect();
+    let columns = prefixes.producers.iter().map(|producer| {
+        let approximate = &prefixes.approximates[producer.approximate];
+        let most = approximate.settings.longest.blocks(block_tokens);
+        let cut = |chain: &Vec<u64>| chain.len().min(most) as u32;
+        PrefixColumn {
+            producer: producer.name.clone(),
+            total_blocks: chains.iter().map(cut).sum(),
+            block_tokens,
+            blocks: sent_blocks(&active.indexes[producer.approximate], &chains, most),
+            held: Vec::new(),
+        }
+    });
+    Matching {
+        columns: columns.collect(),
+        chains,
+    }
+}
+
+/// Leading blocks that each slot was sent, summed over the prompts, of at most `most` blocks of each.
+fn sent_blocks(index: &ApproximateIndex, chains: &[Vec<u64>], most: usize) -> Vec<u32> {
+    let mut matched = Vec::new();
+    let mut one = Vec::new();
+    for chain in chains {
+        let chain = &chain[..chain.len().min(most)];
+        if matched.is_empty() {
+            index.longest_match(chain, &mut matched);
+            continue;
+        }
+        index.longest_match(chain, &mut one);
+        matched.resize(matched.len().max(one.len()), 0);
+        for (sum, blocks) in matched.iter_mut().zip(&one) {
+            *sum += blocks;
+        }
+    }
+    matched
+}
+
+impl Active {
+    /// What was just sent counts as held from now on.
+    pub(super) fn remember(&self, slot: u32, chains: &[Vec<u64>], block_tokens: u32) {
+        for (index, approximate) in self.indexes.iter().zip(&self.policy.prefixes.approximates) {
+            let most = approximate.settings.longest.blocks(block_tokens);
+            for chain in chains {
+                index.record(slot, &chain[..chain.len().min(most)]);
+            }
+        }
+    }
+}
