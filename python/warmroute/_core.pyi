@@ -65,11 +65,44 @@ class Engine:
         """
     def index_usage(self) -> dict[str, int]:
         """What the prefix index holds: blocks (distinct), pairs (block and endpoint), bytes, evictions (since the start, by the byte budget)."""
+    def kv_events(self) -> KvEvents:
+        """Where KV events go. To be asked for once: what one such object opens, another does not know."""
     def maintain(self) -> None:
         """Follow what the engines say of themselves (block size, number of blocks) and compact; call it about once a second."""
     def set_synced(self, *, synced: bool) -> None:
         """Tell the engine that discovery has delivered its first full set."""
     def is_synced(self) -> bool: ...
+
+@final
+class KvEvents:
+    """What publishers of KV events say, on its way into the exact prefix index; `warmroute.kv_events` has the sockets.
+
+    Where a number is answered, a replay is wanted from that sequence number on: ask the publisher, give what comes to `replayed`, and end with
+    `replay_ended`. None of it holds the GIL while the index is written.
+    """
+
+    def pool_generation(self) -> int:
+        """Grows with each change of the pool."""
+    def pool(self) -> list[tuple[int, int, str, str, str, int, dict[str, str]]]:
+        """The endpoints, in no order: slot, incarnation (another one for each server that has the slot, also for one that left and came back), namespace, name, address, port, labels."""
+    def open(self, slot: int, incarnation: int, pod: str, rank: int, engine: str) -> int | None:
+        """A publisher of that endpoint; None: the endpoint has left. `pod`: "ip:port", for metrics. `engine`: "vllm" or "sglang"; ValueError otherwise."""
+    def close(self, publisher: int) -> None:
+        """The publisher is gone, and with it what it announced."""
+    def connected(self, publisher: int, *, connected: bool) -> None:
+        """The connection came or went. The entries stay: the next message tells whether anything was missed."""
+    def join(self, publisher: int) -> int | None:
+        """The publisher can be asked for a replay now: what it holds is known before it sends anything."""
+    def receive(self, publisher: int, topic: bytes, sequence: bytes, payload: bytes) -> int | None:
+        """The frames of a message. One of a publisher whose endpoint has left is ignored."""
+    def replayed(self, publisher: int, sequence: bytes, payload: bytes) -> None:
+        """The frames of a message that was asked for."""
+    def replay_ended(self, publisher: int, *, complete: bool) -> int | None:
+        """The publisher sent all it had, or (not complete) could not be asked."""
+    def reconnected(self, publisher: int) -> None:
+        """Counts a connection after the first."""
+    def socket_error(self, publisher: int, operation: str) -> None:
+        """Counts an error: connect, bind, subscribe, recv, monitor, replay_connect or replay; others count as "other"."""
 
 @final
 class Exchange:
@@ -258,6 +291,7 @@ __all__ = [
     "EchoExchange",
     "Engine",
     "Exchange",
+    "KvEvents",
     "NativeServer",
     "PluginPool",
     "PluginQuestion",

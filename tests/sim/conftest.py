@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 import pytest_asyncio
-from kv_subscriber import Subscriber
 
+from kv_subscriber import Subscriber
 from warmroute.sim import SimConfig, SimPool
 
 if TYPE_CHECKING:

@@ -141,7 +141,7 @@ class Picker:
 
     def _serve_metrics(self) -> MetricsServer:
         flags = self._flags
-        sources = (lambda: self._pool_gauges, self._monitor.families, self._reloader.families)
+        sources = (lambda: self._pool_gauges, self._monitor.families, self._reloader.families, self._configured.kv_events.families)
         page = MetricsPage(self.engine, sources, __version__, deprecated=flags.deprecated_metrics)
         configured, reloader = self._configured, self._reloader
         pages = routes(
@@ -149,6 +149,7 @@ class Picker:
             page,
             plugin_types=lambda: configured.plan.plugin_types,
             scraper_states=configured.scraper_states,
+            kv_event_states=configured.kv_events.states,
             config_state=lambda: reloader.state,
             is_ready=lambda: self.ready,
         )

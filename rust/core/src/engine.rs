@@ -2,12 +2,14 @@
 
 mod decision;
 mod decisions;
+mod exact;
 mod gates;
 mod indexes;
 mod matching;
 mod policy;
 mod refusals;
 mod settings;
+mod speculation;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -25,14 +27,16 @@ pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
 use crate::exchange::Refusal;
+use crate::kv_events::KvEvents;
 use crate::plugin::{Externals, PrefixSettings};
-use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull};
+use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
 use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
 use crate::stats::{PluginTimers, PrefixStats, Stats};
 use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
+use exact::Exact;
 use indexes::Indexes;
 use refusals::Refusals;
 
@@ -43,6 +47,7 @@ pub struct Engine {
     pool: Arc<Pool>,
     /// Those of the policy in force, as the pool's slots come and go.
     indexes: Arc<Indexes>,
+    exact: Arc<Exact>,
     /// Only to measure how long a decision takes; decisions themselves are given the time.
     clock: fn() -> Nanos,
     active: ArcSwap<Active>,
@@ -72,6 +77,14 @@ pub struct Active {
     prefix_stats: Vec<Arc<PrefixStats>>,
 }
 
+/// What a policy comes to live in.
+struct Around<'a> {
+    stats: &'a Stats,
+    pool: &'a Arc<Pool>,
+    exact: &'a Exact,
+    index_bytes: usize,
+}
+
 /// What the critical section works with, kept between decisions so that none allocates.
 #[derive(Debug)]
 struct Choosing {
@@ -99,11 +112,24 @@ impl Engine {
         }
         let pool = Arc::new(Pool::new());
         let indexes = Arc::new(Indexes::default());
-        let following = Arc::clone(&indexes);
-        pool.on_slot_change(move |change| following.follow(change));
-        let active = Active::new(policy, &stats, &pool, None, settings.index_bytes);
+        let exact = Arc::new(Exact::new());
+        let (following, forgetting) = (Arc::clone(&indexes), Arc::clone(&exact));
+        pool.on_slot_change(move |change| {
+            following.follow(change);
+            if let SlotChange::Freed(slot) = change {
+                forgetting.forget(slot);
+            }
+        });
+        let around = Around {
+            stats: &stats,
+            pool: &pool,
+            exact: &exact,
+            index_bytes: settings.index_bytes,
+        };
+        let active = Active::new(policy, None, &around);
         let engine = Self {
             indexes,
+            exact,
             clock,
             active: ArcSwap::from_pointee(active),
             pool,
@@ -135,13 +161,14 @@ impl Engine {
         let active = self.active.load();
         let limit = self.settings.max_endpoints;
         let policy = Policy::build(policy, externals, limit, Some(&active.policy))?;
-        self.active.store(Arc::new(Active::new(
-            policy,
-            &self.stats,
-            &self.pool,
-            Some(&active),
-            self.settings.index_bytes,
-        )));
+        let around = Around {
+            stats: &self.stats,
+            pool: &self.pool,
+            exact: &self.exact,
+            index_bytes: self.settings.index_bytes,
+        };
+        let active = Active::new(policy, Some(&active), &around);
+        self.active.store(Arc::new(active));
         self.maintain();
         Ok(())
     }
@@ -190,6 +217,11 @@ impl Engine {
         let active = self.active.load();
         let blocks = active.indexes.iter().map(|index| index.blocks_of(slot));
         blocks.sum()
+    }
+
+    /// What the host gives the engines' KV events to.
+    pub fn kv_events(&self) -> &Arc<KvEvents> {
+        self.exact.events()
     }
 
     /// The counters.
@@ -249,13 +281,20 @@ impl Engine {
                 index.add_endpoint(endpoint.slot, self.capacity(endpoint, &of.settings));
             }
         }
+        self.exact
+            .configure(policy.prefixes.exact().map(|settings| &**settings));
         let now = self.now();
+        self.exact.expire(now);
         for endpoint in &snapshot.endpoints {
             endpoint.follow_cache(now);
         }
         for (producer, stats) in policy.prefixes.producers.iter().zip(&active.prefix_stats) {
-            let usage = active.indexes[producer.approximate].usage();
-            stats.set_entries(usage.pairs as u64);
+            let entries = if producer.exact.is_some() {
+                self.exact.index().usage().pairs
+            } else {
+                active.indexes[producer.approximate].usage().pairs
+            };
+            stats.set_entries(entries as u64);
         }
     }
 
@@ -315,13 +354,13 @@ impl Active {
         !self.policy.reporters.is_empty()
     }
 
-    fn new(
-        policy: Policy,
-        stats: &Stats,
-        pool: &Arc<Pool>,
-        previous: Option<&Self>,
-        index_bytes: usize,
-    ) -> Self {
+    fn new(policy: Policy, previous: Option<&Self>, around: &Around<'_>) -> Self {
+        let Around {
+            stats,
+            pool,
+            exact,
+            index_bytes,
+        } = *around;
         let timers = policy
             .profiles()
             .iter()
@@ -330,7 +369,11 @@ impl Active {
         let producers = policy.prefixes.producers.iter();
         let prefix_stats =
             stats.prefix_producers(producers.map(|producer| (&producer.name, &producer.type_name)));
-        stats.set_plugin_families(policy.families.clone(), pool);
+        let mut families = policy.families.clone();
+        if policy.prefixes.exact().is_some() {
+            families.extend(exact.families());
+        }
+        stats.set_plugin_families(families, pool);
         Self {
             timers,
             gate_timers: stats.plugin_timers(policy.gate_plugins()),

@@ -11,6 +11,7 @@ use warmroute_core::engine::{PolicySpec, Settings};
 use warmroute_core::pool::EndpointIdentity;
 
 use crate::convert;
+use crate::kv_events::KvEvents;
 use crate::plugin::{PythonPlugin, externals};
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
@@ -183,6 +184,10 @@ impl Engine {
         row.set_item("bytes", usage.bytes)?;
         row.set_item("evictions", usage.evictions)?;
         Ok(row)
+    }
+
+    fn kv_events(&self) -> KvEvents {
+        KvEvents::new(Arc::clone(&self.inner))
     }
 
     fn maintain(&self, py: Python<'_>) {

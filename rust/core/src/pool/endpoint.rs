@@ -174,6 +174,11 @@ impl Endpoint {
         Self::with_state(identity, slot, Arc::default())
     }
 
+    /// Whether both are one server, whatever its labels. One that left and came back is another.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
     /// The same server under new labels or a new metrics address: load and metrics go on.
     pub(super) fn relabelled(&self, identity: EndpointIdentity) -> Self {
         Self::with_state(identity, self.slot, Arc::clone(&self.state))
