@@ -11,7 +11,7 @@ use super::clock::strftime_now;
 use super::content_format::{ContentFormat, detect};
 use super::python::{JsonStyle, write_json, write_str};
 use crate::json::{Json, Object, bad_request};
-use crate::request::Chat;
+use crate::request::{Chat, Ending};
 
 /// Instructions that one rendering may take: a conversation of ten thousand messages takes about one million, ten million take less than a second.
 const FUEL: u64 = 10_000_000;
@@ -61,12 +61,7 @@ impl ChatTemplates {
     /// # Errors
     /// When there is no template, or it refuses the conversation.
     pub(crate) fn render(&self, chat: &Chat, trust_request: bool) -> Result<String, TokenizeError> {
-        if chat.add_generation_prompt && chat.continue_final_message {
-            return Err(bad_request(
-                "the request sets both add_generation_prompt and continue_final_message",
-            ));
-        }
-        let own = match &chat.chat_template {
+        let own = match &chat.own_template {
             Some(_) if !trust_request => {
                 return Err(bad_request(
                     "the request brings a chat template of its own, which is not trusted",
@@ -105,7 +100,8 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         environment.set_debug(false);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_formatter(|out, _state, value| {
             write_str(out, value).map_err(|_| Error::new(ErrorKind::WriteFailure, "out of memory"))
         });
@@ -131,7 +127,7 @@ impl ChatTemplate {
         special_tokens: &[(String, String)],
     ) -> Result<String, TokenizeError> {
         let mut messages = chat.conversation(self.format)?;
-        let continued = if chat.continue_final_message {
+        let continued = if chat.ending == Ending::FinalMessage {
             Some(tag_final_message(&mut messages, &self.source).map_err(bad_request)?)
         } else {
             None
@@ -150,20 +146,29 @@ impl ChatTemplate {
         variables.extend([
             (
                 "messages".to_owned(),
-                messages.into_iter().map(Json::Object).map(Value::from).collect(),
+                messages
+                    .into_iter()
+                    .map(Json::Object)
+                    .map(Value::from)
+                    .collect(),
             ),
             (
                 "tools".to_owned(),
                 chat.tools.as_ref().map_or_else(|| Value::from(()), list),
             ),
             ("documents".to_owned(), documents.into()),
-            ("add_generation_prompt".to_owned(), chat.add_generation_prompt.into()),
+            (
+                "add_generation_prompt".to_owned(),
+                (chat.ending == Ending::GenerationPrompt).into(),
+            ),
         ]);
         let mut rendered = self
             .environment
             .get_template("chat template")
             .and_then(|template| template.render(Value::from_pairs(variables)))
-            .map_err(|error| bad_request(format!("the chat template refuses: {}", describe(&error))))?;
+            .map_err(|error| {
+                bad_request(format!("the chat template refuses: {}", describe(&error)))
+            })?;
         if let Some(continued) = continued {
             cut_at_tag(&mut rendered, &continued).map_err(bad_request)?;
         }
@@ -179,7 +184,10 @@ fn describe(error: &Error) -> String {
         source = inner.source();
     }
     if text.len() > MAX_ERROR_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+        let end = (0..=MAX_ERROR_BYTES)
+            .rev()
+            .find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
         text.push('…');
     }
     text
@@ -209,13 +217,16 @@ fn without_generation_tags(source: &str) -> String {
 
 /// Marks the end of the last message's text, which is returned.
 fn tag_final_message(messages: &mut [Object], source: &str) -> Result<String, String> {
-    const FAULT: &str = "continue_final_message is set but the last message has no text to continue";
+    const FAULT: &str =
+        "continue_final_message is set but the last message has no text to continue";
     let content = messages
         .last_mut()
         .and_then(|message| message.get_mut("content"))
         .ok_or(FAULT)?;
     if !source.contains("content") {
-        return Err("continue_final_message is set but the chat template reads no content".to_owned());
+        return Err(
+            "continue_final_message is set but the chat template reads no content".to_owned(),
+        );
     }
     let text = match content {
         Json::Text(text) => text,
@@ -280,6 +291,7 @@ fn is_iterable(value: &Value) -> bool {
 }
 
 /// `json.dumps` as `transformers` gives it to templates.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of filters")]
 fn tojson(value: &Value, positional: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     let mut style = JsonStyle::default();
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
@@ -294,7 +306,12 @@ fn tojson(value: &Value, positional: Rest<Value>, kwargs: Kwargs) -> Result<Valu
         style.indent = Some(match (indent.as_str(), indent.as_usize()) {
             (Some(text), _) => text.to_owned(),
             (None, Some(width)) if width <= 64 => " ".repeat(width),
-            _ => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: no such indent")),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    "tojson: no such indent",
+                ));
+            }
         });
         ",".clone_into(&mut style.item_separator);
     }

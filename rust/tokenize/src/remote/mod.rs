@@ -78,15 +78,13 @@ impl RemoteTokenizer {
         if self.only_tokenize.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match self.ask(path, body, timeout)? {
-            Some(answer) => read(&answer)
-                .map(Some)
-                .map_err(|fault| self.client.unavailable(path, &fault)),
-            None => {
-                self.only_tokenize.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-        }
+        let Some(answer) = self.ask(path, body, timeout)? else {
+            self.only_tokenize.store(true, Ordering::Relaxed);
+            return Ok(None);
+        };
+        read(&answer)
+            .map(Some)
+            .map_err(|fault| self.client.unavailable(path, &fault))
     }
 
     fn ask(
@@ -110,15 +108,20 @@ impl RemoteTokenizer {
         timeout: Duration,
     ) -> Result<Vec<u32>, TokenizeError> {
         let answer = self.ask(TOKENIZE, body, timeout)?.ok_or_else(|| {
-            self.client
-                .unavailable(TOKENIZE, "the server has neither render endpoints nor this one")
+            self.client.unavailable(
+                TOKENIZE,
+                "the server has neither render endpoints nor this one",
+            )
         })?;
         read_tokenized(&answer).map_err(|fault| self.client.unavailable(TOKENIZE, &fault))
     }
 
-    fn prompts(&self, model: Json, prompts: Prompts) -> Result<Vec<TokenSequence>, TokenizeError> {
-        let count = prompts.prompts.len();
-        let texts = prompts.prompts.iter().any(|prompt| matches!(prompt, Prompt::Text(_)));
+    fn prompts(&self, model: &Json, prompts: Prompts) -> Result<Vec<TokenSequence>, TokenizeError> {
+        let count = prompts.list.len();
+        let texts = prompts
+            .list
+            .iter()
+            .any(|prompt| matches!(prompt, Prompt::Text(_)));
         if texts && prompts.body.contains_key("prompt") {
             let mut body = prompts.body.clone();
             body.insert("model".to_owned(), model.clone());
@@ -131,7 +134,7 @@ impl RemoteTokenizer {
         }
         let add_special_tokens = Json::Bool(prompts.add_special_tokens);
         prompts
-            .prompts
+            .list
             .into_iter()
             .map(|prompt| {
                 let tokens = match prompt {
@@ -160,7 +163,11 @@ impl RemoteTokenizer {
 
     fn chat(&self, model: Json, chat: Chat) -> Result<Vec<TokenSequence>, TokenizeError> {
         let media = chat.has_media();
-        let timeout = if media { self.media_timeout } else { self.timeout };
+        let timeout = if media {
+            self.media_timeout
+        } else {
+            self.timeout
+        };
         let truncation = chat.truncation;
         let mut body = chat.body;
         body.insert("model".to_owned(), model.clone());
@@ -192,7 +199,7 @@ impl Tokenizer for RemoteTokenizer {
     fn tokenize(&self, request: &TokenRequest<'_>) -> Result<Vec<TokenSequence>, TokenizeError> {
         match request::read(request.dialect, request.body)? {
             Input::Tokens(sequences) => Ok(sequences),
-            Input::Prompts(prompts) => self.prompts(self.model(request), prompts),
+            Input::Prompts(prompts) => self.prompts(&self.model(request), prompts),
             Input::Chat(chat) => self.chat(self.model(request), *chat),
         }
     }

@@ -17,15 +17,26 @@ pub(crate) struct Chat {
     pub(crate) documents: Option<Json>,
     /// Further variables of the template.
     pub(crate) variables: Object,
-    pub(crate) add_generation_prompt: bool,
-    pub(crate) continue_final_message: bool,
+    pub(crate) ending: Ending,
     pub(crate) add_special_tokens: bool,
-    pub(crate) chat_template: Option<String>,
+    /// A chat template that the request brings.
+    pub(crate) own_template: Option<String>,
     pub(crate) truncation: Truncation,
     /// Calls of tools have their arguments before their name, as validation leaves them; what is not validated keeps the name first.
     pub(super) arguments_first: bool,
     /// The body as a chat completions request, for a renderer.
     pub(crate) body: Object,
+}
+
+/// What the engine is to write on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The beginning of an answer.
+    GenerationPrompt,
+    /// The last message.
+    FinalMessage,
+    /// The end of the conversation as it is.
+    Nothing,
 }
 
 /// What stands in a rendered prompt where a medium begins: from there on the tokens are the engine's own affair.
@@ -52,15 +63,29 @@ impl Chat {
             None | Some(Json::Null) => None,
             Some(Json::List(tools)) => Some(tools.iter().map(tool).collect::<Result<_, _>>()?),
             Some(other) => {
-                return Err(bad_request(format!("tools is {}, not a list", other.kind())));
+                return Err(bad_request(format!(
+                    "tools is {}, not a list",
+                    other.kind()
+                )));
             }
         };
         let mut variables = match body.get("chat_template_kwargs") {
             Some(Json::Object(variables)) => variables.clone(),
             _ => Object::new(),
         };
-        let continue_final_message = flag(&body, "continue_final_message", false)?;
-        let add_generation_prompt = flag(&body, "add_generation_prompt", true)?;
+        let ending = match (
+            flag(&body, "add_generation_prompt", true)?,
+            flag(&body, "continue_final_message", false)?,
+        ) {
+            (true, true) => {
+                return Err(bad_request(
+                    "the request sets both add_generation_prompt and continue_final_message",
+                ));
+            }
+            (true, false) => Ending::GenerationPrompt,
+            (false, true) => Ending::FinalMessage,
+            (false, false) => Ending::Nothing,
+        };
         if let Some(effort @ Json::Text(name)) = body.get("reasoning_effort") {
             if !variables.contains_key("enable_thinking") {
                 variables.insert("enable_thinking".to_owned(), Json::Bool(name != "none"));
@@ -73,12 +98,14 @@ impl Chat {
         Ok(Self {
             messages,
             tools,
-            documents: body.get("documents").filter(|value| **value != Json::Null).cloned(),
+            documents: body
+                .get("documents")
+                .filter(|value| **value != Json::Null)
+                .cloned(),
             variables,
-            add_generation_prompt,
-            continue_final_message,
+            ending,
             add_special_tokens: flag(&body, "add_special_tokens", false)?,
-            chat_template: body
+            own_template: body
                 .get("chat_template")
                 .and_then(Json::as_text)
                 .map(str::to_owned),
@@ -117,7 +144,11 @@ fn has_media_part(message: &Json) -> bool {
     message
         .get("content")
         .and_then(Json::as_list)
-        .is_some_and(|parts| parts.iter().any(|part| matches!(read_part(part), Ok(Part::Medium))))
+        .is_some_and(|parts| {
+            parts
+                .iter()
+                .any(|part| matches!(read_part(part), Ok(Part::Medium)))
+        })
 }
 
 /// A tool in the order of vLLM's model of it (`FunctionDefinition`), absent fields as null.
@@ -183,7 +214,10 @@ fn read_part(part: &Json) -> Result<Part<'_>, String> {
                 _ => Ok(Part::Medium),
             }
         }
-        other => Err(format!("has {} among the parts of its content", other.kind())),
+        other => Err(format!(
+            "has {} among the parts of its content",
+            other.kind()
+        )),
     }
 }
 
@@ -222,7 +256,9 @@ fn conversation_message(
                     written.insert("tool_calls".to_owned(), Json::List(calls));
                 }
             }
-            let reasoning = message.get("reasoning").or_else(|| message.get("reasoning_content"));
+            let reasoning = message
+                .get("reasoning")
+                .or_else(|| message.get("reasoning_content"));
             if let Some(reasoning) = reasoning {
                 written.insert("reasoning".to_owned(), reasoning.clone());
                 written.insert("reasoning_content".to_owned(), reasoning.clone());
@@ -261,7 +297,10 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
             Part::Text(text) => text,
             Part::ToolReference(name) if format == ContentFormat::Parts => {
                 structured = true;
-                texts.push(object([("type", Json::text("tool_reference")), ("name", Json::text(name))]));
+                texts.push(object([
+                    ("type", Json::text("tool_reference")),
+                    ("name", Json::text(name)),
+                ]));
                 continue;
             }
             Part::ToolReference(name) => name,
@@ -273,7 +312,9 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
             Part::Nothing => continue,
         };
         texts.push(match format {
-            ContentFormat::Parts => object([("type", Json::text("text")), ("text", Json::text(text))]),
+            ContentFormat::Parts => {
+                object([("type", Json::text("text")), ("text", Json::text(text))])
+            }
             ContentFormat::Text if text.is_empty() => continue,
             ContentFormat::Text => Json::text(text),
         });
@@ -283,7 +324,10 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
     }
     let joined: Vec<&str> = texts
         .iter()
-        .filter_map(|text| text.as_text().or_else(|| text.get("text").and_then(Json::as_text)))
+        .filter_map(|text| {
+            text.as_text()
+                .or_else(|| text.get("text").and_then(Json::as_text))
+        })
         .collect();
     let mut joined = joined.join("\n");
     if medium {
@@ -293,7 +337,7 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
     Ok(Json::Text(joined))
 }
 
-/// A call of a tool: in the order of OpenAI's types, as vLLM's validation leaves it, with its arguments as an object.
+/// A call of a tool: in the order of `OpenAI`'s types, as vLLM's validation leaves it, with its arguments as an object.
 fn tool_call(call: &Json, arguments_first: bool) -> Result<Json, String> {
     let function = call
         .get("function")
