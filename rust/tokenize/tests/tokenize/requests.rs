@@ -172,10 +172,8 @@ fn a_conversation_with_media_is_known_up_to_the_first() {
     }
 }
 
-#[test]
-fn what_cannot_be_tokenised_says_why() {
-    let tokenizer = open("qwen", "turns");
-    for (dialect, body, reason, text) in [
+/// API, body, reason, and what the text of the error has in it.
+const REFUSED: [(Dialect, &str, &str, &str); 28] = [
         (Dialect::Passthrough, "{}", "unsupported", "Passthrough"),
         (
             Dialect::OpenAiImages,
@@ -319,7 +317,12 @@ fn what_cannot_be_tokenised_says_why() {
             "bad_request",
             "no hash",
         ),
-    ] {
+];
+
+#[test]
+fn what_cannot_be_tokenised_says_why() {
+    let tokenizer = open("qwen", "turns");
+    for (dialect, body, reason, text) in REFUSED {
         let error = tokenize(&tokenizer, dialect, body).expect_err(body);
         assert_eq!(error.reason(), reason, "{body}: {error}");
         assert!(
