@@ -58,7 +58,7 @@ fn turns(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("next turn of 100k tokens");
     group.sample_size(10);
     group.throughput(Throughput::Elements(tokens as u64));
-    group.bench_function("cold", |bencher| bencher.iter(|| black_box(count(&cold, &next))));
+    group.bench_function("cold", |bencher| bencher.iter(|| count(&cold, &next)));
     group.bench_function("cached", |bencher| {
         bencher.iter_batched(
             || {
@@ -75,7 +75,7 @@ fn turns(criterion: &mut Criterion) {
     });
     let warm = open(64 << 20);
     count(&warm, &next);
-    group.bench_function("repeated", |bencher| bencher.iter(|| black_box(count(&warm, &next))));
+    group.bench_function("repeated", |bencher| bencher.iter(|| count(&warm, &next)));
     group.bench_function("render only", |bencher| {
         bencher.iter(|| {
             let request = TokenRequest {
