@@ -43,7 +43,8 @@ class Engine:
 
         Keys: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
         num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
-        prompt_tokens (total), metrics_age (seconds or None), indexed_blocks, attributes (what extractors published beside these: "producer/key" to number),
+        prompt_tokens (total), cached_tokens and queried_tokens (the engine's own totals of its prefix cache), cache_drift (share of prompt tokens that the engine
+        found in its cache less the share expected, over the last minute; None: too little to tell), metrics_age (seconds or None), indexed_blocks, attributes (what extractors published beside these: "producer/key" to number),
         models (ids that the server listed, empty unless a models-data-source is polled).
         """
     def feed_metrics(self, namespace: str, name: str, page: bytes, engine: str = "vllm") -> None:
@@ -64,6 +65,8 @@ class Engine:
         """
     def index_usage(self) -> dict[str, int]:
         """What the prefix index holds: blocks (distinct), pairs (block and endpoint), bytes, evictions (since the start, by the byte budget)."""
+    def kv_events(self) -> KvEvents:
+        """Where KV events go. To be asked for once: what one such object opens, another does not know."""
     def maintain(self) -> None:
         """Follow what the engines say of themselves (block size, number of blocks) and compact; call it about once a second."""
     def set_synced(self, *, synced: bool) -> None:
@@ -71,14 +74,60 @@ class Engine:
     def is_synced(self) -> bool: ...
 
 @final
+class KvEvents:
+    """What publishers of KV events say, on its way into the exact prefix index; `warmroute.kv_events` has the sockets.
+
+    Where a number is answered, a replay is wanted from that sequence number on: ask the publisher, give what comes to `replayed`, and end with
+    `replay_ended`. None of it holds the GIL while the index is written.
+    """
+
+    def pool_generation(self) -> int:
+        """Grows with each change of the pool."""
+    def pool(self) -> list[tuple[int, int, str, str, str, int, dict[str, str]]]:
+        """The endpoints, in no order: slot, incarnation (another one for each server that has the slot, also for one that left and came back), namespace, name, address, port, labels."""
+    def open(self, slot: int, incarnation: int, pod: str, rank: int, engine: str) -> int | None:
+        """A publisher of that endpoint; None: the endpoint has left. `pod`: "ip:port", for metrics. `engine`: "vllm" or "sglang"; ValueError otherwise."""
+    def close(self, publisher: int) -> None:
+        """The publisher is gone, and with it what it announced."""
+    def connected(self, publisher: int, *, connected: bool) -> None:
+        """The connection came or went. The entries stay: the next message tells whether anything was missed."""
+    def join(self, publisher: int) -> int | None:
+        """The publisher can be asked for a replay now: what it holds is known before it sends anything."""
+    def receive(self, publisher: int, topic: bytes, sequence: bytes, payload: bytes) -> int | None:
+        """The frames of a message. One of a publisher whose endpoint has left is ignored."""
+    def replayed(self, publisher: int, sequence: bytes, payload: bytes) -> None:
+        """The frames of a message that was asked for."""
+    def replay_ended(self, publisher: int, *, complete: bool) -> int | None:
+        """The publisher sent all it had, or (not complete) could not be asked."""
+    def reconnected(self, publisher: int) -> None:
+        """Counts a connection after the first."""
+    def socket_error(self, publisher: int, operation: str) -> None:
+        """Counts an error: connect, bind, subscribe, recv, monitor, replay_connect or replay; others count as "other"."""
+
+@final
 class Exchange:
     """One HTTP exchange over ext_proc, for hosts written in Python: serialized ProcessingRequest in, serialized ProcessingResponses out."""
 
     def __new__(cls, engine: Engine) -> Exchange: ...
-    def receive(self, message: bytes) -> tuple[list[bytes], bool]:
-        """Replies to send in order, and whether to end the stream (status OK) after them. ValueError: bytes that are no ProcessingRequest; end the stream with INVALID_ARGUMENT."""
+    def receive(self, message: bytes) -> tuple[list[bytes], bool | TokenWork]:
+        """Replies to send in order, and what follows after them.
+
+        True: end the stream (status OK). False: read on. Work: have it run and resume it before anything else is read.
+        ValueError: bytes that are no ProcessingRequest; end the stream with INVALID_ARGUMENT.
+        """
     def close(self, code: int | None = None) -> None:
         """The stream ended, with this gRPC status code or (None) because the peer is gone; releases what was reserved. Idempotent; dropping the object does the same."""
+
+@final
+class TokenWork:
+    """What an exchange waits for: its prompt as tokens."""
+
+    def run(self) -> None:
+        """Do it, on a thread that may block; lets go of the GIL. After `cancel` there is nothing to do."""
+    def cancel(self) -> None:
+        """Nobody waits for it any more: what it holds is given back, at the latest when it has run."""
+    def resume(self) -> tuple[list[bytes], bool | TokenWork]:
+        """Go on with the exchange: as its `receive`. Work that was not run counts as refused. ValueError: still running, resumed before, or the exchange is closed."""
 
 @final
 class EchoExchange:
@@ -242,12 +291,14 @@ __all__ = [
     "EchoExchange",
     "Engine",
     "Exchange",
+    "KvEvents",
     "NativeServer",
     "PluginPool",
     "PluginQuestion",
     "PluginWork",
     "PythonPlugin",
     "Scraper",
+    "TokenWork",
     "__version__",
     "check_plugin",
     "end_after_signals",

@@ -14,6 +14,7 @@ from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.deprecated import TWINS
 from warmroute.metrics.families import PREFIX, Family, Sample, aggregate, go_float
 from warmroute.metrics.pool import pool_families
+from warmroute.metrics.prefix import prefix_families
 
 M = ("model_name", "target_model_name")
 MF = (*M, "fairness_id", "priority")
@@ -66,6 +67,15 @@ def endpoint(name, waiting=0.0, running=0.0, kv_usage=0.0, age=0.1):
 
 def values(families):
     return {family.name.removeprefix(PREFIX): {sample.labels: sample.value for sample in family.samples} for family in families}
+
+
+def test_drift_is_told_for_endpoints_that_tell():
+    row = {"name": "a", "namespace": "n", "prompt_tokens": 900, "matched_tokens": 300, "queried_tokens": 1000.0, "cached_tokens": 250.0, "cache_drift": -0.08}
+    silent = {**row, "name": "b", "queried_tokens": None, "cached_tokens": None, "cache_drift": None}
+    told = values(prefix_families([row, silent]))
+    assert told["prefix_expected_tokens_total"] == {("a", "n"): 300.0, ("b", "n"): 300.0}
+    assert told["prefix_cached_tokens_total"] == {("a", "n"): 250.0}
+    assert told["prefix_cache_drift"] == {("a", "n"): -0.08}
 
 
 class Stats:

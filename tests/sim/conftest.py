@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from kv_subscriber import Subscriber
 from warmroute.sim import SimConfig, SimPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from warmroute.sim import Replica
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "vllm-0.32"
 
@@ -51,3 +56,19 @@ def shape(value: object) -> object:
 def shape_of() -> Callable[[object], object]:
     """`shape`, for tests."""
     return shape
+
+
+@pytest.fixture
+def subscribed() -> Callable[[Replica], AbstractAsyncContextManager[Subscriber]]:
+    """Subscribes to a replica's KV events."""
+
+    @asynccontextmanager
+    async def subscribe(replica: Replica) -> AsyncIterator[Subscriber]:
+        subscriber = Subscriber(replica)
+        try:
+            await subscriber.ready()
+            yield subscriber
+        finally:
+            subscriber.close()
+
+    return subscribe

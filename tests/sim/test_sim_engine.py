@@ -139,6 +139,8 @@ def test_running_out_of_blocks_preempts_the_last_and_everything_still_ends() -> 
         engine.add(sequence, 0.0)
     run(engine)
     assert engine.statistics.preemptions > 0
+    # The second look of a preempted sequence is not counted, as in vLLM.
+    assert engine.statistics.prefix_cache_queries == 2 * 60
     assert [sequence.generated for sequence in sequences] == [90, 90]
     assert sequences[0].preemptions == 0
     assert engine.cache.used_blocks == 0

@@ -53,6 +53,12 @@ def test_four_replicas_are_ready_quickly_and_end_on_a_signal() -> None:
             assert process.wait(timeout=5) == 0
 
 
+def test_every_option_of_kv_events_reaches_the_replicas() -> None:
+    options = ("--kv-events", "tcp://*:0", "--kv-events-replay", "tcp://*:0", "--kv-events-form", "bytes", "--cpu-blocks", "9", "--data-parallel")
+    with started("--replicas", "2", *options, "--cpu-offload", "evicted", "--fault", "1=events-lose:3") as (_, ready):
+        assert len(set(ready["kv_events"])) == len(set(ready["kv_events_replay"])) == 2
+
+
 def test_a_hundred_idle_replicas_cost_next_to_nothing() -> None:
     with started("--replicas", "100") as (process, ready):
         assert len(ready["addresses"]) == 100
@@ -83,6 +89,10 @@ def test_a_taken_port_is_named_with_a_way_out() -> None:
         (("--num-gpu-blocks", "10", "--max-model-len", "1000"), "more than the 144 tokens"),
         (("--kv-events", "nowhere"), "needs a port"),
         (("--kv-events", "tcp://127.0.0.1:0"), "tcp://*:0 takes a free port"),
+        (("--kv-events-form", "xml"), "kv_events_form must be one of map"),
+        (("--cpu-blocks", "-1"), "cpu_blocks must be 0 or more"),
+        (("--fault", "events-drop:3"), "give kv_events"),
+        (("--kv-events", "tcp://*:0", "--kv-events-replay", "nowhere"), "needs a port"),
         (("--speed", "0"), "speed must be"),
         (("--fault", "1=500"), "replica 1, but the 1 replicas count from 0"),
         (("--lora", "sim"), "'sim' is given to more than one"),

@@ -8,6 +8,7 @@ import typer.core
 import typer.main
 
 from warmroute.cli import COMMANDS, load
+from warmroute.cli.optional_value import OptionalValueCommand
 
 
 class _LazyGroup(typer.core.TyperGroup):
@@ -26,7 +27,7 @@ def _command(name: str) -> Any:
         # The picker's arguments have a parser of their own: nothing of them is Click's, `--help` included.
         raw = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []} if name == "epp" else None
         application = typer.Typer(add_completion=False)
-        application.command(name, context_settings=raw)(loaded)
+        application.command(name, cls=OptionalValueCommand, context_settings=raw)(loaded)
         loaded = application
     command = typer.main.get_command(loaded)
     command.name = name

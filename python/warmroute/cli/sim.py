@@ -31,10 +31,24 @@ def sim(
     lora: Annotated[list[str] | None, typer.Option(help="LoRA adapter loaded at start; repeat for more.")] = None,
     max_loras: Annotated[int, typer.Option(help="Adapters that run at once.")] = 4,
     kv_events: Annotated[str | None, typer.Option(help="Publish KV events here, tcp://*:5557; one port a replica.")] = None,
+    kv_events_form: Annotated[
+        str | None,
+        typer.Option(help="What KV events look like: map (vLLM), array (older vLLM), sglang, bytes (vLLM with whole hashes). Default: the engine's."),
+    ] = None,
+    kv_events_replay: Annotated[str | None, typer.Option(help="Replay KV events here, tcp://*:5657; one port a replica.")] = None,
+    kv_events_buffer: Annotated[int, typer.Option(help="KV event messages kept for replay.")] = 10_000,
+    cpu_blocks: Annotated[int, typer.Option(help="KV blocks that the host's memory holds copies of. 0: none.")] = 0,
+    cpu_offload: Annotated[str, typer.Option(help="When a block is copied there: stored (at once, as vLLM does) or evicted.")] = "stored",
+    data_parallel: Annotated[
+        bool, typer.Option("--data-parallel", help="The replicas are data-parallel ranks of one server: KV events and metrics name the rank.")
+    ] = False,
     metrics_padding: Annotated[int, typer.Option(help="Fill the metrics page up to this many bytes.")] = 0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="Fault at start: [REPLICA=]KIND[:PROBABILITY], KIND refuse, 500, 503, reset, reset-mid-stream, hang or slow."),
+        typer.Option(
+            help="Fault at start: [REPLICA=]KIND[:PROBABILITY], KIND refuse, 500, 503, reset, reset-mid-stream, hang or slow; "
+            "of KV events, events-drop:N, events-lose:N, events-duplicate:N or events-silent."
+        ),
     ] = None,
     request_log: Annotated[int, typer.Option(help="Requests remembered per replica for /sim/requests.")] = 0,
     print_json: Annotated[bool, typer.Option("--print-json", help="One JSON line on stdout when ready.")] = False,
@@ -68,6 +82,12 @@ def sim(
             loras=tuple(lora or ()),
             max_loras=max_loras,
             kv_events=kv_events,
+            kv_events_form=kv_events_form,
+            kv_events_replay=kv_events_replay,
+            kv_events_buffer=kv_events_buffer,
+            cpu_blocks=cpu_blocks,
+            cpu_offload=cpu_offload,
+            data_parallel=data_parallel,
             metrics_padding=metrics_padding,
             request_log=request_log,
             faults=parse_faults(fault or ()),

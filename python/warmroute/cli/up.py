@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from warmroute.local.settings import GatewaySettings, SimSettings
+    from warmroute.local.settings import GatewaySettings, KvEventsOptions, SimSettings
 
 _POOL = "Model servers"
 _PLACE = "Addresses and limits"
@@ -92,6 +92,36 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
         float,
         typer.Option("--ready-timeout", min=0.1, metavar="SECONDS", rich_help_panel=_PLACE, help="How long to wait at start for a request to pass."),
     ] = 30.0,
+    kv_events: Annotated[
+        str | None,
+        typer.Option(
+            "--kv-events",
+            metavar="[ADDRESS]",
+            rich_help_panel=_PICKING,
+            help="Go by what the model servers tell of their caches: their ZMQ publishers, such as 'tcp://{address}:5557' "
+            "(counting up with the servers behind one address). With --sim no address is needed.",
+        ),
+    ] = None,
+    kv_events_replay: Annotated[
+        int,
+        typer.Option(
+            "--kv-events-replay",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            rich_help_panel=_PICKING,
+            help="Port at which they replay what was missed; 0: none.",
+        ),
+    ] = 0,
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            "--tokenizer",
+            metavar="PATH_OR_URL",
+            rich_help_panel=_PICKING,
+            help="For --kv-events: folder with the model's tokenizer.json, or a vLLM server that renders prompts. [default with --sim: its first server]",
+        ),
+    ] = "",
     picker_host: Annotated[
         str,
         typer.Option("--picker-host", metavar="HOST", rich_help_panel=_PICKING, help="Host of the picker: native or grpcio. [default: the picker's]"),
@@ -161,6 +191,7 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
             log_directory=log_dir,
             ready_timeout=ready_timeout,
             picker=PickerSettings(picker_host, policy, config_file, explain, tuple(plugin_module or ()), plugin_timeout, allow_experimental_plugins),
+            kv_events=_kv_events(kv_events, kv_events_replay, tokenizer),
             demo=demo,
             print_json=print_json,
         )
@@ -189,6 +220,18 @@ def _sim_settings(replicas: int, port: int, models: tuple[str, ...], preset: str
         return SimSettings(replicas, port, models, preset)
     if port or models or preset:
         message = "--sim-port, --sim-model and --sim-preset need --sim N, which starts N simulated model servers."
+        raise UsageError(message)
+    return None
+
+
+def _kv_events(address: str | None, replay_port: int, tokenizer: str) -> "KvEventsOptions | None":
+    from warmroute.local.errors import UsageError  # noqa: PLC0415 -- `warmroute --help` must stay fast
+    from warmroute.local.settings import KvEventsOptions  # noqa: PLC0415
+
+    if address is not None:
+        return KvEventsOptions(address, replay_port, tokenizer)
+    if replay_port or tokenizer:
+        message = "--kv-events-replay and --tokenizer need --kv-events, which makes use of them."
         raise UsageError(message)
     return None
 

@@ -115,7 +115,7 @@ class CustomMetric(Section):
 class EngineConfig(Section):
     """Names of one engine's series; specs are `name` or `name{label=value,...}`.
 
-    `firstTokensSpec` is ours: the counter of first tokens, by which reserved prefill is released.
+    `firstTokensSpec`, `queriedTokensSpec` and `cachedTokensSpec` are ours: counters of first tokens, by which reserved prefill is released, and of the prefix cache.
     """
 
     name: Annotated[
@@ -131,6 +131,8 @@ class EngineConfig(Section):
     cache_block_size_spec: Annotated[_Spec, Field(description="Tokens of a block, where they are a series of their own.")] = None
     cache_num_blocks_spec: Annotated[_Spec, Field(description="Number of blocks, where it is a series of its own.")] = None
     first_tokens_spec: Annotated[_Spec, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
+    queried_tokens_spec: Annotated[_Spec, Field(description="Counter of prompt tokens looked up in the prefix cache.")] = None
+    cached_tokens_spec: Annotated[_Spec, Field(description="Counter of those that the cache had; with queriedTokensSpec it tells how right the prefix index is.")] = None
     custom_metrics: list[CustomMetric] = Field(default=[], max_length=64, description="Further series, as attributes of the endpoint.")
 
 

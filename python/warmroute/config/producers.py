@@ -8,14 +8,22 @@ from warmroute.config.load import Plugin
 from warmroute.config.notices import Notice
 from warmroute.config.resolution import Resolution
 
+#: What several producers of one policy make, each under its own name.
+PREFIX_MATCH = "prefix match"
+
 
 def add_producers(resolution: Resolution) -> None:
     """Add a default producer of everything that is consumed and that nothing makes, until nothing is missing."""
     _refuse_second_producers(resolution)
     settled: set[str] = set()
     while True:
-        settled |= {plugin.type.produces for plugin in resolution.plugins.values() if plugin.type.produces is not None}
-        missing = ((data, plugin) for plugin in resolution.plugins.values() for data in plugin.type.consumes if data not in settled)
+        settled |= {data for plugin in resolution.plugins.values() for data in plugin.type.consumes if _is_made(resolution, data)}
+        missing = (
+            (data, plugin)
+            for plugin in resolution.plugins.values()
+            for data in plugin.type.consumes
+            if data not in settled and not _names_producer(plugin, data)
+        )
         data, consumer = next(missing, (None, None))
         if data is None or consumer is None:
             break
@@ -24,7 +32,9 @@ def add_producers(resolution: Resolution) -> None:
             path: Path = (*(consumer.path or ("plugins",)), "type")
             resolution.problem(path, f'"{consumer.name}" consumes {data}; nothing makes it, and there is no default for that')
         else:
-            resolution.add(producer, f'added by rule 6: "{consumer.name}" consumes {data} and nothing makes it')
+            made = any(plugin.type.produces == data for plugin in resolution.plugins.values())
+            why = "names no producer of it" if made else "nothing makes it"
+            resolution.add(producer, f'added by rule 6: "{consumer.name}" consumes {data} and {why}')
         settled.add(data)
     _check_references(resolution)
     _note_shared_producers(resolution)
@@ -44,6 +54,26 @@ def in_running_order(resolution: Resolution) -> tuple[Plugin, ...]:
         waiting.remove(ready)
         ordered.append(ready)
     return tuple(ordered)
+
+
+def _is_made(resolution: Resolution, data: str) -> bool:
+    """Whether every consumer of `data` has a producer.
+
+    As in the reference, who names none means the one under the default name, also beside configured ones of the same type under other names. A producer
+    of another type (the exact one beside the approximate) is taken to be what is meant.
+    """
+    makers = [plugin for plugin in resolution.plugins.values() if plugin.type.produces == data]
+    default = default_producer(data)
+    if not makers or data != PREFIX_MATCH:
+        return bool(makers)
+    if any(plugin.name == default or plugin.type.name != default for plugin in makers):
+        return True
+    consumers = (plugin for plugin in resolution.plugins.values() if data in plugin.type.consumes)
+    return all(_names_producer(plugin, data) for plugin in consumers)
+
+
+def _names_producer(plugin: Plugin, data: str) -> bool:
+    return any(reference.produces == data and reference.plugin is not None for reference in plugin.parameters.references)
 
 
 def _refuse_second_producers(resolution: Resolution) -> None:
@@ -81,14 +111,22 @@ def _note_shared_producers(resolution: Resolution) -> None:
     """The reference gives who names no producer one under the default name, beside configured ones of other names."""
     for producer in resolution.plugins.values():
         data = producer.type.produces
-        if data is None or several_may_make(data) or producer.path is None or producer.name == default_producer(data):
+        if data is None or producer.path is None or producer.name == default_producer(data) or not _stands_for_default(resolution, producer, data):
             continue
         for plugin in resolution.plugins.values():
             named = {reference.produces for reference in plugin.parameters.references}
             if data in plugin.type.consumes and data not in named and plugin.path is not None:
                 written = f'"{plugin.name}" without a producer of {data}'
-                instead = f'here it is "{producer.name}", there one more {default_producer(data)}; this version runs one of each kind'
+                instead = f'here it is "{producer.name}", there one more {default_producer(data)}'
                 resolution.notices.append(Notice.differs(resolution.document, (*plugin.path, "type"), written, instead))
+
+
+def _stands_for_default(resolution: Resolution, producer: Plugin, data: str) -> bool:
+    if not several_may_make(data):
+        return True
+    makers = [plugin for plugin in resolution.plugins.values() if plugin.type.produces == data]
+    unnamed = makers[0] is producer and all(plugin.name != default_producer(data) for plugin in makers)
+    return data == PREFIX_MATCH and unnamed and producer.type.name != default_producer(data)
 
 
 def _known(makers: list[str]) -> str:

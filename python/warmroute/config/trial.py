@@ -8,6 +8,7 @@ from warmroute.config.errors import ConfigError, Problem
 from warmroute.config.flags import Flags
 from warmroute.config.plan import Plan
 from warmroute.config.settings import engine_settings, policy_settings, scraper_settings
+from warmroute.kv_events.configured import kv_events_settings
 
 # Nothing is asked of the plugins that are made for a trial.
 _ANY_BUDGET_SECONDS = 1.0
@@ -30,6 +31,7 @@ def try_plan(plan: Plan, flags: Flags) -> None:
         settings = scraper_settings(plan, flags)
         if settings is not None:
             Scraper(engine, settings).stop()
+        kv_events_settings(plan)
     except ValueError as error:
         raise ConfigError(plan.effective.source, [_placed(plan.effective, str(error))]) from error
 

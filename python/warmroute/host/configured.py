@@ -1,4 +1,4 @@
-"""What runs by the configuration (policy, scraper, discovery), and how one configuration takes the place of another."""
+"""What runs by the configuration (policy, scraper, discovery, KV events), and how one configuration takes the place of another."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,6 +14,8 @@ from warmroute.config.settings import engine_settings, policy_settings, scraper_
 from warmroute.discovery.endpoints import EndpointSink
 from warmroute.discovery.file import FileDiscovery
 from warmroute.discovery.static import static_endpoints
+from warmroute.kv_events.configured import kv_events_settings
+from warmroute.kv_events.following import KvEvents
 from warmroute.plugins.running import RunningPlugins
 
 # Runs work in the background until cancelled, in place of earlier work of that name.
@@ -44,9 +46,10 @@ class Configured:
         self._plugins = RunningPlugins.start(plan.python_plugins, flags.plugin_timeout)
         self.engine = Engine(engine_settings(flags), self._policy, self._plugins.plugins)
         self.sink = EndpointSink(self.engine)
+        self.kv_events = KvEvents(self.engine.kv_events())
 
     def start(self) -> None:
-        """The first endpoints into the engine, and their metrics. Raises UsageError, ConfigError and ValueError."""
+        """The first endpoints into the engine, their metrics and their KV events. Raises UsageError, ConfigError and ValueError."""
         flags = self._flags
         self._file = _endpoints_file(flags, self.plan)
         if self._file is None:
@@ -59,6 +62,7 @@ class Configured:
         if settings is not None:
             self._scraper = Scraper(self.engine, settings)
         self._scraper_settings = settings
+        self.kv_events.follow(kv_events_settings(self.plan))
 
     async def replace(self, plan: Plan) -> bool:
         """Run by another plan from now on; False when it asks for nothing else than the one that runs.
@@ -66,6 +70,7 @@ class Configured:
         All that can fail is done before anything is swapped. Raises ConfigError, UsageError and ValueError: what ran before goes on.
         """
         policy, settings = policy_settings(plan), scraper_settings(plan, self._flags)
+        kv_events = kv_events_settings(plan)
         file = _endpoints_file(self._flags, plan)
         if (policy, settings, file, plan.effective.data) == (self._policy, self._scraper_settings, self._file, self.plan.effective.data):
             self.plan = plan
@@ -78,12 +83,16 @@ class Configured:
         scraper, old_scraper = self._scraper, None
         if settings != self._scraper_settings:
             old_scraper, scraper = scraper, None if settings is None else Scraper(self.engine, settings)
+        before = self.kv_events.settings
         try:
+            # Before the policy that needs them: their port may be taken.
+            await asyncio.to_thread(self.kv_events.follow, kv_events)
             # Off the loop, on which the grpcio host answers: it may compact the prefix index.
             await asyncio.to_thread(self.engine.reload, policy, plugins.plugins)
         except BaseException:
             if scraper is not None and scraper is not self._scraper:
                 scraper.stop()
+            await asyncio.to_thread(self.kv_events.follow, before)
             raise
         self.plan, self._policy, self._plugins = plan, policy, plugins
         self._scraper_settings, self._scraper = settings, scraper
@@ -100,7 +109,8 @@ class Configured:
         return [] if self._scraper is None else self._scraper.states()
 
     async def stop(self) -> None:
-        """Stop collecting metrics."""
+        """Stop collecting metrics and KV events."""
+        await asyncio.to_thread(self.kv_events.stop)
         if self._scraper is not None:
             await asyncio.to_thread(self._scraper.stop)
 

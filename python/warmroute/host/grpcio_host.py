@@ -11,6 +11,7 @@ import grpc.aio
 from warmroute.host.base import METHOD, CertificatePair
 from warmroute.host.bind import bind
 from warmroute.host.health import add_always_serving
+from warmroute.host.waiting import Work, WorkPool
 
 # Framing and headers around the largest body, in one message when Envoy buffers it.
 _MESSAGE_MARGIN = 1024 * 1024
@@ -22,8 +23,11 @@ _WINDOW_BYTES = 1024 * 1024
 class StreamExchange(Protocol):
     """`_core.Exchange` and `_core.EchoExchange`."""
 
-    def receive(self, message: bytes) -> tuple[list[bytes], bool]:
-        """Replies to send in order, and whether to end the stream; ValueError for bytes that are no message."""
+    def receive(self, message: bytes) -> tuple[list[bytes], bool | Work]:
+        """Replies to send in order, and what follows; ValueError for bytes that are no message.
+
+        True: end the stream; False: read on; or what to wait for before anything else is read.
+        """
 
     def close(self, code: int | None = None) -> None:
         """Release what was reserved; `code`: gRPC status of a stream that the host ended, None where the peer is gone."""
@@ -37,6 +41,7 @@ class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio c
         self.stopping = False
         #: Streams cancelled while stopping.
         self.cut = 0
+        self.work = WorkPool()
         self._open_exchange = open_exchange
         # Without serializers gRPC hands over the message's bytes as they are.
         self._method = grpc.stream_stream_rpc_method_handler(self._process)
@@ -52,13 +57,17 @@ class _ProcessHandler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio c
         try:
             while (message := await context.read()) is not end_of_stream:
                 try:
-                    replies, ended = exchange.receive(message)
+                    replies, then = exchange.receive(message)
                 except ValueError as error:
                     code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 for reply in replies:
                     await context.write(reply)
-                if ended:
+                while not isinstance(then, bool):
+                    replies, then = await self.work.done(then)
+                    for reply in replies:
+                        await context.write(reply)
+                if then:
                     break
             # A stream that the peer has reset reads like one that it has ended, and gRPC may not know better yet: it then counts as OK.
             if not context.cancelled():
@@ -161,4 +170,7 @@ class GrpcioHost:
         self._handler.stopping = True
         if self._server is not None:
             await self._server.stop(drain_seconds)
-        return self._handler.cut == 0
+        # gRPC tells the streams that they are cut only after this: those that wait have not heard of it yet.
+        cut = self._handler.cut + self._handler.work.waiting
+        self._handler.work.close()
+        return cut == 0

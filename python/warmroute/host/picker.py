@@ -27,6 +27,7 @@ from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.families import Family
 from warmroute.metrics.pages import routes
 from warmroute.metrics.pool import pool_families
+from warmroute.metrics.prefix import prefix_families
 from warmroute.metrics.server import MetricsServer
 from warmroute.scrape.monitor import ScrapeMonitor
 
@@ -140,7 +141,7 @@ class Picker:
 
     def _serve_metrics(self) -> MetricsServer:
         flags = self._flags
-        sources = (lambda: self._pool_gauges, self._monitor.families, self._reloader.families)
+        sources = (lambda: self._pool_gauges, self._monitor.families, self._reloader.families, self._configured.kv_events.families)
         page = MetricsPage(self.engine, sources, __version__, deprecated=flags.deprecated_metrics)
         configured, reloader = self._configured, self._reloader
         pages = routes(
@@ -148,6 +149,7 @@ class Picker:
             page,
             plugin_types=lambda: configured.plan.plugin_types,
             scraper_states=configured.scraper_states,
+            kv_event_states=configured.kv_events.states,
             config_state=lambda: reloader.state,
             is_ready=lambda: self.ready,
         )
@@ -203,7 +205,8 @@ class Picker:
 
     def _compute_pool_gauges(self) -> None:
         pool = self._flags.pool_name or DEFAULT_POOL
-        self._pool_gauges = pool_families(self.engine.endpoints(), pool, self._flags.metrics_staleness_threshold)
+        endpoints = self.engine.endpoints()
+        self._pool_gauges = [*pool_families(endpoints, pool, self._flags.metrics_staleness_threshold), *prefix_families(endpoints)]
 
     async def _maintain(self) -> None:
         """The engine follows block sizes and counts that the model servers tell; off the loop, since it may compact the index."""

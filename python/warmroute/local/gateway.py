@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from warmroute.discovery.endpoints import EndpointRecord
-from warmroute.local import bootstrap, catalogue, config_file, demo, endpoints, envoy, fail_open, health, publish, view
+from warmroute.local import bootstrap, catalogue, config_file, demo, endpoints, envoy, fail_open, health, kv_events, publish, view
 from warmroute.local.child import Child, ChildSpec
 from warmroute.local.errors import GatewayError, UsageError
 from warmroute.local.ports import PortBook
@@ -54,8 +54,9 @@ class Gateway:
         self.admin = Address(_LOOPBACK, admin_port)
         self.metrics = Address(_LOOPBACK, metrics_port)
         self._sim_port = _claim_sim_ports(settings.sim, book) if settings.sim else 0
+        self._kv_events = self._kv_event_publishers(settings, book)
         self._initial_problems: tuple[str, ...] = ()
-        self._initial = self._initial_endpoints()
+        self._initial = self._with_kv_events(self._initial_endpoints())
         self._publisher = EndpointPublisher(directory, self._known_to_envoy, self._known_to_picker)
         self._supervisor = Supervisor(directory, self._on_restart)
         self._stop = asyncio.Event()
@@ -87,6 +88,8 @@ class Gateway:
     async def _serve(self) -> None:
         settings = self._settings
         self._publisher.write_initial(self._initial, for_envoy=settings.sim is None)
+        if self._writes_config:
+            self._write_config()
         (self._directory / "envoy.json").write_text(bootstrap.render(self._wiring()), encoding="utf-8")
         # Side by side: each takes a few hundred milliseconds to be ready.
         sim = await self._supervisor.start(self._sim(settings.sim)) if settings.sim else None
@@ -135,6 +138,32 @@ class Gateway:
             return parsed.endpoints
         return endpoints.from_urls(settings.endpoints)
 
+    @staticmethod
+    def _kv_event_publishers(settings: GatewaySettings, book: PortBook) -> kv_events.Publishers | None:
+        options = settings.kv_events
+        if options is None:
+            return None
+        if settings.sim is not None:
+            return kv_events.SimulatedPublishers(book, settings.sim.replicas)
+        return kv_events.NamedPublishers(options.template, options.replay_port)
+
+    def _with_kv_events(self, given: tuple[EndpointRecord, ...]) -> tuple[EndpointRecord, ...]:
+        return given if self._kv_events is None else self._kv_events.label(given)
+
+    @property
+    def _writes_config(self) -> bool:
+        return self._kv_events is not None and self._settings.picker.config_file is None
+
+    @property
+    def _config_file(self) -> Path:
+        return self._directory / "picker.json"
+
+    def _write_config(self) -> None:
+        settings = self._settings
+        tokenizer = settings.kv_events.tokenizer if settings.kv_events is not None else ""
+        # The first simulated server, which renders prompts as a vLLM server does.
+        kv_events.write_configuration(self._config_file, tokenizer or f"http://{endpoints.host_port(self._initial[0])}", settings.picker.policy)
+
     def _wiring(self) -> bootstrap.Wiring:
         settings = self._settings
         return bootstrap.Wiring(
@@ -165,7 +194,9 @@ class Gateway:
         ]
         if options.host:
             arguments.append(f"--host={options.host}")
-        if options.policy:
+        if self._writes_config:
+            arguments.append(f"--config-file={self._config_file}")
+        elif options.policy:
             arguments.append(f"--policy={options.policy}")
         if options.config_file is not None:
             arguments.append(f"--config-file={options.config_file}")
@@ -181,6 +212,8 @@ class Gateway:
     def _sim(self, settings: SimSettings) -> ChildSpec:
         arguments = [*_command("sim"), f"--replicas={settings.replicas}", f"--host={_LOOPBACK}", f"--port={self._sim_port}", "--print-json"]
         arguments += [f"--model={model}" for model in settings.models]
+        if isinstance(self._kv_events, kv_events.SimulatedPublishers):
+            arguments += self._kv_events.arguments()
         if settings.preset:
             arguments.append(f"--preset={settings.preset}")
         return ChildSpec("sim", arguments)
@@ -230,12 +263,13 @@ class Gateway:
             if isinstance(change, UsageError):
                 self._reporter.event("endpoints-refused", f"{change} The endpoints stay as they were.")
                 continue
-            if change.endpoints == self._publisher.current and change.problems == problems:
+            changed = self._with_kv_events(change.endpoints)
+            if changed == self._publisher.current and change.problems == problems:
                 continue
             problems = change.problems
             for problem in problems:
                 self._reporter.event("endpoint-skipped", problem)
-            await self._publisher.publish(change.endpoints)
+            await self._publisher.publish(changed)
             addresses = [endpoints.host_port(endpoint) for endpoint in change.endpoints]
             self._reporter.event("endpoints-changed", f"Endpoints now: {', '.join(addresses) or 'none'}.", endpoints=addresses)
 

@@ -45,6 +45,18 @@ class PickerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KvEventsOptions:
+    """KV events of the model servers, when the gateway is to go by them."""
+
+    #: Address of a server's publisher; empty for simulated ones, whose addresses are known.
+    template: str = ""
+    #: Port where a server replays what was missed; 0: nowhere.
+    replay_port: int = 0
+    #: What makes token ids of prompts: a path, or the URL of a server that renders prompts; empty: the first simulated server.
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """One run of `warmroute up`. Exactly one of `sim`, `endpoints` and `endpoints_file` is set."""
 
@@ -68,6 +80,7 @@ class GatewaySettings:
     #: Seconds to wait at start until a request passes.
     ready_timeout: float = 30.0
     picker: PickerSettings = field(default_factory=PickerSettings)
+    kv_events: KvEventsOptions | None = None
     demo: bool = False
     print_json: bool = False
 
@@ -94,9 +107,34 @@ class GatewaySettings:
         for module in picker.plugin_modules:
             if module.endswith(".py"):
                 _check_opens("--plugin-module", Path(module), "rb")
+        if self.kv_events is not None:
+            self._check_kv_events(self.kv_events)
         for flag, path in (("--config-file", picker.config_file), ("--access-log", self.access_log)):
             if path is not None:
                 _check_opens(flag, path, "rb" if flag == "--config-file" else "ab")
+
+    def _check_kv_events(self, options: KvEventsOptions) -> None:
+        from warmroute.local import kv_events  # noqa: PLC0415 -- costs start-up time, and only --kv-events needs it
+
+        configured = self.picker.config_file is not None
+        if self.sim is not None and options.template:
+            message = "--kv-events with --sim takes no address: where the simulated servers publish is known."
+            raise UsageError(message)
+        if self.sim is None:
+            kv_events.check_publishers(options)
+        if configured and options.tokenizer:
+            message = "Give only one of --tokenizer and --config-file: with a configuration its token-producer makes the token ids."
+            raise UsageError(message)
+        if not configured and self.sim is None and not options.tokenizer:
+            message = (
+                "--kv-events needs --tokenizer: the folder with the model's tokenizer.json, or the URL of a vLLM server that renders prompts, such as "
+                "--tokenizer http://10.0.0.5:8000."
+            )
+            raise UsageError(message)
+        if options.tokenizer:
+            kv_events.check_tokenizer(options.tokenizer)
+        if self.picker.config_file is not None:
+            kv_events.check_configuration(self.picker.config_file)
 
 
 def _check_choice(flag: str, given: str, choices: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ def routes(
     *,
     plugin_types: Callable[[], Mapping[str, str]],
     scraper_states: Callable[[], list[dict[str, Any]]],
+    kv_event_states: Callable[[], list[dict[str, Any]]],
     config_state: Callable[[], dict[str, Any]],
     is_ready: Callable[[], bool],
 ) -> dict[str, Route]:
@@ -41,6 +42,7 @@ def routes(
         "/debug/config": lambda _: Page.json(config_state()),
         "/debug/endpoints": lambda _: Page.json(engine.endpoints()),
         "/debug/decisions": decisions,
+        "/debug/kv-events": lambda _: Page.json(kv_event_states()),
         "/debug/scraper": lambda _: Page.json(scraper_states()),
         "/debug/plugins/state": lambda _: Page.json(plugins_state(engine, plugin_types())),
     }

@@ -52,6 +52,8 @@ async def state(call: Call) -> web.StreamResponse:
             "waiting": len(engine.waiting),
             "used_blocks": engine.cache.used_blocks,
             "named_blocks": engine.cache.named_blocks,
+            "cpu_blocks": 0 if engine.cache.cpu is None else len(engine.cache.cpu),
+            "kv_event_sequence": None if replica.publisher is None else replica.publisher.sequence,
             "fault": None if fault is None else fault.kind,
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import prompts, tokenizer
+from . import prompts
 from .call import named_event
 from .errors import missing_field
 from .generation import Generation, make_sequences, read_sampling
@@ -48,7 +48,7 @@ async def count_tokens(call: Call) -> web.StreamResponse:
     """`POST /v1/messages/count_tokens`."""
     body = call.json()
     call.served(body, required=True)
-    return await call.answer({"input_tokens": tokenizer.count(prompts.anthropic_prompt(body))})
+    return await call.answer({"input_tokens": prompts.anthropic_prompt(body).tokens})
 
 
 async def _stream(call: Call, generation: Generation, sequence: Sequence, head: dict[str, Any]) -> web.StreamResponse:

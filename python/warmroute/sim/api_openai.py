@@ -6,7 +6,7 @@ import base64
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import prompts, tokenizer
+from . import prompts
 from .call import DONE, event
 from .errors import bad_request
 from .generation import (
@@ -124,8 +124,8 @@ async def embeddings(call: Call) -> web.StreamResponse:
     sequences = embedding_sequences(found, call.replica.limits, lora)
     with Generation(call.replica.driver, sequences) as generation:
         await generation.finish()
-    data = [{"index": index, "object": "embedding", "embedding": _embedding(prompt, size, encoding)} for index, prompt in enumerate(found)]
-    tokens = sum(tokenizer.count(prompt) for prompt in found)
+    data = [{"index": index, "object": "embedding", "embedding": _embedding(prompt.identity, size, encoding)} for index, prompt in enumerate(found)]
+    tokens = sum(prompt.tokens for prompt in found)
     spent = {
         "prompt_tokens": tokens,
         "total_tokens": tokens,
@@ -209,8 +209,8 @@ def _transfer() -> dict[str, None]:
     return {"kv_transfer_params": None, "ec_transfer_params": None}
 
 
-def _embedding(prompt: bytes, size: int, encoding: str) -> list[float] | str:
-    values = [((seed_of(prompt, index) & 0xFFFF) / 0x8000) - 1 for index in range(size)]
+def _embedding(identity: bytes, size: int, encoding: str) -> list[float] | str:
+    values = [((seed_of(identity, index) & 0xFFFF) / 0x8000) - 1 for index in range(size)]
     norm = sum(value * value for value in values) ** 0.5 or 1.0
     values = [value / norm for value in values]
     if encoding == "float":

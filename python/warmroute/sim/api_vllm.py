@@ -9,11 +9,15 @@ from . import prompts, tokenizer
 from .call import DONE, event
 from .errors import ApiError, missing_field
 from .generation import COMPLETION_DEFAULT_TOKENS, Generation, make_sequences, read_sampling
+from .prompt import Prompt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
     from .call import Call
+    from .kv_events import KvEventPublisher
     from .sequence import Sequence
 
 VERSION = "0.32.0"
@@ -30,7 +34,7 @@ async def generate(call: Call) -> web.StreamResponse:
     parameters = parameters if isinstance(parameters, dict) else {}
     sampling = read_sampling({**parameters, "cache_salt": body.get("cache_salt")}, "max_tokens", default=COMPLETION_DEFAULT_TOKENS)
     stream = bool(body.get("stream"))
-    prompt = prompts.token_ids(body["token_ids"], "token_ids")
+    prompt = Prompt(prompts.token_ids(body["token_ids"], "token_ids"))
     sequences = make_sequences([prompt], sampling, call.replica.limits, lora=lora, stream=stream, natural=False)
     request_id = str(body.get("request_id") or call.request.headers.get("x-request-id") or secrets.token_hex(8))
     with Generation(call.replica.driver, sequences, sampling.choices) as generation:
@@ -45,7 +49,7 @@ async def tokenize(call: Call) -> web.StreamResponse:
     """`POST /tokenize`: of a prompt, or of messages."""
     body = call.json()
     call.served(body)
-    packed = prompts.chat_prompt(body) if "messages" in body else tokenizer.encode(_text(body, "prompt"))
+    packed = prompts.chat_prompt(body).packed if "messages" in body else tokenizer.encode(_text(body, "prompt"))
     ids = tokenizer.unpack(packed)
     strings = None
     if body.get("return_token_strs"):
@@ -105,13 +109,22 @@ async def version(call: Call) -> web.StreamResponse:
 async def kv_event_sources(call: Call) -> web.StreamResponse:
     """`GET /kv_event_sources`: where KV events are published. The shape is ours: no real answer is recorded."""
     publisher = call.replica.publisher
-    sources = [] if publisher is None else [{"endpoint": publisher.endpoint, "topic": publisher.topic, "dp_rank": 0}]
+    rank = call.replica.config.rank_of(call.replica.index)
+    sources = [] if publisher is None else [{**_source(publisher), "dp_rank": rank}]
     return await call.answer({"sources": sources})
 
 
+def _source(publisher: KvEventPublisher) -> dict[str, Any]:
+    return {"endpoint": publisher.endpoint, "replay_endpoint": publisher.replay_endpoint, "topic": publisher.topic}
+
+
 async def reset_prefix_cache(call: Call) -> web.StreamResponse:
-    """`POST /reset_prefix_cache`: forget the cache's content."""
-    call.replica.reset_prefix_cache()
+    """`POST /reset_prefix_cache`: forget the cache's content. 200 also where running requests prevent it, as vLLM answers.
+
+    `?reset_running_requests=true` computes those again, `?reset_external=true` drops the copies in the CPU too.
+    """
+    query = call.request.query
+    call.replica.reset_prefix_cache(running=_switch(query, "reset_running_requests"), external=_switch(query, "reset_external"))
     return await call.raw(b"", "text/plain; charset=utf-8")
 
 
@@ -165,6 +178,10 @@ def _card(call: Call, name: str, root: str, parent: str | None, max_model_len: i
         "max_model_len": max_model_len,
         "permission": [permission],
     }
+
+
+def _switch(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "false").lower() in ("true", "1", "yes", "on")
 
 
 def _text(body: dict[str, Any], name: str) -> str:

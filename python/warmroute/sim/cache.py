@@ -9,37 +9,15 @@ is computed twice at once, only the first copy is named (vLLM names both).
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-from .tokenizer import TOKEN_BYTES
+from .cache_events import GPU, BlocksRemoved, BlocksStored, CacheCleared
+from .cpu_tier import WHEN_STORED
 
-
-@dataclass(frozen=True, slots=True)
-class BlocksStored:
-    """Full blocks that are now named, in order of the sequence."""
-
-    hashes: list[int]
-    parent: int | None
-    """Hash of the block before the first, None at the start of a sequence."""
-    tokens: bytes
-    """Packed ids of all the blocks' tokens."""
-    lora: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class BlocksRemoved:
-    """Named blocks whose content is gone."""
-
-    hashes: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class CacheCleared:
-    """No block has a name any more."""
-
-
-CacheEvent = BlocksStored | BlocksRemoved | CacheCleared
+if TYPE_CHECKING:
+    from .cache_events import CacheEvent
+    from .cpu_tier import CpuTier
 
 
 class CacheSizeError(ValueError):
@@ -47,7 +25,7 @@ class CacheSizeError(ValueError):
 
 
 def block_hash(parent: int | None, tokens: bytes, extra: bytes = b"") -> int:
-    """64-bit name of a full block: its tokens, all before it (`parent`), and what else is needed (adapter, salt)."""
+    """64-bit name of a full block: its tokens, all before it (`parent`), and what else is needed (adapter, media, salt)."""
     head = b"root" if parent is None else parent.to_bytes(8, "little")
     return int.from_bytes(blake2b(head + tokens + extra, digest_size=8).digest(), "little")
 
@@ -58,20 +36,21 @@ class BlockCache:
     `record_events` off: nothing is remembered for `take_events`.
     """
 
-    def __init__(self, num_blocks: int, block_size: int, *, record_events: bool = False) -> None:
-        """`num_blocks` as the engine reports it (one of them is never given out), `block_size` tokens each."""
+    def __init__(self, num_blocks: int, block_size: int, *, record_events: bool = False, cpu: CpuTier | None = None) -> None:
+        """`num_blocks` as the engine reports it (one of them is never given out), `block_size` tokens each; `cpu`: where copies go."""
         if num_blocks < 2 or block_size < 1:  # noqa: PLR2004 - the reserved block and one to use
             message = f"a cache needs at least 2 blocks of at least 1 token, not {num_blocks} of {block_size}"
             raise CacheSizeError(message)
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self.block_bytes = block_size * TOKEN_BYTES
         self._by_hash: dict[int, int] = {}
         self._hash_of: dict[int, int] = {}
         self._holders: dict[int, int] = {}
         # Ids never given out are handed out first and need no entry: a fresh cache costs no memory.
         self._next_fresh = 1
         self._freed: OrderedDict[int, None] = OrderedDict()
+        self.cpu = cpu
+        self._copies_stored = cpu is not None and cpu.when == WHEN_STORED
         self._record = record_events
         self._events: list[CacheEvent] = []
 
@@ -135,8 +114,12 @@ class BlockCache:
                     evicted.append(name)
             self._holders[block] = 1
             given.append(block)
-        if evicted and self._record:
-            self._events.append(BlocksRemoved(evicted))
+        if evicted:
+            if self._record:
+                self._events.append(BlocksRemoved(evicted))
+            if self.cpu is not None and not self._copies_stored:
+                # Evicted tail first; copies are given in order of the sequence.
+                self.cpu.copy(BlocksStored(evicted[::-1], None, b""))
         return given
 
     def release(self, blocks: list[int]) -> None:
@@ -149,36 +132,45 @@ class BlockCache:
                 del self._holders[block]
                 self._freed[block] = None
 
-    def store(self, blocks: list[int], hashes: list[int], parent: int | None, tokens: bytes, lora: str | None) -> None:
-        """Name full blocks held by a sequence. `tokens`: their packed ids; `parent`: hash of the block before."""
+    def store(self, blocks: list[int], stored: BlocksStored) -> None:
+        """Name full blocks held by a sequence: `stored` is what is said of them, one hash per block."""
         start = 0
-        run: list[int] = []
-        for index, (block, name) in enumerate(zip(blocks, hashes, strict=True)):
+        for index, (block, name) in enumerate(zip(blocks, stored.hashes, strict=True)):
             if name in self._by_hash:
-                self._announce(run, start, hashes, parent, tokens, lora)
-                start, run = index + 1, []
+                self._announce(stored, start, index)
+                start = index + 1
                 continue
             self._by_hash[name] = block
             self._hash_of[block] = name
-            run.append(name)
-        self._announce(run, start, hashes, parent, tokens, lora)
+        self._announce(stored, start, len(blocks))
 
     def clear(self) -> None:
-        """Forget all content. Blocks in use stay in use, without a name."""
+        """Forget all content. Blocks in use stay in use, without a name. Copies in the CPU stay."""
         self._by_hash.clear()
         self._hash_of.clear()
         if self._record:
             self._events.append(CacheCleared())
 
+    def forget(self) -> None:
+        """Forget all content, copies too, in silence, as a process that ends does."""
+        self._by_hash.clear()
+        self._hash_of.clear()
+        self._events.clear()
+        if self.cpu is not None:
+            self.cpu.forget()
+
     def take_events(self) -> list[CacheEvent]:
-        """What changed since the last call, in order."""
+        """What changed since the last call: of the GPU, then of the CPU, each in order, as vLLM's scheduler collects them."""
         events, self._events = self._events, []
+        if self.cpu is not None:
+            events += self.cpu.take_events()
         return events
 
-    def _announce(  # noqa: PLR0917 - the arguments of `store`, cut to one run
-        self, run: list[int], start: int, hashes: list[int], parent: int | None, tokens: bytes, lora: str | None
-    ) -> None:
-        if run and self._record:
-            before = hashes[start - 1] if start else parent
-            cut = tokens[start * self.block_bytes : (start + len(run)) * self.block_bytes]
-            self._events.append(BlocksStored(run, before, cut, lora))
+    def _announce(self, stored: BlocksStored, start: int, end: int) -> None:
+        if start == end or not (self._record or self._copies_stored):
+            return
+        run = stored.part(start, end, GPU)
+        if self._record:
+            self._events.append(run)
+        if self.cpu is not None and self._copies_stored:
+            self.cpu.copy(run)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .cost import PRESETS
+from .cpu_tier import OFFLOAD, WHEN_EVICTED, WHEN_STORED
 from .engine import EngineSettings
-from .faults import Fault, FaultError
+from .faults import COUNTED_KINDS, RESTART, Fault, FaultError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 ENGINES = ("vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm")
 """Whose metrics page is served; the API is vLLM's in every case."""
+
+KV_EVENT_FORMS = ("map", "array", "sglang", "bytes")
+"""What KV events look like; see `kv_event_forms`, which is not imported here as it costs start-up time."""
 
 MAX_REPLICAS = 1024
 DEFAULT_MODEL_LEN = 131_072
@@ -53,6 +57,18 @@ class SimConfig:
     """Adapters that run at once."""
     kv_events: str | None = None
     """ZMQ endpoint of the first replica's KV events, `tcp://*:5557`; the others take the next ports (0: free ones)."""
+    kv_events_form: str | None = None
+    """One of `KV_EVENT_FORMS`; None: `sglang` for that engine, `map` for the others."""
+    kv_events_replay: str | None = None
+    """ZMQ endpoint at which the first replica replays events, `tcp://*:5657`; the others take the next ports. None: no replay."""
+    kv_events_buffer: int = 10_000
+    """Messages kept for replay."""
+    cpu_blocks: int = 0
+    """KV blocks that the host's memory holds copies of; 0: no CPU tier."""
+    cpu_offload: str = WHEN_STORED
+    """When a block is copied there: `stored` (at once, as vLLM does) or `evicted`."""
+    data_parallel: bool = False
+    """Whether the replicas are the data-parallel ranks of one server, each with its own port: events and metrics then name the rank."""
     metrics_padding: int = 0
     """Bytes that the metrics page is filled up to with further families of a real page; 0: none."""
     request_log: int = 256
@@ -77,6 +93,9 @@ class SimConfig:
         if not (math.isfinite(self.speed) and self.speed > 0):
             message = f"speed must be a number above 0, not {self.speed}"
             raise SimConfigError(message)
+        _one_of("kv_events_form", self.event_form, KV_EVENT_FORMS)
+        _one_of("cpu_offload", self.cpu_offload, OFFLOAD)
+        self._check_events()
         for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_loras", "block_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -85,12 +104,33 @@ class SimConfig:
         if self.num_gpu_blocks is not None and self.num_gpu_blocks < 2:  # noqa: PLR2004 - one of them is reserved
             message = f"num_gpu_blocks must be at least 2, not {self.num_gpu_blocks}"
             raise SimConfigError(message)
-        if self.request_log < 0:
-            message = f"request_log must be 0 or more, not {self.request_log}"
-            raise SimConfigError(message)
+        for name in ("request_log", "cpu_blocks", "kv_events_buffer"):
+            if getattr(self, name) < 0:
+                message = f"{name} must be 0 or more, not {getattr(self, name)}"
+                raise SimConfigError(message)
         if not 0 <= self.metrics_padding <= MAX_METRICS_PADDING:
             message = f"metrics_padding must be between 0 and {MAX_METRICS_PADDING} bytes, not {self.metrics_padding}"
             raise SimConfigError(message)
+
+    def _check_events(self) -> None:
+        if self.kv_events is None and self.kv_events_replay is not None:
+            message = "kv_events_replay replays KV events: give kv_events as well"
+            raise SimConfigError(message)
+        if self.event_form == "sglang" and self.cpu_blocks and self.cpu_offload == WHEN_EVICTED:
+            message = "SGLang tells the tokens of copies in the CPU, and they are known only when a block is stored: cpu_offload must be stored"
+            raise SimConfigError(message)
+        for fault in self.faults.values():
+            if fault.kind == RESTART:
+                message = f"{RESTART} happens at once: send it to a running replica, POST /sim/fault"
+                raise SimConfigError(message)
+            if fault.of_events and self.kv_events is None:
+                message = f"{fault.kind} is a fault of KV events: give kv_events as well"
+                raise SimConfigError(message)
+
+    @property
+    def event_form(self) -> str:
+        """What KV events look like."""
+        return self.kv_events_form or ("sglang" if self.engine == "sglang" else "map")
 
     def engine_settings(self) -> EngineSettings:
         """Settings of the engine model."""
@@ -106,7 +146,13 @@ class SimConfig:
             max_model_len=self.max_model_len or min(DEFAULT_MODEL_LEN, (blocks - 1) * block_size),
             max_loras=self.max_loras,
             record_events=self.kv_events is not None,
+            cpu_blocks=self.cpu_blocks,
+            cpu_offload=self.cpu_offload,
         )
+
+    def rank_of(self, replica: int) -> int:
+        """Data-parallel rank of a replica."""
+        return replica if self.data_parallel else 0
 
     def fault_of(self, replica: int) -> Fault | None:
         """Fault with which a replica starts."""
@@ -114,7 +160,7 @@ class SimConfig:
 
 
 def parse_faults(values: Sequence[str]) -> dict[int | None, Fault]:
-    """Read `--fault [REPLICA=]KIND[:PROBABILITY]` values.
+    """Read `--fault [REPLICA=]KIND[:PROBABILITY]` values; of faults that strike each Nth message, `KIND[:N]`.
 
     Raises:
         SimConfigError: naming the value that is wrong.
@@ -122,14 +168,15 @@ def parse_faults(values: Sequence[str]) -> dict[int | None, Fault]:
     faults: dict[int | None, Fault] = {}
     for value in values:
         replica, _, rest = value.rpartition("=")
-        kind, _, probability = rest.partition(":")
+        kind, _, number = rest.partition(":")
         try:
-            faults[int(replica) if replica else None] = Fault(kind, probability=float(probability or 1))
+            fault = Fault(kind, every=int(number or 2)) if kind in COUNTED_KINDS else Fault(kind, probability=float(number or 1))
+            faults[int(replica) if replica else None] = fault
         except FaultError as error:
             message = f"--fault {value}: {error}"
             raise SimConfigError(message) from error
         except ValueError as error:
-            message = f"--fault {value}: expected [REPLICA=]KIND[:PROBABILITY]"
+            message = f"--fault {value}: expected [REPLICA=]KIND[:PROBABILITY], or events-drop:N and the like"
             raise SimConfigError(message) from error
     return faults
 

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .cache import BlockCache
+from .cache_events import BlocksStored
 from .cost import CostModel, StepWork
+from .cpu_tier import WHEN_STORED, CpuTier
 from .statistics import Statistics
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ class EngineSettings:
     """Adapters that run at once."""
     record_events: bool = False
     """Whether the cache remembers its changes for `BlockCache.take_events`."""
+    cpu_blocks: int = 0
+    """Blocks that the host's memory holds copies of; 0: none."""
+    cpu_offload: str = WHEN_STORED
+    """When a block is copied there: see `cpu_tier.OFFLOAD`."""
 
 
 class SimulatedEngine:
@@ -63,7 +69,9 @@ class SimulatedEngine:
             message = f"max_model_len {settings.max_model_len} is more than the {capacity} tokens the KV cache holds"
             raise EngineLimitError(message)
         self.settings = settings
-        self.cache = BlockCache(settings.num_gpu_blocks, settings.block_size, record_events=settings.record_events)
+        record = settings.record_events
+        cpu = CpuTier(settings.cpu_blocks, settings.cpu_offload, record=record) if settings.cpu_blocks else None
+        self.cache = BlockCache(settings.num_gpu_blocks, settings.block_size, record_events=record, cpu=cpu)
         self.statistics = Statistics(settings.max_model_len)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -73,6 +81,7 @@ class SimulatedEngine:
         """Changes whenever anything a metrics page shows may have changed."""
         self._scheduled: list[tuple[Sequence, int]] = []
         self._in_step = False
+        self._reset_pending = False
 
     def add(self, sequence: Sequence, now: float) -> None:
         """Queue a sequence.
@@ -154,7 +163,31 @@ class SimulatedEngine:
         self._scheduled.clear()
         if ended:
             self._drop_finished()
+        if self._reset_pending:
+            self._reset_running()
         return advanced
+
+    def reset_prefix_cache(self, *, running: bool = False, external: bool = False) -> bool:
+        """Forget what the GPU holds; whether it could. As in vLLM, blocks in use prevent it.
+
+        `running`: running sequences give up theirs and are computed again (after the step they are in); `external`: the CPU's copies go too.
+        """
+        if external and self.cache.cpu is not None:
+            self.cache.cpu.clear()
+        if self.cache.used_blocks and not running:
+            return False
+        if self._in_step:
+            self._reset_pending = True
+        else:
+            self._reset_running()
+        return True
+
+    def _reset_running(self) -> None:
+        self._reset_pending = False
+        self.version += 1
+        while self.running:
+            self._preempt(self.running.pop())
+        self.cache.clear()
 
     def running_adapters(self) -> list[str]:
         """Adapters of running sequences, sorted."""
@@ -187,14 +220,17 @@ class SimulatedEngine:
                 sequence.blocks.extend(given)
                 return True
             victim = self.running.pop()
-            self.cache.release(victim.blocks)
-            victim.blocks.clear()
-            victim.computed = victim.stored = 0
-            victim.preemptions += 1
-            self.statistics.preemptions += 1
-            self.waiting.appendleft(victim)
+            self._preempt(victim)
             if victim is sequence:
                 return False
+
+    def _preempt(self, victim: Sequence) -> None:
+        self.cache.release(victim.blocks)
+        victim.blocks.clear()
+        victim.computed = victim.stored = 0
+        victim.preemptions += 1
+        self.statistics.preemptions += 1
+        self.waiting.appendleft(victim)
 
     def _admit(self, work: StepWork, budget: int, now: float) -> None:
         adapters = {sequence.lora for sequence in self.running if sequence.lora}
@@ -204,7 +240,7 @@ class SimulatedEngine:
             if sequence.lora and sequence.lora not in adapters and len(adapters) >= self.settings.max_loras:
                 passed_over.append(sequence)
                 continue
-            if not self._take_prefix(sequence):
+            if not self._take_prefix(sequence, work):
                 self.waiting.appendleft(sequence)
                 break
             tokens = min(sequence.length - sequence.computed, budget)
@@ -223,21 +259,49 @@ class SimulatedEngine:
         self.deferred = len(passed_over)
         self.waiting.extendleft(reversed(passed_over))
 
-    def _take_prefix(self, sequence: Sequence) -> bool:
+    def _take_prefix(self, sequence: Sequence, work: StepWork) -> bool:
         """Hold the cached prefix if the rest of the sequence fits too. The last token is always computed."""
         block_size = self.settings.block_size
         sequence.extend_hashes(block_size, sequence.length)
-        found = self.cache.match(sequence.hashes[: (sequence.length - 1) // block_size])
+        hashes = sequence.hashes[: (sequence.length - 1) // block_size]
+        found = self.cache.match(hashes)
         missing = -(-sequence.length // block_size) - len(found)
         if missing > self.cache.free_blocks - self.cache.free_among(found):
             return False
+        local = len(found)
         self.cache.hold(found)
         sequence.blocks = found
-        sequence.stored = len(found)
-        sequence.computed = len(found) * block_size
-        self.statistics.prefix_cache_queries += sequence.length
-        self.statistics.prefix_cache_hits += sequence.computed
+        sequence.stored = local
+        loaded = self._load(sequence, hashes[local:])
+        sequence.computed = len(sequence.blocks) * block_size
+        work.loaded_tokens += loaded * block_size
+        if sequence.admitted is None:
+            sequence.loaded_tokens = loaded * block_size
+        if sequence.preemptions:
+            return True
+        statistics = self.statistics
+        statistics.prefix_cache_queries += sequence.length
+        statistics.prefix_cache_hits += local * block_size
+        if self.cache.cpu is not None:
+            statistics.external_cache_queries += sequence.length - local * block_size
+            statistics.external_cache_hits += loaded * block_size
         return True
+
+    def _load(self, sequence: Sequence, hashes: list[int]) -> int:
+        """Bring blocks back from the CPU, as many as it holds from the first of `hashes` on; how many."""
+        cpu = self.cache.cpu
+        loaded = 0 if cpu is None else cpu.leading(hashes)
+        if cpu is None or not loaded:
+            return 0
+        # Before room is made: what makes room may push copies out.
+        cpu.touch(sequence.hashes[: len(sequence.blocks) + loaded])
+        given = self.cache.allocate(loaded)
+        if given is None:
+            message = "room was checked for the whole sequence, and its loaded part found none"
+            raise RuntimeError(message)
+        sequence.blocks.extend(given)
+        self._store(sequence, len(sequence.blocks))
+        return loaded
 
     def _schedule(self, sequence: Sequence, tokens: int, work: StepWork) -> None:
         if tokens == 1 and sequence.generated:
@@ -254,12 +318,17 @@ class SimulatedEngine:
         block_size = self.settings.block_size
         first = sequence.stored
         sequence.extend_hashes(block_size, full * block_size)
+        told = self.settings.record_events
         self.cache.store(
             sequence.blocks[first:full],
-            sequence.hashes[first:full],
-            sequence.hashes[first - 1] if first else None,
-            sequence.tokens(first * block_size, full * block_size),
-            sequence.lora,
+            BlocksStored(
+                sequence.hashes[first:full],
+                sequence.hashes[first - 1] if first else None,
+                sequence.tokens(first * block_size, full * block_size) if told else b"",
+                sequence.lora,
+                [sequence.extra_keys(index, block_size) for index in range(first, full)] if told else None,
+                sequence.salt,
+            ),
         )
         sequence.stored = full
 
@@ -272,6 +341,7 @@ class SimulatedEngine:
             sequence.first_token = now
             statistics.prompt_tokens += sequence.prompt_tokens
             statistics.prompt_tokens_cached += sequence.cached_tokens
+            statistics.prompt_tokens_loaded += sequence.loaded_tokens
             statistics.time_to_first_token.observe(now - sequence.arrived)
         elif sequence.last_token is not None:
             statistics.inter_token.observe(now - sequence.last_token)
@@ -281,6 +351,8 @@ class SimulatedEngine:
         self.version += 1
         sequence.finished = "abort" if reason == "abort" else "length" if reason == "length" else "stop"
         self.cache.release(sequence.blocks)
+        if self.cache.cpu is not None:
+            self.cache.cpu.touch(sequence.hashes)
         sequence.blocks = []
         statistics = self.statistics
         statistics.finished[reason] += 1

@@ -8,6 +8,16 @@
 | `reset-mid-stream` | reset after `after_chunks` chunks; without streaming, in the middle of the body |
 | `hang` | no answer until the fault is cleared, or for `seconds` |
 | `slow` | the answer starts `seconds` late |
+
+Of the KV event publisher, where requests go on as ever:
+
+| kind | what a subscriber sees |
+|---|---|
+| `events-drop` | each message number `every` is missing; it can be replayed |
+| `events-lose` | the same, and it cannot be replayed |
+| `events-duplicate` | each message number `every` comes twice |
+| `events-silent` | nothing, no replay either; what was missed can be replayed once the fault is cleared |
+| `events-restart` | at once, and no fault stays: connection cut, cache empty without a word, numbers from 0, nothing to replay |
 """
 
 from __future__ import annotations
@@ -17,7 +27,13 @@ import random
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
-KINDS = ("refuse", "500", "503", "reset", "reset-mid-stream", "hang", "slow")
+REQUEST_KINDS = ("refuse", "500", "503", "reset", "reset-mid-stream", "hang", "slow")
+RESTART = "events-restart"
+EVENT_KINDS = ("events-drop", "events-lose", "events-duplicate", "events-silent", RESTART)
+"""Faults of the KV event publisher."""
+COUNTED_KINDS = ("events-drop", "events-lose", "events-duplicate")
+"""Those that strike each message number `every`."""
+KINDS = (*REQUEST_KINDS, *EVENT_KINDS)
 SCOPES = ("inference", "all")
 DEFAULT_SLOW_SECONDS = 1.0
 
@@ -39,6 +55,8 @@ class Fault:
     """`slow`: delay (default 1); `hang`: how long (default: until cleared)."""
     scope: str = "inference"
     """`inference`: only requests that run the model; `all`: health, metrics and the rest too."""
+    every: int = 2
+    """`events-drop`, `events-lose`, `events-duplicate`: each message of this number is hit, from the fault's beginning on."""
     duration_seconds: float | None = None
     """After this time the fault clears itself; None: never."""
 
@@ -51,6 +69,7 @@ class Fault:
         _check(self.kind in KINDS, f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
         _check(self.scope in SCOPES, f"scope must be one of {', '.join(SCOPES)}, not {self.scope!r}")
         _check(0 <= self.probability <= 1, f"probability must be between 0 and 1, not {self.probability}")
+        _check(self.every >= 1, f"every must be 1 or more, not {self.every}")
         _check(self.after_chunks >= 0, f"after_chunks must be 0 or more, not {self.after_chunks}")
         for name in ("seconds", "duration_seconds"):
             value = getattr(self, name)
@@ -83,9 +102,14 @@ class Fault:
 
     def strikes(self, *, inference: bool) -> bool:
         """Whether it hits the next request (drawn at random)."""
-        if not inference and self.scope != "all":
+        if self.of_events or (not inference and self.scope != "all"):
             return False
         return self.probability >= 1 or random.random() < self.probability
+
+    @property
+    def of_events(self) -> bool:
+        """Whether it is the KV event publisher's."""
+        return self.kind in EVENT_KINDS
 
     @property
     def delay(self) -> float:

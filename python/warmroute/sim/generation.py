@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import output, tokenizer
+from . import output
 from .errors import bad_request
 from .sequence import Sequence
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .driver import EngineDriver
+    from .prompt import Prompt
 
 MAX_CHOICES = 128
 COMPLETION_DEFAULT_TOKENS = 16
@@ -107,7 +108,7 @@ class Generation:
             await self.advance()
 
 
-def make_sequences(prompts: list[bytes], sampling: Sampling, limits: Limits, *, lora: str | None, stream: bool, natural: bool) -> list[Sequence]:
+def make_sequences(prompts: list[Prompt], sampling: Sampling, limits: Limits, *, lora: str | None, stream: bool, natural: bool) -> list[Sequence]:
     """A sequence per prompt and choice. `natural`: without a maximum, end by oneself (chat) instead of at the limit.
 
     Raises:
@@ -115,7 +116,7 @@ def make_sequences(prompts: list[bytes], sampling: Sampling, limits: Limits, *, 
     """
     sequences = []
     for prompt in prompts:
-        used = tokenizer.count(prompt)
+        used = prompt.tokens
         room = limits.max_model_len - used
         if room < 1:
             message = (
@@ -132,29 +133,29 @@ def make_sequences(prompts: list[bytes], sampling: Sampling, limits: Limits, *, 
             )
             raise bad_request(message, "max_tokens")
         for choice in range(sampling.choices):
-            seed = output.seed_of(prompt, choice)
+            seed = output.seed_of(prompt.identity, choice)
             maximum = room if asked is None else asked
             length = limits.output_length or (output.DEFAULT_LENGTH if natural and asked is None else None)
             tokens = maximum if length is None or sampling.ignore_eos else min(maximum, max(sampling.min_tokens, length.sample(seed)))
-            sequence = Sequence(prompt, tokens, maximum, seed, lora, sampling.salt, each_token=stream)
+            sequence = Sequence(prompt.packed, tokens, maximum, seed, lora, sampling.salt, prompt.media, each_token=stream)
             sequences.append(sequence)
     return sequences
 
 
-def embedding_sequences(prompts: list[bytes], limits: Limits, lora: str | None) -> list[Sequence]:
+def embedding_sequences(prompts: list[Prompt], limits: Limits, lora: str | None) -> list[Sequence]:
     """A sequence per prompt that is computed and answers nothing.
 
     Raises:
         ApiError: a prompt too long for the model.
     """
     for prompt in prompts:
-        if tokenizer.count(prompt) > limits.max_model_len:
+        if prompt.tokens > limits.max_model_len:
             message = (
                 f"This model's maximum context length is {limits.max_model_len} tokens. However, your request has "
-                f"{tokenizer.count(prompt)} input tokens. Please reduce the length of the input messages."
+                f"{prompt.tokens} input tokens. Please reduce the length of the input messages."
             )
             raise bad_request(message, "input_tokens")
-    return [Sequence(prompt, 0, 0, output.seed_of(prompt), lora) for prompt in prompts]
+    return [Sequence(prompt.packed, 0, 0, output.seed_of(prompt.identity), lora, media=prompt.media) for prompt in prompts]
 
 
 def _integer(body: Mapping[str, Any], name: str, least: int) -> int | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .engine import SimulatedEngine
     from .exposition import Page
 
-PAGES: dict[str, Callable[[SimConfig, SimulatedEngine], Page]] = {
+PAGES: dict[str, Callable[[SimConfig, SimulatedEngine, int], Page]] = {
     "vllm": vllm_page,
     "sglang": sglang_page,
     "trtllm-serve": trtllm_page,
@@ -39,10 +39,10 @@ MAX_FILTERS = 8
 class Metrics:
     """Writes the page, again only when the engine has moved."""
 
-    def __init__(self, config: SimConfig, engine: SimulatedEngine) -> None:
-        """The page of one replica."""
+    def __init__(self, config: SimConfig, engine: SimulatedEngine, rank: int = 0) -> None:
+        """The page of one replica, which is this data-parallel rank."""
         self._engine = engine
-        self._page = PAGES[config.engine](config, engine)
+        self._page = PAGES[config.engine](config, engine, rank)
         if config.metrics_padding and config.engine == "vllm":
             pad(self._page, config.metrics_padding)
         self._filtered = FILTERED_PATHS.get(config.engine)

@@ -1,4 +1,4 @@
-"""Metrics pages of the other engines, reduced to the families that a gateway reads (reference, §6.3)."""
+"""Metrics pages of the other engines, reduced to the families that a gateway reads (reference, §6.3). None of them names a rank."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .engine import SimulatedEngine
 
 
-def sglang_page(config: SimConfig, engine: SimulatedEngine) -> Page:
+def sglang_page(config: SimConfig, engine: SimulatedEngine, _rank: int = 0) -> Page:
     """SGLang."""
     page = Page({"model_name": config.models[0]}, time.time())
     statistics = engine.statistics
@@ -36,7 +36,7 @@ def sglang_page(config: SimConfig, engine: SimulatedEngine) -> Page:
     return page
 
 
-def trtllm_page(config: SimConfig, engine: SimulatedEngine) -> Page:
+def trtllm_page(config: SimConfig, engine: SimulatedEngine, _rank: int = 0) -> Page:
     """`trtllm-serve`."""
     page = Page({"model_name": config.models[0], "engine_type": "pytorch"}, time.time())
     settings = engine.settings
@@ -48,7 +48,7 @@ def trtllm_page(config: SimConfig, engine: SimulatedEngine) -> Page:
     return page
 
 
-def triton_page(config: SimConfig, engine: SimulatedEngine) -> Page:
+def triton_page(config: SimConfig, engine: SimulatedEngine, _rank: int = 0) -> Page:
     """Triton with the TensorRT-LLM backend."""
     labels = {"model": config.models[0], "version": "1"}
     page = Page(labels, time.time())

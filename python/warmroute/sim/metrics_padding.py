@@ -26,13 +26,10 @@ _HANDLERS = (
     "/version",
 )
 _FLOPS = "(for Model Flops Utilization calculations)."
-_SHARED = "External prefix cache {} from KV connector cross-instance cache sharing, in terms of number of {} tokens."
 _COUNTERS = (
     ("estimated_flops_per_gpu", f"Estimated number of floating point operations per GPU {_FLOPS}"),
     ("estimated_read_bytes_per_gpu", f"Estimated number of bytes read from memory per GPU {_FLOPS}"),
     ("estimated_write_bytes_per_gpu", f"Estimated number of bytes written to memory per GPU {_FLOPS}"),
-    ("external_prefix_cache_queries", _SHARED.format("queries", "queried")),
-    ("external_prefix_cache_hits", _SHARED.format("hits", "cached")),
     ("mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items."),
     ("mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items."),
 )

@@ -18,9 +18,16 @@ MAX_LORA_SERIES = 64
 """Sets of adapters that `lora_requests_info` keeps (the real engine keeps all it ever saw)."""
 
 
-def vllm_page(config: SimConfig, engine: SimulatedEngine) -> Page:
-    """The page of one replica."""
-    page = Page({"engine": "0", "model_name": config.models[0]}, time.time())
+_CACHED_BY_SOURCE = (
+    "Prefix-cache hit tokens by the cache tier that supplied them: device (local HBM), host (offloaded to DRAM), disk, p2p "
+    "(transferred from another vLLM instance) or external_unspecified. Counted at admission; sums to vllm:prefix_cache_hits + "
+    "vllm:external_prefix_cache_hits."
+)
+
+
+def vllm_page(config: SimConfig, engine: SimulatedEngine, rank: int = 0) -> Page:
+    """The page of one replica, which is this data-parallel rank."""
+    page = Page({"engine": str(rank), "model_name": config.models[0]}, time.time())
     _load(page, engine)
     _tokens(page, engine)
     _histograms(page, engine)
@@ -29,7 +36,7 @@ def vllm_page(config: SimConfig, engine: SimulatedEngine) -> Page:
     page.gauges(
         "vllm:cache_config_info",
         "Information of the LLMEngine CacheConfig",
-        [(_cache_config(engine), lambda: 1.0)],
+        [(_cache_config(engine, rank), lambda: 1.0)],
     )
     return page
 
@@ -92,6 +99,9 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
         "Prefix cache hits, in terms of number of cached tokens.",
         lambda: statistics.prefix_cache_hits,
     )
+    shared = "External prefix cache {} from KV connector cross-instance cache sharing, in terms of number of {} tokens."
+    page.counter("vllm:external_prefix_cache_queries", shared.format("queries", "queried"), lambda: statistics.external_cache_queries)
+    page.counter("vllm:external_prefix_cache_hits", shared.format("hits", "cached"), lambda: statistics.external_cache_hits)
     page.counter("vllm:num_preemptions", "Cumulative number of preemption from the engine.", lambda: statistics.preemptions)
     page.counter("vllm:prompt_tokens", "Number of prefill tokens processed.", lambda: statistics.prompt_tokens)
     page.counters(
@@ -102,8 +112,11 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
                 {**page.labels, "source": "local_compute"},
                 lambda: statistics.prompt_tokens - statistics.prompt_tokens_cached,
             ),
-            ({**page.labels, "source": "local_cache_hit"}, lambda: statistics.prompt_tokens_cached),
-            ({**page.labels, "source": "external_kv_transfer"}, lambda: 0),
+            (
+                {**page.labels, "source": "local_cache_hit"},
+                lambda: statistics.prompt_tokens_cached - statistics.prompt_tokens_loaded,
+            ),
+            ({**page.labels, "source": "external_kv_transfer"}, lambda: statistics.prompt_tokens_loaded),
         ],
     )
     page.counter(
@@ -111,12 +124,28 @@ def _tokens(page: Page, engine: SimulatedEngine) -> None:
         "Number of cached prompt tokens (local + external).",
         lambda: statistics.prompt_tokens_cached,
     )
+    sources: dict[str, Callable[[], float]] = {
+        "device": lambda: statistics.prefix_cache_hits,
+        "host": lambda: statistics.external_cache_hits,
+        "p2p": _nothing,
+        "disk": _nothing,
+        "external_unspecified": _nothing,
+    }
+    page.counters(
+        "vllm:prompt_tokens_cached_by_source",
+        _CACHED_BY_SOURCE,
+        [({**page.labels, "source": source}, value) for source, value in sources.items()],
+    )
     page.counter("vllm:generation_tokens", "Number of generation tokens processed.", lambda: statistics.generation_tokens)
     page.counters(
         "vllm:request_success",
         "Count of successfully processed requests.",
         [({**page.labels, "finished_reason": reason}, _count(statistics.finished, reason)) for reason in statistics.finished],
     )
+
+
+def _nothing() -> float:
+    return 0.0
 
 
 def _count(counts: Mapping[str, int], key: str) -> Callable[[], float]:
@@ -176,7 +205,7 @@ def _histograms(page: Page, engine: SimulatedEngine) -> None:
         page.histogram(f"vllm:{name}", text, histogram)
 
 
-def _cache_config(engine: SimulatedEngine) -> dict[str, str]:
+def _cache_config(engine: SimulatedEngine, rank: int) -> dict[str, str]:
     """Labels of `cache_config_info`: all that the real page has, with the values of a plain Llama."""
     settings = engine.settings
     tokens = settings.num_gpu_blocks * settings.block_size
@@ -204,7 +233,7 @@ def _cache_config(engine: SimulatedEngine) -> dict[str, str]:
         "effective_attention_block_size": str(settings.block_size),
         "enable_mamba_shared_prefix_checkpoint": "False",
         "enable_prefix_caching": "True",
-        "engine": "0",
+        "engine": str(rank),
         "gpu_memory_utilization": "0.92",
         "is_attention_free": "False",
         "kv_cache_dtype_skip_layers": "[]",

@@ -58,6 +58,12 @@ class SimPool:
         """Where each replica publishes KV events; empty without them."""
         return [replica.publisher.endpoint for replica in self.replicas if replica.publisher is not None]
 
+    @property
+    def kv_replay_endpoints(self) -> list[str]:
+        """Where each replica replays KV events; empty without replay."""
+        publishers = [replica.publisher for replica in self.replicas if replica.publisher is not None]
+        return [publisher.replay_endpoint for publisher in publishers if publisher.replay_endpoint is not None]
+
     def set_fault(self, fault: Fault | None, replica: int | None = None) -> None:
         """Give one replica (None: all) a fault, or clear it."""
         for target in self.replicas if replica is None else [self.replicas[replica]]:

@@ -35,6 +35,7 @@ def announce(pool: SimPool, *, print_json: bool) -> None:
             "models": list(config.models),
             "engine": config.engine,
             "kv_events": pool.kv_event_endpoints,
+            "kv_events_replay": pool.kv_replay_endpoints,
             "pid": os.getpid(),
         }
         sys.stdout.write(json.dumps(ready) + "\n")

@@ -2,6 +2,7 @@
 
 The template writes `role: content` and a line end, each part padded to whole tokens. So an answer that comes back
 as the assistant's message of the next turn stands on the same tokens as when it was generated, and its blocks hit.
+An image, a video or a sound becomes a run of placeholders with a hash, as in an engine that can see.
 """
 
 from __future__ import annotations
@@ -12,12 +13,23 @@ from typing import Any
 
 from . import tokenizer
 from .errors import bad_request, missing_field
+from .prompt import Prompt, PromptBuilder
 
 MAX_PROMPTS = 2048
 """Prompts in one request."""
 
+MODALITIES = {
+    "image_url": "image",
+    "input_image": "image",
+    "image": "image",
+    "video_url": "video",
+    "input_audio": "audio",
+    "audio_url": "audio",
+}
+"""What the parts of a message that are media contain, by their type in any of the APIs."""
 
-def completion_prompts(body: Mapping[str, Any], name: str = "prompt") -> list[bytes]:
+
+def completion_prompts(body: Mapping[str, Any], name: str = "prompt") -> list[Prompt]:
     """Prompts of a completion or embedding request: text, token ids, or a list of either.
 
     Raises:
@@ -38,7 +50,7 @@ def completion_prompts(body: Mapping[str, Any], name: str = "prompt") -> list[by
         raise bad_request(f"{name} must be a string, an array of strings, or token ids", name)
     if not all(prompts):
         raise bad_request("The decoder prompt cannot be empty", name)
-    return prompts
+    return [Prompt(prompt) for prompt in prompts]
 
 
 def token_ids(value: object, name: str) -> bytes:
@@ -55,26 +67,33 @@ def token_ids(value: object, name: str) -> bytes:
         raise bad_request(f"{name}: {error}", name) from error
 
 
-def chat_prompt(body: Mapping[str, Any]) -> bytes:
+def chat_prompt(body: Mapping[str, Any]) -> Prompt:
     """Prompt of a chat completion or of a `/tokenize` with messages.
 
     Raises:
         ApiError: no usable messages.
     """
-    return _tools(body) + _messages(body) + message_head("assistant")
+    builder = PromptBuilder()
+    _tools(builder, body)
+    _messages(builder, body)
+    return _answered(builder)
 
 
-def anthropic_prompt(body: Mapping[str, Any]) -> bytes:
+def anthropic_prompt(body: Mapping[str, Any]) -> Prompt:
     """Prompt of an Anthropic request: system, tools, messages.
 
     Raises:
         ApiError: no usable messages.
     """
-    system = _message("system", body["system"]) if body.get("system") else b""
-    return _tools(body) + system + _messages(body) + message_head("assistant")
+    builder = PromptBuilder()
+    _tools(builder, body)
+    if body.get("system"):
+        _message(builder, "system", body["system"])
+    _messages(builder, body)
+    return _answered(builder)
 
 
-def responses_prompt(body: Mapping[str, Any]) -> bytes:
+def responses_prompt(body: Mapping[str, Any]) -> Prompt:
     """Prompt of a Responses request: instructions and input.
 
     Raises:
@@ -83,54 +102,82 @@ def responses_prompt(body: Mapping[str, Any]) -> bytes:
     value = body.get("input")
     if value is None:
         raise missing_field("input")
-    system = _message("system", body["instructions"]) if body.get("instructions") else b""
+    builder = PromptBuilder()
+    _tools(builder, body)
+    if body.get("instructions"):
+        _message(builder, "system", body["instructions"])
     if isinstance(value, str):
-        turns = _message("user", value)
+        _message(builder, "user", value)
     elif isinstance(value, list) and value:
-        turns = b"".join(_message(str(_mapping(item).get("role", "user")), _item_content(item)) for item in value)
+        for item in value:
+            _message(builder, str(_mapping(item).get("role", "user")), _item_content(item))
     else:
         raise bad_request("input must be a string or a non-empty array", "input")
-    return _tools(body) + system + turns + message_head("assistant")
+    return _answered(builder)
 
 
-def message_head(role: str) -> bytes:
-    """What stands before a message's content; for the assistant, what the answer continues."""
-    return tokenizer.encode(f"{role}: ")
+def _answered(builder: PromptBuilder) -> Prompt:
+    """The prompt with what the answer continues."""
+    _head(builder, "assistant")
+    return builder.build()
 
 
-def _messages(body: Mapping[str, Any]) -> bytes:
+def _head(builder: PromptBuilder, role: str) -> None:
+    builder.text(f"{role}: ")
+
+
+def _messages(builder: PromptBuilder, body: Mapping[str, Any]) -> None:
     messages = body.get("messages")
     if messages is None:
         raise missing_field("messages")
     if not isinstance(messages, list) or not messages:
         raise bad_request("messages must be a non-empty array", "messages")
-    return b"".join(_message(str(_mapping(message).get("role", "user")), message.get("content")) for message in messages)
+    for message in messages:
+        _message(builder, str(_mapping(message).get("role", "user")), message.get("content"))
 
 
-def _message(role: str, content: object) -> bytes:
-    return message_head(role) + tokenizer.encode(_text(content) + "\n")
+def _message(builder: PromptBuilder, role: str, content: object) -> None:
+    _head(builder, role)
+    text = ""
+    for part in _parts(content):
+        modality = MODALITIES.get(str(part.get("type"))) if isinstance(part, Mapping) else None
+        if modality is None:
+            text += _text(part)
+            continue
+        if text:
+            builder.text(text)
+            text = ""
+        builder.medium(modality, *_identity(part))
+    builder.text(text + "\n")
 
 
-def _tools(body: Mapping[str, Any]) -> bytes:
-    tools = body.get("tools")
-    return tokenizer.encode(json.dumps(tools) + "\n") if tools else b""
-
-
-def _text(content: object) -> str:
+def _parts(content: object) -> Sequence[Any]:
     if content is None:
-        return ""
+        return ()
     if isinstance(content, str):
-        return content
+        return (content,)
     if isinstance(content, Sequence):
-        return "".join(_part(part) for part in content)
+        return content
     raise bad_request("content must be a string or an array of parts", "messages")
 
 
-def _part(part: object) -> str:
+def _identity(part: Mapping[str, Any]) -> tuple[object, str | None]:
+    """What a medium is known by: its content, and vLLM's `uuid` if the client sends one."""
+    identifier = part.get("uuid")
+    return {name: value for name, value in part.items() if name != "uuid"}, identifier if isinstance(identifier, str) and identifier else None
+
+
+def _tools(builder: PromptBuilder, body: Mapping[str, Any]) -> None:
+    tools = body.get("tools")
+    if tools:
+        builder.text(json.dumps(tools) + "\n")
+
+
+def _text(part: object) -> str:
     if isinstance(part, str):
         return part
     text = _mapping(part).get("text")
-    # What is no text (an image, a tool call) still takes part in the prompt, by its JSON.
+    # What is neither text nor a medium (a tool call) still takes part in the prompt, by its JSON.
     return text if isinstance(text, str) else json.dumps(part, sort_keys=True)
 
 

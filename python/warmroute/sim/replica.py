@@ -16,8 +16,9 @@ from .adapters import Adapters
 from .call import Call, ConnectionCut, cut_connection
 from .driver import EngineDriver
 from .engine import SimulatedEngine
-from .errors import ApiError
+from .errors import ApiError, bad_request
 from .exposition import CONTENT_TYPE
+from .faults import RESTART
 from .generation import Limits
 from .metrics import Metrics
 from .requests_log import MAX_BODY_BYTES, ReceivedRequest
@@ -53,7 +54,7 @@ class Replica:
         self.engine = SimulatedEngine(config.engine_settings())
         self.adapters = Adapters(config.loras)
         self.limits = Limits(self.engine.settings.max_model_len, config.output_length)
-        self.metrics = Metrics(config, self.engine)
+        self.metrics = Metrics(config, self.engine, config.rank_of(index))
         self.requests: deque[ReceivedRequest] = deque(maxlen=config.request_log)
         self.publisher: KvEventPublisher | None = None
         self.fault: Fault | None = None
@@ -112,7 +113,18 @@ class Replica:
             self.publisher.close()
 
     def set_fault(self, fault: Fault | None, spare: Any = None) -> None:
-        """Have this fault from now on, or none. `spare`: a connection that `refuse` leaves open."""
+        """Have this fault from now on, or none. `spare`: a connection that `refuse` leaves open.
+
+        Raises:
+            ApiError: a fault of KV events, and none are published.
+        """
+        if fault is not None and fault.of_events and self.publisher is None:
+            raise bad_request(f"{fault.kind} is a fault of KV events, and this replica publishes none: start it with --kv-events", "kind")
+        if fault is not None and fault.kind == RESTART:
+            self._restart_events()
+            fault = None
+        if self.publisher is not None:
+            self.publisher.set_fault(fault if fault is not None and fault.of_events else None)
         self.fault = fault
         self._fault_cleared.set()
         self._fault_cleared = asyncio.Event()
@@ -128,10 +140,11 @@ class Replica:
         elif self._listener is None and self._reopening is None:
             self._reopening = self.loop.create_task(self._reopen())
 
-    def reset_prefix_cache(self) -> None:
-        """Forget the content of the KV cache, and say so."""
-        self.engine.cache.clear()
+    def reset_prefix_cache(self, *, running: bool = False, external: bool = False) -> bool:
+        """Forget the content of the KV cache, and say so; whether it could (see the engine)."""
+        done = self.engine.reset_prefix_cache(running=running, external=external)
         self._publish()
+        return done
 
     async def _reopen(self) -> None:
         try:
@@ -254,10 +267,20 @@ class Replica:
 
     def _start_events(self, template: str) -> None:
         # Imported here: ZMQ costs start-up time that most runs need not pay.
+        from .kv_event_forms import EventWriter  # noqa: PLC0415
         from .kv_events import KvEventPublisher, endpoint_of  # noqa: PLC0415
 
-        topic = f"kv@{self.address}@{self.config.models[0]}"
-        self.publisher = KvEventPublisher(endpoint_of(template, self.index), topic, self.engine.settings.block_size, self._adapter_number)
+        config = self.config
+        writer = EventWriter(config.event_form, self.engine.settings.block_size, self._adapter_number, config.rank_of(self.index))
+        topic = f"kv@{self.address}@{config.models[0]}"
+        self.publisher = KvEventPublisher(endpoint_of(template, self.index), topic, writer, config.kv_events_buffer)
+        if config.kv_events_replay is not None:
+            self.publisher.serve_replay(endpoint_of(config.kv_events_replay, self.index), self.loop)
+
+    def _restart_events(self) -> None:
+        if self.publisher is not None:
+            self.engine.cache.forget()
+            self.publisher.restart(self.loop)
 
     def _adapter_number(self, name: str) -> int | None:
         adapter = self.adapters.get(name)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from . import api_admin, api_anthropic, api_openai, api_responses, api_vllm
+from . import api_admin, api_anthropic, api_openai, api_render, api_responses, api_vllm
 from .call import Call
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -22,6 +22,8 @@ INFERENCE: dict[str, Handler] = {
 """POST routes that run the model: counted as load, logged, and hit by faults."""
 
 OTHER: dict[tuple[str, str], Handler] = {
+    ("POST", "/v1/completions/render"): api_render.completions,
+    ("POST", "/v1/chat/completions/render"): api_render.chat_completions,
     ("POST", "/v1/messages/count_tokens"): api_anthropic.count_tokens,
     ("GET", "/v1/models"): api_vllm.models,
     ("POST", "/tokenize"): api_vllm.tokenize,

@@ -12,6 +12,9 @@ from .tokenizer import TOKEN_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .cache_events import ExtraKeys
+    from .prompt import Medium
+
 FinishReason = Literal["stop", "length", "abort"]
 
 
@@ -34,6 +37,8 @@ class Sequence:
     lora: str | None = None
     salt: str = ""
     """Cache salt: sequences share blocks only under the same one."""
+    media: tuple[Medium, ...] = ()
+    """Media whose placeholders stand in the prompt, by rising offset."""
     each_token: bool = False
     """Whether to call `listener` for each token, or only at the end."""
     listener: Callable[[], None] = _ignore
@@ -45,7 +50,9 @@ class Sequence:
     generated: int = 0
     """Tokens produced."""
     cached_tokens: int = 0
-    """Prompt tokens found in the cache when it was first admitted."""
+    """Prompt tokens found in the cache (GPU or CPU) when it was first admitted."""
+    loaded_tokens: int = 0
+    """Of these, tokens whose copies came from the CPU."""
     blocks: list[int] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
     """Names of its full blocks, as far as they are known."""
@@ -80,8 +87,18 @@ class Sequence:
         """Name all blocks that are full when the sequence has `length` tokens."""
         for index in range(len(self.hashes), length // block_size):
             parent = self.hashes[-1] if self.hashes else None
-            extra = b"" if parent is not None else f"\0{self.lora or ''}\0{self.salt}".encode()
+            # The adapter and the salt of the first block reach the others through `parent`; media have their own places.
+            extra = repr((self.lora, self.salt, self.extra_keys(index, block_size))).encode() if parent is None or self.media else b""
             self.hashes.append(block_hash(parent, self.tokens(index * block_size, (index + 1) * block_size), extra))
+
+    def extra_keys(self, index: int, block_size: int) -> ExtraKeys:
+        """What block `index` depends on beside its tokens, as vLLM orders it: the adapter, media in it, in the first block the salt."""
+        keys: list[str | tuple[str, int]] = [self.lora] if self.lora else []
+        start = index * block_size
+        keys += [(medium.hash, medium.offset - start) for medium in self.media if medium.offset < start + block_size and medium.end > start]
+        if self.salt and not index:
+            keys.append(self.salt)
+        return tuple(keys) or None
 
     def text(self, start: int, end: int) -> str:
         """Text of the answer's tokens `start` to `end`."""

@@ -58,14 +58,20 @@ class Statistics:
 
     max_model_len: int
     prefix_cache_queries: int = 0
-    """Prompt tokens looked up in the prefix cache."""
+    """Tokens looked up in the prefix cache, each sequence once: a preempted one's second look is not counted, as in vLLM."""
     prefix_cache_hits: int = 0
+    """Of these, tokens found on the GPU."""
+    external_cache_queries: int = 0
+    """Tokens looked up in the CPU: what the GPU did not have."""
+    external_cache_hits: int = 0
     """Of these, tokens found."""
     preemptions: int = 0
     prompt_tokens: int = 0
     """Prompt tokens of requests that got their first token."""
     prompt_tokens_cached: int = 0
-    """Of these, tokens that came from the cache."""
+    """Of these, tokens that came from the cache (GPU or CPU)."""
+    prompt_tokens_loaded: int = 0
+    """Of these, tokens that came from the CPU."""
     generation_tokens: int = 0
     finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0))
     """Requests by the reason for which they ended."""

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use warmroute_core::pool::{EndpointIdentity, EngineSpec, MetricsPage, Pool, Reservation};
-use warmroute_core::schedule::Candidates;
+use warmroute_core::schedule::{Candidates, PrefixColumn};
 
 const RECORDED: &[u8] = include_bytes!("../tests/data/vllm-0.32-metrics-loaded.txt");
 
@@ -34,13 +34,16 @@ fn pool(criterion: &mut Criterion) {
             labels: BTreeMap::new(),
         });
     }
-    let matched = vec![3; 100];
+    let prefixes = [PrefixColumn {
+        blocks: vec![3; 100],
+        ..PrefixColumn::default()
+    }];
     let mut candidates = Candidates::default();
     let mut group = criterion.benchmark_group("pool");
     group.bench_function("gather_100", |bencher| {
         bencher.iter(|| {
             pool.load()
-                .gather(None, black_box(&matched), false, &mut candidates);
+                .gather(None, black_box(&prefixes), false, &mut candidates);
         });
     });
     let snapshot = pool.snapshot();

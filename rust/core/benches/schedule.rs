@@ -10,7 +10,7 @@ use warmroute_core::engine::{Policy, PolicySpec};
 use warmroute_core::plugin::Externals;
 use warmroute_core::pool::{EndpointIdentity, EngineMetrics, Pool};
 use warmroute_core::prefix::{ApproximateIndex, chain, seed};
-use warmroute_core::schedule::{Candidates, Context, RequestFacts, Scratch};
+use warmroute_core::schedule::{Candidates, Context, PrefixColumn, RequestFacts, Scratch};
 
 /// 8 KiB of prompt in blocks of 64 tokens of 4 bytes.
 const BLOCKS: u32 = 32;
@@ -58,14 +58,17 @@ fn picks(criterion: &mut Criterion) {
             candidates
                 .prefill_tokens
                 .push(f64::from(random.u16(0..8000)));
-            candidates.matched_blocks.push(0);
         }
+        candidates.prefixes.push(PrefixColumn {
+            total_blocks: BLOCKS,
+            block_tokens: 64,
+            blocks: vec![0; usize::from(count)],
+            ..PrefixColumn::default()
+        });
         let snapshot = pool.snapshot();
         let request = RequestFacts {
             target_model: "model".into(),
             prompt_tokens: BLOCKS * 64,
-            total_blocks: BLOCKS,
-            block_tokens: 64,
             ..RequestFacts::default()
         };
         for (name, spec) in [
@@ -82,7 +85,7 @@ fn picks(criterion: &mut Criterion) {
             group.bench_function(format!("{name} policy, {count} endpoints"), |bencher| {
                 bencher.iter(|| {
                     index.longest_match(black_box(&prompt), &mut matched);
-                    candidates.matched_blocks.copy_from_slice(&matched);
+                    candidates.prefixes[0].blocks.copy_from_slice(&matched);
                     let context = Context {
                         request: &request,
                         snapshot: &snapshot,

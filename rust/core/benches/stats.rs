@@ -8,6 +8,8 @@ use warmroute_core::stats::Stats;
 
 fn request(criterion: &mut Criterion) {
     let stats = Stats::new();
+    let name: std::sync::Arc<str> = "approx-prefix-cache-producer".into();
+    let prefixes = stats.prefix_producers([(&name, &name)].into_iter());
     let pause = Duration::from_millis(120);
     criterion.bench_function("stats/one_request", |bencher| {
         bencher.iter(|| {
@@ -31,7 +33,7 @@ fn request(criterion: &mut Criterion) {
             stats.response_processing(pause);
             stats.scheduler_e2e(pause);
             stats.scheduler_attempt("meta/llama-3-8b", None);
-            stats.prefix_hit(0.25, 2048);
+            prefixes[0].hit(0.25, 2048);
         });
     });
     for number in 0..1000 {

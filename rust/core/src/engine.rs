@@ -2,14 +2,18 @@
 
 mod decision;
 mod decisions;
+mod exact;
 mod gates;
+mod indexes;
+mod matching;
 mod policy;
 mod refusals;
 mod settings;
+mod speculation;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -23,13 +27,17 @@ pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
 use crate::exchange::Refusal;
+use crate::kv_events::KvEvents;
 use crate::plugin::{Externals, PrefixSettings};
 use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
-use crate::prefix::ApproximateIndex;
+use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
-use crate::stats::{PluginTimers, Stats};
+use crate::stats::{PluginTimers, PrefixStats, Stats};
+use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
+use exact::Exact;
+use indexes::Indexes;
 use refusals::Refusals;
 
 /// What all exchanges share. One per pool.
@@ -37,14 +45,14 @@ use refusals::Refusals;
 pub struct Engine {
     settings: Settings,
     pool: Arc<Pool>,
-    index: Arc<ApproximateIndex>,
+    /// Those of the policy in force, as the pool's slots come and go.
+    indexes: Arc<Indexes>,
+    exact: Arc<Exact>,
     /// Only to measure how long a decision takes; decisions themselves are given the time.
     clock: fn() -> Nanos,
     active: ArcSwap<Active>,
     /// One reload at a time.
     reloading: Mutex<()>,
-    /// Blocks remembered of an endpoint that has just joined.
-    lru_capacity: Arc<AtomicUsize>,
     stats: Stats,
     decisions: Option<Decisions>,
     refusals: Refusals,
@@ -63,6 +71,18 @@ pub struct Active {
     timers: Vec<PluginTimers>,
     /// Of what stands before the profiles.
     gate_timers: PluginTimers,
+    /// One for each approximate index of the policy.
+    indexes: Vec<Arc<ApproximateIndex>>,
+    /// One for each producer of prefix matches.
+    prefix_stats: Vec<Arc<PrefixStats>>,
+}
+
+/// What a policy comes to live in.
+struct Around<'a> {
+    stats: &'a Stats,
+    pool: &'a Arc<Pool>,
+    exact: &'a Exact,
+    index_bytes: usize,
 }
 
 /// What the critical section works with, kept between decisions so that none allocates.
@@ -91,23 +111,29 @@ impl Engine {
             stats = stats.with_streams(clock);
         }
         let pool = Arc::new(Pool::new());
-        let index = Arc::new(ApproximateIndex::new(settings.index_bytes));
-        let forgetful = Arc::clone(&index);
-        let lru_capacity = Arc::new(AtomicUsize::new(0));
-        let capacity = Arc::clone(&lru_capacity);
-        pool.on_slot_change(move |change| match change {
-            SlotChange::Taken(slot) => {
-                forgetful.add_endpoint(slot, capacity.load(Ordering::Relaxed));
+        let indexes = Arc::new(Indexes::default());
+        let exact = Arc::new(Exact::new());
+        let (following, forgetting) = (Arc::clone(&indexes), Arc::clone(&exact));
+        pool.on_slot_change(move |change| {
+            following.follow(change);
+            if let SlotChange::Freed(slot) = change {
+                forgetting.forget(slot);
             }
-            SlotChange::Freed(slot) => forgetful.remove_endpoint(slot),
         });
+        let around = Around {
+            stats: &stats,
+            pool: &pool,
+            exact: &exact,
+            index_bytes: settings.index_bytes,
+        };
+        let active = Active::new(policy, None, &around);
         let engine = Self {
-            index,
+            indexes,
+            exact,
             clock,
-            active: ArcSwap::from_pointee(Active::new(policy, &stats, &pool)),
+            active: ArcSwap::from_pointee(active),
             pool,
             reloading: Mutex::new(()),
-            lru_capacity,
             stats,
             decisions: settings
                 .explain
@@ -135,10 +161,28 @@ impl Engine {
         let active = self.active.load();
         let limit = self.settings.max_endpoints;
         let policy = Policy::build(policy, externals, limit, Some(&active.policy))?;
-        self.active
-            .store(Arc::new(Active::new(policy, &self.stats, &self.pool)));
+        let around = Around {
+            stats: &self.stats,
+            pool: &self.pool,
+            exact: &self.exact,
+            index_bytes: self.settings.index_bytes,
+        };
+        let active = Active::new(policy, Some(&active), &around);
+        self.active.store(Arc::new(active));
         self.maintain();
         Ok(())
+    }
+
+    /// The same engine with a tokenizer until the next reload: lets tests of hosts have requests that wait.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_tokenizer(mut self, tokenizer: Arc<dyn Tokenizer>) -> Self {
+        let mut active = self.active.into_inner();
+        if let Some(active) = Arc::get_mut(&mut active) {
+            active.policy.tokenizer = Some(tokenizer);
+        }
+        self.active = ArcSwap::new(active);
+        self
     }
 
     /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
@@ -161,9 +205,23 @@ impl Engine {
         &self.pool
     }
 
-    /// The prefix index.
-    pub fn index(&self) -> &ApproximateIndex {
-        &self.index
+    /// What the approximate prefix indexes hold, together.
+    pub fn index_usage(&self) -> IndexUsage {
+        let active = self.active.load();
+        let usages = active.indexes.iter().map(|index| index.usage());
+        usages.fold(IndexUsage::default(), IndexUsage::plus)
+    }
+
+    /// Blocks that the approximate prefix indexes expect an endpoint to hold, by its slot.
+    pub fn indexed_blocks(&self, slot: u32) -> usize {
+        let active = self.active.load();
+        let blocks = active.indexes.iter().map(|index| index.blocks_of(slot));
+        blocks.sum()
+    }
+
+    /// What the host gives the engines' KV events to.
+    pub fn kv_events(&self) -> &Arc<KvEvents> {
+        self.exact.events()
     }
 
     /// The counters.
@@ -179,8 +237,7 @@ impl Engine {
     /// Longest prompt, in blocks, that is matched; 0 where nothing consumes matches.
     pub fn max_blocks(&self) -> usize {
         let active = self.active.load();
-        let prefix = active.policy.prefix.as_ref();
-        prefix.map_or(0, |prefix| prefix.longest.blocks(self.block_tokens()))
+        active.policy.prefixes.max_blocks(self.block_tokens())
     }
 
     /// Adds or changes an endpoint.
@@ -212,17 +269,33 @@ impl Engine {
             .endpoints
             .iter()
             .find_map(|endpoint| endpoint.metrics.load().block_size);
-        let block_tokens = active.policy.block_tokens(told);
+        let policy = &active.policy;
+        let block_tokens = policy.prefixes.block_tokens(told, policy.min_block_tokens);
         self.block_tokens.store(block_tokens, Ordering::Relaxed);
-        let prefix = active.policy.prefix.unwrap_or_default();
-        self.lru_capacity
-            .store(prefix.lru_capacity, Ordering::Relaxed);
-        for endpoint in &snapshot.endpoints {
-            self.index
-                .add_endpoint(endpoint.slot, self.capacity(endpoint, &prefix));
+        let approximates = &policy.prefixes.approximates;
+        let kept = active.indexes.iter().zip(approximates);
+        self.indexes
+            .set(kept.map(|(index, of)| (Arc::clone(index), of.settings.lru_capacity)));
+        for (index, of) in active.indexes.iter().zip(approximates) {
+            for endpoint in &snapshot.endpoints {
+                index.add_endpoint(endpoint.slot, self.capacity(endpoint, &of.settings));
+            }
         }
-        self.stats
-            .set_prefix_indexer_size(self.index.usage().pairs as u64);
+        self.exact
+            .configure(policy.prefixes.exact().map(|settings| &**settings));
+        let now = self.now();
+        self.exact.expire(now);
+        for endpoint in &snapshot.endpoints {
+            endpoint.follow_cache(now);
+        }
+        for (producer, stats) in policy.prefixes.producers.iter().zip(&active.prefix_stats) {
+            let entries = if producer.exact.is_some() {
+                self.exact.index().usage().pairs
+            } else {
+                active.indexes[producer.approximate].usage().pairs
+            };
+            stats.set_entries(entries as u64);
+        }
     }
 
     /// Records a request that was refused, for [`Engine::take_refusals`].
@@ -238,6 +311,11 @@ impl Engine {
     /// Now, on the host's clock.
     pub(crate) fn now(&self) -> Nanos {
         (self.clock)()
+    }
+
+    /// The host's clock.
+    pub(crate) fn clock(&self) -> fn() -> Nanos {
+        self.clock
     }
 
     /// A random (version 4) UUID.
@@ -276,19 +354,31 @@ impl Active {
         !self.policy.reporters.is_empty()
     }
 
-    fn new(policy: Policy, stats: &Stats, pool: &Arc<Pool>) -> Self {
+    fn new(policy: Policy, previous: Option<&Self>, around: &Around<'_>) -> Self {
+        let Around {
+            stats,
+            pool,
+            exact,
+            index_bytes,
+        } = *around;
         let timers = policy
             .profiles()
             .iter()
             .map(|profile| stats.plugin_timers(profile.plugins()))
             .collect();
-        if let Some((name, type_name)) = policy.prefix_producer() {
-            stats.set_prefix_indexer(name, type_name);
+        let producers = policy.prefixes.producers.iter();
+        let prefix_stats =
+            stats.prefix_producers(producers.map(|producer| (&producer.name, &producer.type_name)));
+        let mut families = policy.families.clone();
+        if policy.prefixes.exact().is_some() {
+            families.extend(exact.families());
         }
-        stats.set_plugin_families(policy.families.clone(), pool);
+        stats.set_plugin_families(families, pool);
         Self {
             timers,
             gate_timers: stats.plugin_timers(policy.gate_plugins()),
+            indexes: indexes::keep(&policy, previous, index_bytes),
+            prefix_stats,
             policy,
         }
     }

@@ -7,6 +7,7 @@ pub mod body;
 pub mod control;
 pub mod engine;
 pub mod exchange;
+pub mod kv_events;
 pub mod plugin;
 pub mod pool;
 pub mod prefix;

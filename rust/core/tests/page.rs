@@ -31,6 +31,8 @@ fn the_recorded_page_says_what_the_server_said() {
         waiting_adapters: vec![],
         max_adapters: Some(2),
         first_tokens: Some(4.0),
+        queried_tokens: Some(462.0),
+        cached_tokens: Some(192.0),
     };
     assert_eq!(metrics, expected);
     assert!(!MetricsPage::is_filtered(RECORDED, vllm()));
@@ -268,6 +270,14 @@ fn naive(page: &str) -> EngineMetrics {
                 metrics.first_tokens =
                     Some((metrics.first_tokens.unwrap_or(0.0) + value).min(f64::MAX));
             }
+            "vllm:prefix_cache_queries_total" => {
+                metrics.queried_tokens =
+                    Some((metrics.queried_tokens.unwrap_or(0.0) + value).min(f64::MAX));
+            }
+            "vllm:prefix_cache_hits_total" => {
+                metrics.cached_tokens =
+                    Some((metrics.cached_tokens.unwrap_or(0.0) + value).min(f64::MAX));
+            }
             "vllm:kv_cache_usage_perc" => usage.push(value.min(1.0)),
             "vllm:cache_config_info" => {
                 metrics.block_size = metrics.block_size.or(number("block_size"));
@@ -307,6 +317,7 @@ fn line() -> impl Strategy<Value = String> {
         Just("vllm:lora_requests_info".to_owned()),
         Just("vllm:cache_config_info".to_owned()),
         Just("vllm:time_to_first_token_seconds_count".to_owned()),
+        Just("vllm:prefix_cache_hits_total".to_owned()),
         Just("vllm:time_to_first_token_seconds_sum".to_owned()),
         "[a-z_:]{1,12}",
     ];

@@ -38,11 +38,12 @@ fn engine(policy: Value, max_endpoints: usize, roles: &[&str]) -> Engine {
 }
 
 fn decide(engine: &Engine, facts: RequestFacts) -> Result<Decision, Refusal> {
-    engine.decide(Inquiry {
+    engine.decide(&Inquiry {
         active: &engine.active(),
         facts,
         sequences: &[],
         cache_salt: None,
+        tokens: None,
         subset_hint: None,
         request_id: &Bytes::from_static(b"request"),
         explain: false,

@@ -203,7 +203,7 @@ fn exchanges(criterion: &mut Criterion) {
             let factory = ExchangeFactory::new(Arc::clone(&engine));
             let full = u64::from(endpoints) * BLOCKS_PER_ENDPOINT as u64;
             group.bench_function(format!("exchange, {endpoints} endpoints"), |bencher| {
-                while engine.index().usage().evictions < full / 8 {
+                while engine.index_usage().evictions < full / 8 {
                     for _ in 0..100 {
                         exchange(&factory, source.request(), &mut out);
                     }

@@ -54,6 +54,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     stdin().read_to_end(&mut Vec::new())?;
     server.stop(Duration::from_secs(1));
-    println!("{:?} {:?}", server.statistics(), engine.index().usage());
+    println!("{:?} {:?}", server.statistics(), engine.index_usage());
     Ok(())
 }

@@ -36,6 +36,7 @@ pub(crate) fn endpoint<'py>(
     row.set_item("picks", picks.requests)?;
     row.set_item("matched_tokens", picks.matched_tokens)?;
     row.set_item("prompt_tokens", picks.prompt_tokens)?;
+    row.set_item("cache_drift", endpoint.cache_drift())?;
     row.set_item(
         "metrics_age",
         endpoint.refreshed().map(|at| (now - at).as_secs_f64()),
@@ -53,7 +54,9 @@ pub(crate) fn metrics(row: &Bound<'_, PyDict>, metrics: &EngineMetrics) -> PyRes
     row.set_item("running_adapters", names(&metrics.running_adapters))?;
     row.set_item("waiting_adapters", names(&metrics.waiting_adapters))?;
     row.set_item("max_adapters", metrics.max_adapters)?;
-    row.set_item("first_tokens", metrics.first_tokens)
+    row.set_item("first_tokens", metrics.first_tokens)?;
+    row.set_item("queried_tokens", metrics.queried_tokens)?;
+    row.set_item("cached_tokens", metrics.cached_tokens)
 }
 
 fn names(names: &[Box<str>]) -> Vec<&str> {

@@ -11,6 +11,7 @@ use warmroute_core::engine::{PolicySpec, Settings};
 use warmroute_core::pool::EndpointIdentity;
 
 use crate::convert;
+use crate::kv_events::KvEvents;
 use crate::plugin::{PythonPlugin, externals};
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
@@ -121,10 +122,7 @@ impl Engine {
         let rows = PyList::empty(py);
         for endpoint in &snapshot.endpoints {
             let row = convert::endpoint(py, endpoint, now)?;
-            row.set_item(
-                "indexed_blocks",
-                self.inner.index().blocks_of(endpoint.slot),
-            )?;
+            row.set_item("indexed_blocks", self.inner.indexed_blocks(endpoint.slot))?;
             rows.append(row)?;
         }
         Ok(rows)
@@ -179,13 +177,17 @@ impl Engine {
     }
 
     fn index_usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let usage = self.inner.index().usage();
+        let usage = self.inner.index_usage();
         let row = PyDict::new(py);
         row.set_item("blocks", usage.blocks)?;
         row.set_item("pairs", usage.pairs)?;
         row.set_item("bytes", usage.bytes)?;
         row.set_item("evictions", usage.evictions)?;
         Ok(row)
+    }
+
+    fn kv_events(&self) -> KvEvents {
+        KvEvents::new(Arc::clone(&self.inner))
     }
 
     fn maintain(&self, py: Python<'_>) {

@@ -4,12 +4,14 @@ mod convert;
 mod ending;
 mod engine;
 mod exchange;
+mod kv_events;
 mod plugin;
 mod plugins;
 mod scan;
 mod scraper;
 mod scraper_settings;
 mod server;
+mod tokenizer;
 
 use pyo3::prelude::*;
 
@@ -26,7 +28,9 @@ mod core_module {
     #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]
-    use super::exchange::{EchoExchange, Exchange};
+    use super::exchange::{EchoExchange, Exchange, TokenWork};
+    #[pymodule_export]
+    use super::kv_events::KvEvents;
     #[pymodule_export]
     use super::plugin::{PluginPool, PluginQuestion, PluginWork, PythonPlugin};
     #[pymodule_export]

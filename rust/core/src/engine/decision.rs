@@ -15,7 +15,10 @@ use crate::control::{Chosen, HeaderPairs, RequestEdits};
 use crate::exchange::Refusal;
 use crate::pool::{Endpoint, Reservation, Snapshot};
 use crate::prefix;
-use crate::schedule::{Candidates, Context, Explanation, Prepared, RequestFacts, Scratch};
+use crate::schedule::{
+    Candidates, Context, Explanation, PrefixColumn, Prepared, RequestFacts, Scratch,
+};
+use crate::tokens::{TokenSequence, TokenizeError};
 
 /// A request as the decision sees it.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Inquiry<'a> {
     pub sequences: &'a [Vec<u64>],
     /// Separates caches of tenants.
     pub cache_salt: Option<&'a str>,
+    /// Its prompts in the model's own tokens, or why there are none; `None` where nobody was asked for them.
+    pub tokens: Option<Result<Vec<TokenSequence>, TokenizeError>>,
     /// Endpoints that the gateway allows; `None`: all.
     pub subset_hint: Option<&'a [Box<str>]>,
     /// For the record of decisions.
@@ -65,8 +70,6 @@ pub struct Decision {
 struct Choice<'a> {
     endpoints: SmallVec<[&'a Arc<Endpoint>; 4]>,
     reservation: Reservation,
-    /// Of the prompt, held by the first endpoint.
-    matched_blocks: u32,
     scores: Option<Vec<(Box<str>, f64)>>,
     edits: RequestEdits,
 }
@@ -78,8 +81,8 @@ struct Question<'a> {
     snapshot: &'a Arc<Snapshot>,
     /// Positions in the snapshot; `None`: all.
     subset: Option<&'a [u32]>,
-    /// Matched blocks by slot.
-    matched: &'a [u32],
+    /// By slot.
+    prefixes: &'a [PrefixColumn],
     now: Nanos,
 }
 
@@ -87,7 +90,7 @@ impl Question<'_> {
     fn gather(&self, candidates: &mut Candidates) {
         let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
-            .gather(self.subset, self.matched, to_the_end, candidates);
+            .gather(self.subset, self.prefixes, to_the_end, candidates);
         for producer in &self.active.policy.columns {
             producer.produce(self.facts, self.snapshot, candidates);
         }
@@ -100,17 +103,16 @@ impl Engine {
     /// # Errors
     /// In the order in which it is looked at: [`Refusal::Shed`], [`Refusal::NoCandidates`] when the pool or the subset is empty,
     /// [`Refusal::Screened`], [`Refusal::NotAdmitted`], [`Refusal::NoProfile`], [`Refusal::Exhausted`] when filters left nothing, [`Refusal::NotCached`].
-    pub fn decide(&self, inquiry: Inquiry<'_>) -> Result<Decision, Refusal> {
+    pub fn decide(&self, inquiry: &Inquiry<'_>) -> Result<Decision, Refusal> {
         let Inquiry {
             active,
-            facts,
-            sequences,
-            cache_salt,
+            ref facts,
             subset_hint,
             request_id,
             explain,
             now,
-        } = inquiry;
+            ..
+        } = *inquiry;
         let begun = (self.clock)();
         let policy = &active.policy;
         let snapshot = self.pool.load();
@@ -119,7 +121,7 @@ impl Engine {
             .map(|hint| snapshot.subset(hint));
         let gates = Gates {
             policy,
-            facts: &facts,
+            facts,
             snapshot: &snapshot,
             now,
             clock: self.clock,
@@ -133,15 +135,8 @@ impl Engine {
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let mut response_headers = HeaderPairs::new();
         let subset = gates.screen(subset, &mut response_headers, explanation.as_mut())?;
-        let chains: Vec<Vec<u64>> = if policy.prefix.is_some() {
-            let seed = prefix::seed(&facts.target_model, cache_salt);
-            let chain = |ids: &Vec<u64>| prefix::chain(seed, ids);
-            sequences.iter().map(chain).collect()
-        } else {
-            Vec::new()
-        };
-        let matched = self.matched_blocks(&chains);
-        gates.admit(subset.as_deref(), &matched)?;
+        let matching = self.match_prompt(inquiry);
+        gates.admit(subset.as_deref(), &matching.columns)?;
 
         // What was refused so far never came to the scheduler; from here on it is an attempt, as the reference counts them.
         let failed = |refusal: &Refusal| {
@@ -151,40 +146,37 @@ impl Engine {
         };
         let question = Question {
             active,
-            facts: &facts,
+            facts,
             snapshot: &snapshot,
             subset: subset.as_deref(),
-            matched: &matched,
+            prefixes: &matching.columns,
             now,
         };
         let position = policy
-            .profile_for(&facts)
+            .profile_for(facts)
             .ok_or(Refusal::NoProfile)
             .inspect_err(failed)?;
         let mut choice = self
             .choose(&question, position, explanation.as_mut())
             .inspect_err(failed)?;
-        self.show_in_flight(policy, &facts, &mut choice);
-        // What was just sent counts as held from now on.
-        for chain in &chains {
-            self.index.record(choice.endpoints[0].slot, chain);
-        }
+        self.show_in_flight(policy, facts, &mut choice);
+        let first = choice.endpoints[0];
+        self.remember(inquiry, first.slot, &matching);
         let redirected = choice.edits.destination.is_some();
         let destination = choice
             .edits
             .destination
             .take()
             .unwrap_or_else(|| join(&choice.endpoints));
-        self.count(choice.endpoints[0], &facts, choice.matched_blocks, begun);
+        self.count(first, inquiry, &matching.columns, begun);
         let explanation = explanation.and_then(|explanation| {
-            let decision =
-                RecordedDecision::new(&facts, request_id, &destination, explanation, now);
+            let decision = RecordedDecision::new(facts, request_id, &destination, explanation, now);
             self.record(decision, explain)
         });
         Ok(Decision {
             destination,
             reservation: choice.reservation,
-            chains,
+            chains: matching.chains,
             scores: choice.scores,
             explanation,
             redirected,
@@ -238,7 +230,7 @@ impl Engine {
             let marks: SmallVec<[Nanos; 8]> = SmallVec::from_slice(scratch.marks());
             let chosen = match outcome {
                 Err(error) => Err(Refusal::Exhausted(error.to_string())),
-                Ok(_) if wants_warm_cache && candidates.matched_blocks[ranked[0] as usize] == 0 => {
+                Ok(_) if wants_warm_cache && context.prefix(None).held(ranked[0] as usize) == 0 => {
                     // An endpoint was found; that it is not used is no failure of the scheduler.
                     let position = candidates.position[ranked[0] as usize];
                     let endpoint = &snapshot.endpoints[position as usize];
@@ -278,13 +270,14 @@ impl Engine {
                 plugin.pre_request(context, &chosen, &mut edits);
             }
         }
+        let prefix = context.prefix(policy.in_flight.prefix_producer.as_deref());
         let output_tokens = policy
             .in_flight
             .output_tokens(question.facts.prompt_tokens, question.facts.max_tokens);
         Choice {
             reservation: Reservation::reserve(
                 endpoints[0],
-                context.uncached_tokens(first) as u32,
+                context.uncached_by(prefix, first) as u32,
                 output_tokens,
             ),
             scores: self.settings.emit_endpoint_scores.then(|| {
@@ -293,7 +286,6 @@ impl Engine {
                     .map(|(row, total)| (endpoint_of(row).authority.clone(), total))
                     .collect()
             }),
-            matched_blocks: candidates.matched_blocks[first],
             endpoints,
             edits,
         }
@@ -360,38 +352,32 @@ impl Engine {
             return;
         };
         reservation.move_to(endpoint);
-        for chain in chains {
-            self.index.record(endpoint.slot, chain);
-        }
+        let active = self.active.load();
+        active.remember(endpoint.slot, chains, self.block_tokens());
     }
 
-    /// Leading blocks that each slot holds, summed over the prompts.
-    fn matched_blocks(&self, chains: &[Vec<u64>]) -> Vec<u32> {
-        let mut matched = Vec::new();
-        let mut one = Vec::new();
-        for chain in chains {
-            if matched.is_empty() {
-                self.index.longest_match(chain, &mut matched);
-                continue;
-            }
-            self.index.longest_match(chain, &mut one);
-            matched.resize(matched.len().max(one.len()), 0);
-            for (sum, blocks) in matched.iter_mut().zip(&one) {
-                *sum += blocks;
-            }
-        }
-        matched
-    }
-
-    fn count(&self, endpoint: &Endpoint, facts: &RequestFacts, matched_blocks: u32, begun: Nanos) {
-        let matched_tokens = u64::from(matched_blocks) * u64::from(facts.block_tokens);
-        endpoint.picked(facts.prompt_tokens, matched_tokens);
+    fn count(
+        &self,
+        endpoint: &Endpoint,
+        inquiry: &Inquiry<'_>,
+        columns: &[PrefixColumn],
+        begun: Nanos,
+    ) {
+        let facts = &inquiry.facts;
+        let slot = endpoint.slot as usize;
+        let default = columns.first().unwrap_or(PrefixColumn::nothing());
+        endpoint.picked(facts.prompt_tokens, default.cached_tokens(slot));
         self.stats
             .scheduler_attempt(&facts.target_model, Some(endpoint));
-        if facts.total_blocks > 0 {
-            let ratio = f64::from(matched_blocks) / f64::from(facts.total_blocks);
-            self.stats
-                .prefix_hit(ratio, matched_tokens * prefix::BYTES_PER_TOKEN as u64);
+        for (column, stats) in columns.iter().zip(&inquiry.active.prefix_stats) {
+            if column.total_blocks > 0 {
+                let blocks = column.blocks(slot);
+                let tokens = u64::from(blocks) * u64::from(column.block_tokens);
+                stats.hit(
+                    f64::from(blocks) / f64::from(column.total_blocks),
+                    tokens * prefix::BYTES_PER_TOKEN as u64,
+                );
+            }
         }
         self.stats.scheduler_e2e((self.clock)() - begun);
     }

@@ -9,7 +9,7 @@ use crate::control::HeaderPairs;
 use crate::control::saturation::stages;
 use crate::exchange::Refusal;
 use crate::pool::Snapshot;
-use crate::schedule::{Candidates, Context, Explanation, RequestFacts};
+use crate::schedule::{Candidates, Context, Explanation, PrefixColumn, RequestFacts};
 use crate::stats::PluginTimers;
 
 /// A request before the gates of a policy.
@@ -83,13 +83,17 @@ impl Gates<'_> {
         Ok(Some(left.collect()))
     }
 
-    /// Asks the admitters about what screeners left; they see the prompt's matches (by slot) too.
-    pub(super) fn admit(&self, subset: Option<&[u32]>, matched: &[u32]) -> Result<(), Refusal> {
+    /// Asks the admitters about what screeners left; they see the prompt's prefixes (by slot) too.
+    pub(super) fn admit(
+        &self,
+        subset: Option<&[u32]>,
+        prefixes: &[PrefixColumn],
+    ) -> Result<(), Refusal> {
         if self.policy.admitters.is_empty() {
             return Ok(());
         }
         let mut candidates = Candidates::default();
-        self.gather(subset, matched, &mut candidates);
+        self.gather(subset, prefixes, &mut candidates);
         for (place, admitter) in (self.policy.screeners.len()..).zip(&self.policy.admitters) {
             self.timed(place, &candidates, |context| admitter.part.admit(context))
                 .map_err(|reason| Refusal::NotAdmitted(reason.into()))?;
@@ -97,10 +101,15 @@ impl Gates<'_> {
         Ok(())
     }
 
-    fn gather(&self, positions: Option<&[u32]>, matched: &[u32], candidates: &mut Candidates) {
+    fn gather(
+        &self,
+        positions: Option<&[u32]>,
+        prefixes: &[PrefixColumn],
+        candidates: &mut Candidates,
+    ) {
         let to_the_end = self.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
-            .gather(positions, matched, to_the_end, candidates);
+            .gather(positions, prefixes, to_the_end, candidates);
     }
 
     /// Asks the plugin at this place of [`Policy::gate_plugins`].

@@ -1,10 +1,12 @@
 //! What a configuration says of deciding: plugins and profiles, built once and swapped whole.
 
+pub(crate) mod prefixes;
 mod profiles;
 mod spec;
 
 use std::sync::Arc;
 
+use prefixes::Prefixes;
 use profiles::{build_profile, find_handler};
 pub use spec::{PolicyError, PolicySpec, ProfilePlugin, ProfileSpec};
 
@@ -15,12 +17,12 @@ use crate::control::{
 };
 use crate::exchange::Header;
 use crate::plugin::{
-    Data, EstimateSettings, Externals, InFlightSettings, Instance, Parts, PluginSet, PrefixLimit,
-    PrefixSettings,
+    Data, EstimateSettings, Externals, InFlightSettings, Instance, Parts, PluginSet,
 };
 use crate::schedule::handlers::ProfileHandler;
 use crate::schedule::{Named, Profile, RequestAttributes};
 use crate::stats::{FamilySource, PluginLabels};
+use crate::tokens::Tokenizer;
 
 /// What decides, built. Immutable; a reload makes another.
 #[derive(Debug)]
@@ -40,13 +42,14 @@ pub struct Policy {
     pub(crate) responses: Vec<Arc<dyn ResponseReceived>>,
     pub(crate) reporters: Vec<Named<Arc<dyn Reporter>>>,
     pub(crate) families: Vec<Arc<dyn FamilySource>>,
-    /// `None`: nothing consumes prefix matches, so prompts are not indexed.
-    pub(crate) prefix: Option<PrefixSettings>,
+    pub(crate) prefixes: Prefixes,
     pub(crate) in_flight: InFlightSettings,
     in_flight_producer: Option<Arc<str>>,
     /// What media of a prompt count as.
     pub(crate) estimate: EstimateSettings,
     pub(crate) min_block_tokens: u32,
+    /// Turns prompts into the model's own tokens before a decision; `None`: requests are decided at once, without.
+    pub(crate) tokenizer: Option<Arc<dyn Tokenizer>>,
 }
 
 impl Policy {
@@ -79,16 +82,12 @@ impl Policy {
         let saturation = find_detector(spec.saturation_detector.as_deref(), &plugins)?;
         let parsers = build_parsers(spec.parsers.as_deref())?;
         let consumes = |data| plugins.iter().any(|instance| instance.consumes(data));
-        let prefix = plugins
-            .iter()
-            .find_map(|instance| instance.parts.prefix)
-            .or_else(|| consumes(Data::PrefixMatch).then(PrefixSettings::default));
         let estimate = plugins
             .iter()
             .find_map(|instance| instance.parts.estimate)
             .unwrap_or_default();
         let counted = plugins.iter().find_map(|instance| {
-            let in_flight = instance.parts.in_flight?;
+            let in_flight = instance.parts.in_flight.clone()?;
             Some((in_flight, Arc::clone(&instance.name)))
         });
         let (in_flight, in_flight_producer) = if let Some((in_flight, name)) = counted {
@@ -112,11 +111,12 @@ impl Policy {
             responses: collect(&plugins, |instance| instance.parts.response.clone()),
             reporters: collect_named(&plugins, |parts| parts.reporter.clone()),
             families: collect(&plugins, |instance| instance.parts.families.clone()),
-            prefix,
+            prefixes: Prefixes::of(&plugins),
             in_flight,
             in_flight_producer,
             estimate,
             min_block_tokens: spec.min_block_tokens,
+            tokenizer: open_tokenizer(&plugins, externals, previous)?,
             plugins,
         })
     }
@@ -155,31 +155,37 @@ impl Policy {
         screeners.chain(admitters.map(|named| named.labels("Admission")))
     }
 
-    /// Name and type of the plugin that keeps the prefix index, where one is configured.
-    pub(crate) fn prefix_producer(&self) -> Option<(&Arc<str>, &Arc<str>)> {
-        let mut plugins = self.plugins.iter();
-        let producer = plugins.find(|instance| instance.parts.prefix.is_some())?;
-        Some((&producer.name, &producer.type_name))
-    }
-
     /// Name of the plugin that counts requests in flight; `None`: nobody asked for that.
     pub(crate) fn in_flight_producer(&self) -> Option<&Arc<str>> {
         self.in_flight_producer.as_ref()
     }
+}
 
-    /// Tokens in a block where the engines do not tell.
-    pub(crate) fn block_tokens(&self, told: Option<u32>) -> u32 {
-        let prefix = self.prefix.unwrap_or_default();
-        let largest = match prefix.longest {
-            PrefixLimit::Tokens(tokens) => tokens,
-            PrefixLimit::Blocks(_) | PrefixLimit::None => u32::MAX,
-        };
-        told.filter(|_| prefix.auto_tune)
-            .unwrap_or(prefix.block_tokens)
-            .min(largest)
-            .max(self.min_block_tokens)
-            .max(1)
+/// The tokenizer of the first plugin that has one; what `previous` opened for the same plugin goes on, with what it remembers.
+fn open_tokenizer(
+    plugins: &PluginSet,
+    externals: &Externals,
+    previous: Option<&Policy>,
+) -> Result<Option<Arc<dyn Tokenizer>>, PolicyError> {
+    let mut instances = plugins.iter();
+    let found = instances.find_map(|instance| Some((instance, instance.parts.tokenizer.as_ref()?)));
+    let Some((instance, settings)) = found else {
+        return Ok(None);
+    };
+    if let Some(previous) = previous
+        && let Some(known) = previous.plugins.find(&instance.name)
+        && Arc::ptr_eq(known, instance)
+        && let Some(tokenizer) = &previous.tokenizer
+    {
+        return Ok(Some(Arc::clone(tokenizer)));
     }
+    let Some(open) = externals.open_tokenizer else {
+        return Ok(None);
+    };
+    let named = |problem| format!("plugin `{}`: {problem}", instance.name);
+    open(settings)
+        .map(Some)
+        .map_err(|problem| PolicyError::Other(named(problem).into()))
 }
 
 fn unique_names(profiles: &[Profile]) -> Result<Vec<Arc<str>>, PolicyError> {

@@ -67,7 +67,7 @@ fn decide(engine: &Engine, session: &str) -> Decision {
         key: Bytes::from("x-session-id"),
         value: request_id.clone(),
     };
-    let decided = engine.decide(Inquiry {
+    let decided = engine.decide(&Inquiry {
         active: &active,
         facts: RequestFacts {
             target_model: "m".into(),
@@ -77,6 +77,7 @@ fn decide(engine: &Engine, session: &str) -> Decision {
         },
         sequences: &[],
         cache_salt: None,
+        tokens: None,
         subset_hint: None,
         request_id: &request_id,
         explain: false,

@@ -1,11 +1,12 @@
 //! One HTTP exchange as a state machine over `ext_proc` messages: messages in, replies out, time passed in.
 //!
-//! The way of a request: `request` collects headers and body and asks the engine for a decision, `reply` words it for the mode that
-//! Envoy runs in, `response` follows the answer so that the load reserved on the endpoint is released exactly once.
+//! The way of a request: `request` collects headers and body, `choose` asks the engine for a decision (and waits where the prompt has to become
+//! tokens first: the host does that work, on a thread of its own), `reply` words it for the mode that Envoy runs in, `response` follows the answer so that the load reserved on the endpoint is released exactly once.
 //!
 //! Which replies Envoy expects in which mode is told in `ext_proc`'s documentation of `ProcessingMode`; what a choice made in each
 //! of them is worth was measured (a header reply in STREAMED is the last chance to choose, BUFFERED chooses in the body reply).
 
+mod choose;
 mod collect;
 mod headers;
 mod message;
@@ -28,9 +29,10 @@ use crate::control::HeaderPairs;
 use crate::engine::{Active, Settings};
 use crate::pool::Reservation;
 use crate::stats::RunningRequest;
+use crate::tokens::{TokenAnswer, TokenizeError};
 use crate::{Engine, Nanos};
 
-use request::RequestSide;
+use request::{RequestSide, State};
 use response::{Gateway, ResponseSide};
 
 /// What the host does after it has sent the replies.
@@ -38,6 +40,8 @@ use response::{Gateway, ResponseSide};
 pub enum Progress {
     /// Wait for the next message.
     Continue,
+    /// Read nothing more: take the job ([`Exchange::take_job`]), have it run, and give its answer to [`Exchange::resume`].
+    Wait,
     /// End the stream with status OK.
     Close,
 }
@@ -101,8 +105,15 @@ impl Exchange {
         }
     }
 
-    /// Takes one message and appends the replies to send, in order.
+    /// Takes one message and appends the replies to send, in order. A message that comes in spite of [`Progress::Wait`] ends the wait:
+    /// the request is decided without tokens.
     pub fn receive(&mut self, message: Message, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
+        if matches!(self.request.state, State::Waiting(_)) {
+            let not_awaited = TokenizeError::Unavailable("the host did not wait".into());
+            if let Progress::Close = self.resume(TokenAnswer::failed(not_awaited), now, replies) {
+                return Progress::Close;
+            }
+        }
         if let Some(protocol) = message.protocol_config {
             self.protocol = protocol;
         }

@@ -212,6 +212,15 @@ pub(super) fn content_length(size: usize) -> (Bytes, Bytes) {
     )
 }
 
+/// What Envoy waits for after trailers, which are never changed.
+pub(super) fn trailers_reply() -> Reply {
+    Reply {
+        phase: ReplyPhase::RequestTrailers,
+        metadata: None,
+        mode_override: None,
+    }
+}
+
 pub(super) fn body_reply(body: BodyMutation) -> Reply {
     Reply {
         phase: ReplyPhase::RequestBody(CommonReply {

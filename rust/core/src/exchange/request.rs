@@ -1,40 +1,38 @@
 //! The request's side: collect what the mode lets us see, decide, word the reply.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::choose::{Ending, Waiting};
 use super::collect::{Collecting, Complete, Renaming};
 use super::message::{
     BodyMode, BodyMutation, CommonReply, Header, HttpBody, HttpHeaders, Reply, ReplyPhase,
 };
 use super::refusal::Refusal;
 use super::reply::{self, Wording};
-use super::{Exchange, Flight, Progress};
-use crate::body::{self, Dialect};
-use crate::engine::{Decision, Inquiry};
-use crate::schedule::{RequestAttributes, RequestFacts};
-use crate::{Engine, Nanos};
+use super::{Exchange, Progress};
+use crate::Nanos;
+use crate::body;
 
 /// Flow of requests that name none.
-const DEFAULT_FLOW: &str = "default-flow";
+pub(super) const DEFAULT_FLOW: &str = "default-flow";
 
 /// Where the request's side stands.
 #[derive(Debug, Default)]
 pub(super) struct RequestSide {
     pub(super) subset_hint: Option<Vec<Box<str>>>,
-    state: State,
+    pub(super) state: State,
     /// The request stands in the counters, under its model.
-    counted: bool,
+    pub(super) counted: bool,
     /// For the record of a refusal; given back with the decision, as it keeps the message that carried it.
-    request_id: Option<Bytes>,
+    pub(super) request_id: Option<Bytes>,
     /// For the counter of refusals.
     fairness_id: Option<Box<str>>,
 }
 
 #[derive(Debug, Default)]
-enum State {
+pub(super) enum State {
     /// No headers yet.
     #[default]
     Start,
@@ -44,6 +42,8 @@ enum State {
     Passing,
     /// Chosen from the headers, and the model has to be renamed in the body that follows (STREAMED).
     Renaming(Box<Renaming>),
+    /// All is known but the tokens of the prompt, for which the host was given a job.
+    Waiting(Box<Waiting>),
     /// Decided on the whole body, or refused: nothing more is answered.
     Done,
 }
@@ -89,7 +89,8 @@ impl Exchange {
                 None if end_of_stream => State::Done,
                 None => State::Passing,
             };
-            return self.decide(collecting, false, Wording::Headers { tunnel }, now, replies);
+            let ending = Ending::new(Wording::Headers { tunnel });
+            return self.decide(collecting, false, ending, now, replies);
         }
         self.request.state = State::Collecting(Box::new(collecting));
         if matches!(
@@ -139,7 +140,7 @@ impl Exchange {
                 return Progress::Continue;
             }
             // After a refusal or the end (envoy#46237) nothing is expected.
-            State::Done => return Progress::Continue,
+            State::Waiting(_) | State::Done => return Progress::Continue,
         };
         if let Err(refusal) = collecting.feed(body.body, limit) {
             return self.refuse(&refusal, replies);
@@ -162,11 +163,10 @@ impl Exchange {
                 end_of_stream: true,
             },
         };
-        self.decide(*collecting, whole, wording, now, replies)
+        self.decide(*collecting, whole, Ending::new(wording), now, replies)
     }
 
     pub(super) fn on_request_trailers(&mut self, now: Nanos, replies: &mut Vec<Reply>) -> Progress {
-        let mut progress = Progress::Continue;
         match std::mem::replace(&mut self.request.state, State::Done) {
             State::Collecting(collecting) => {
                 // Trailers end a body whose last message did not say so.
@@ -178,10 +178,8 @@ impl Exchange {
                     BodyMode::Buffered | BodyMode::BufferedPartial => Wording::Trailers,
                     BodyMode::None | BodyMode::Streamed => Wording::Withheld,
                 };
-                progress = self.decide(*collecting, true, wording, now, replies);
-                if self.flight.is_none() || wording == Wording::Trailers {
-                    return progress;
-                }
+                let ending = Ending::with_trailers(wording);
+                return self.decide(*collecting, true, ending, now, replies);
             }
             State::Renaming(_) => {
                 // Which message was the last of the body is known only now, when none is left to put the body into.
@@ -191,14 +189,10 @@ impl Exchange {
                 );
                 return self.refuse(&refusal, replies);
             }
-            State::Start | State::Passing | State::Done => {}
+            State::Start | State::Passing | State::Waiting(_) | State::Done => {}
         }
-        replies.push(Reply {
-            phase: ReplyPhase::RequestTrailers,
-            metadata: None,
-            mode_override: None,
-        });
-        progress
+        replies.push(reply::trailers_reply());
+        Progress::Continue
     }
 
     /// Takes one message of a streamed body out; with the last one the whole body leaves, renamed.
@@ -238,7 +232,7 @@ impl Exchange {
         Progress::Continue
     }
 
-    fn refuse(&mut self, refusal: &Refusal, replies: &mut Vec<Reply>) -> Progress {
+    pub(super) fn refuse(&mut self, refusal: &Refusal, replies: &mut Vec<Reply>) -> Progress {
         self.request.state = State::Done;
         // Only a body that is renamed is refused after the choice.
         if let Some(flight) = self.flight.take() {
@@ -261,145 +255,36 @@ impl Exchange {
         Progress::Close
     }
 
+    /// The body is complete, or as much of it as the mode lets us see. Where the policy has a tokenizer for its prompts, the decision waits for them.
     fn decide(
         &mut self,
         collecting: Collecting,
         whole: bool,
-        wording: Wording,
+        ending: Ending,
         now: Nanos,
         replies: &mut Vec<Reply>,
     ) -> Progress {
-        let close_after = collecting.dialect == Dialect::AnthropicCountTokens
-            && matches!(wording, Wording::FullDuplex { .. });
-        let tunnel = wording == Wording::Headers { tunnel: true };
-        self.response.dialect = collecting.dialect;
+        let dialect = collecting.dialect;
+        self.response.dialect = dialect;
         let complete = match collecting.complete(whole) {
             Ok(complete) => complete,
             Err(refusal) => return self.refuse(&refusal, replies),
         };
-        match self.choose(complete, now) {
-            Err(refusal) => self.refuse(&refusal, replies),
-            Ok((decided, mut flight)) => {
-                flight.streaming |= tunnel;
-                let wants_usage = flight.wants_usage(self.engine.settings());
-                self.flight = Some(flight);
-                self.request.request_id = None;
-                decided.word(wording, self.protocol, wants_usage, replies);
-                if close_after {
-                    Progress::Close
-                } else {
-                    Progress::Continue
-                }
+        let active = self.engine.active();
+        let ready = match self.prepare(complete, &active) {
+            Ok(ready) => ready,
+            Err(refusal) => return self.refuse(&refusal, replies),
+        };
+        match &active.policy.tokenizer {
+            Some(tokenizer) if whole && ready.has_prompt() => {
+                let job = ready.job(Arc::clone(tokenizer), dialect, &self.engine);
+                let active = Arc::clone(&active);
+                let waiting = Waiting::new(ready, active, ending, job);
+                self.request.state = State::Waiting(Box::new(waiting));
+                Progress::Wait
             }
+            _ => self.conclude(ready, &active, None, ending, now, replies),
         }
-    }
-
-    fn choose(
-        &mut self,
-        complete: Complete,
-        now: Nanos,
-    ) -> Result<(reply::Decided, Flight), Refusal> {
-        let Complete {
-            headers,
-            body,
-            carries_model,
-            mut chunks,
-            mut size,
-            messages,
-            received,
-        } = complete;
-        let incoming = body.model.unwrap_or_default();
-        let target = headers.model_rewrite.as_ref().unwrap_or(&incoming).clone();
-        if carries_model && target.is_empty() {
-            let problem = "model not found in request body";
-            return Err(Refusal::BadRequest(problem.to_owned()));
-        }
-        let renamed = carries_model && target != incoming;
-        if renamed {
-            size = body::edit_model(&mut chunks, body.model_span, &target);
-        }
-        let request_id: Cow<'_, Bytes> = headers
-            .request_id
-            .as_ref()
-            .map_or_else(|| Cow::Owned(Engine::new_request_id()), Cow::Borrowed);
-
-        let (engine, active) = (&self.engine, self.engine.active());
-        let attributes = active.policy.attributes(&headers.all);
-        let fairness_id = headers
-            .fairness_id
-            .as_deref()
-            .or_else(|| attributes.get(RequestAttributes::AGENT_IDENTITY, None))
-            .unwrap_or(DEFAULT_FLOW);
-        let facts = RequestFacts {
-            target_model: target.clone(),
-            prompt_tokens: body.prompt_tokens,
-            total_blocks: body.sequences.iter().map(|ids| ids.len() as u32).sum(),
-            block_tokens: engine.block_tokens(),
-            max_tokens: body.max_tokens,
-            priority: 0,
-            fairness_id: fairness_id.into(),
-            request_id: request_id.clone().into_owned(),
-            headers: headers.all,
-            media: body.media,
-            attributes,
-        };
-        let series = (engine.stats()).series(&incoming, &target, &facts.fairness_id, 0);
-        let running = series.started(size as u64);
-        self.request.counted = true;
-        let inquiry = Inquiry {
-            active: &active,
-            facts,
-            sequences: &body.sequences,
-            cache_salt: body.cache_salt.as_deref(),
-            subset_hint: self.request.subset_hint.as_deref(),
-            request_id: &request_id,
-            explain: headers.explain,
-            now,
-        };
-        let Decision {
-            destination,
-            reservation,
-            chains,
-            scores,
-            explanation,
-            redirected,
-            profile,
-            edits,
-            response_headers,
-        } = engine.decide(inquiry).inspect_err(|refusal| {
-            series.error(refusal.code());
-        })?;
-        let flight = Flight {
-            reservation,
-            chains,
-            running,
-            received,
-            streaming: body.stream,
-            renamed: renamed.then_some((target, incoming)),
-            explanation,
-            response_headers,
-            redirected,
-            profile,
-            active: active
-                .policy
-                .follows_responses()
-                .then(|| Arc::clone(&active)),
-        };
-        let decided = reply::Decided {
-            destination,
-            scores,
-            set: edits.set,
-            remove: headers.remove.into_iter().chain(edits.remove).collect(),
-            new_request_id: headers
-                .request_id
-                .is_none()
-                .then(|| request_id.into_owned()),
-            chunks,
-            size,
-            messages,
-            edited: renamed,
-        };
-        Ok((decided, flight))
     }
 }
 

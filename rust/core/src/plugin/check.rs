@@ -178,6 +178,7 @@ fn fits(shape: &Shape, value: &Value) -> bool {
             .as_f64()
             .is_some_and(|number| (*least..=*most).contains(&number)),
         Shape::Text => text(value),
+        Shape::AnyText => value.is_string(),
         Shape::Choice(choices) => value.as_str().is_some_and(|text| choices.contains(&text)),
         Shape::Texts => value
             .as_array()
@@ -206,6 +207,7 @@ pub fn expected(shape: &Shape) -> String {
             (true, true) => format!("a number from {least} to {most}"),
         },
         Shape::Text => "a string that is not empty".to_owned(),
+        Shape::AnyText => "a string".to_owned(),
         Shape::Choice(choices) => match choices {
             [one] => format!("\"{one}\""),
             _ => format!("one of \"{}\"", choices.join("\", \"")),

@@ -134,7 +134,7 @@ impl Data {
     pub fn has_several_producers(self) -> bool {
         matches!(
             self,
-            Self::SessionId | Self::AgentIdentity | Self::EndpointAttributes
+            Self::PrefixMatch | Self::SessionId | Self::AgentIdentity | Self::EndpointAttributes
         )
     }
 }
@@ -160,6 +160,8 @@ pub enum Shape {
     },
     /// A string that is not empty.
     Text,
+    /// Any string.
+    AnyText,
     /// One of these strings.
     Choice(&'static [&'static str]),
     /// A list of strings that are not empty.

@@ -1,6 +1,7 @@
 //! What a plugin is: its type with parameters and documentation, the parts that it takes in a request, and the set that a configuration names.
 
 mod check;
+mod duration;
 mod estimate;
 mod external;
 mod kind;
@@ -15,6 +16,7 @@ mod spelling;
 pub(crate) mod testing;
 
 pub use check::{Checked, Problem, Reference, Step, check, expected, render};
+pub use duration::parse_duration;
 pub(crate) use estimate::tokens_of;
 pub use estimate::{EstimateSettings, FrameTokens, Frames};
 pub use external::{External, ExternalFailure};
@@ -23,5 +25,9 @@ pub use label_selector::LabelSelector;
 pub use parameters::{ParameterError, Parameters};
 pub use parts::Parts;
 pub use registry::{ALIASES, REGISTRY, find, nearest};
-pub use set::{Externals, Instance, PluginError, PluginSet, PluginSpec, check_plugin};
-pub use settings::{InFlightSettings, PrefixLimit, PrefixSettings};
+pub use set::{
+    Externals, Instance, OpenTokenizer, PluginError, PluginSet, PluginSpec, check_plugin,
+};
+pub use settings::{
+    ExactSettings, InFlightSettings, PrefixLimit, PrefixSettings, TokenizerSettings,
+};

@@ -1,6 +1,7 @@
 //! Reads parameters that [`super::check`] has checked and completed.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -125,6 +126,17 @@ impl<'a> Parameters<'a> {
     pub fn object(&self, field: &str) -> Option<Self> {
         let fields = self.value(field)?.as_object()?;
         Some(Self { fields, ..*self })
+    }
+
+    /// An object that is there by default.
+    #[must_use]
+    pub fn section(&self, field: &str) -> Self {
+        static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        let fields = self.value(field).and_then(Value::as_object);
+        Self {
+            fields: fields.unwrap_or(&NOTHING),
+            ..*self
+        }
     }
 
     /// A list of objects; empty when it was left out.

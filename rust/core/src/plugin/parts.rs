@@ -6,7 +6,7 @@ use super::check::Reference;
 use super::estimate::EstimateSettings;
 use super::external::External;
 use super::kind::Role;
-use super::settings::{InFlightSettings, PrefixSettings};
+use super::settings::{ExactSettings, InFlightSettings, PrefixSettings, TokenizerSettings};
 use crate::control::{
     Admitter, EndpointProducer, PreRequest, Reporter, RequestProcessor, ResponseReceived,
     SaturationDetector, Screener,
@@ -43,12 +43,16 @@ pub struct Parts {
     pub reporter: Option<Arc<dyn Reporter>>,
     /// How the approximate prefix index is kept.
     pub prefix: Option<PrefixSettings>,
+    /// How the exact prefix index is kept and read.
+    pub exact: Option<Arc<ExactSettings>>,
     /// How in-flight load is counted.
     pub in_flight: Option<InFlightSettings>,
     /// Metrics of its own.
     pub families: Option<Arc<dyn FamilySource>>,
     /// How prompts are estimated.
     pub estimate: Option<EstimateSettings>,
+    /// Who makes token ids of prompts.
+    pub tokenizer: Option<TokenizerSettings>,
     /// A filter or scorer that is written in another language.
     pub external: Option<(Role, Arc<dyn External>)>,
     /// Other plugins that its parameters ask for in a way that their shapes do not tell.
@@ -127,8 +131,10 @@ impl Parts {
                 self.request.is_some()
                     || self.columns.is_some()
                     || self.prefix.is_some()
+                    || self.exact.is_some()
                     || self.in_flight.is_some()
                     || self.estimate.is_some()
+                    || self.tokenizer.is_some()
             }
             Role::Screener => self.screener.is_some(),
             Role::Admitter => self.admitter.is_some(),

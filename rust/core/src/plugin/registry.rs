@@ -29,6 +29,8 @@ pub const REGISTRY: &[PluginKind] = &[
     producers::inflight_load::KIND,
     producers::mm_embeddings_cache::KIND,
     producers::p2p_source::KIND,
+    producers::precise_prefix_cache::KIND,
+    producers::precise_prefix_cache::SCORER,
     producers::session_id::KIND,
     producers::tokens::KIND,
     filters::by_label::KIND,

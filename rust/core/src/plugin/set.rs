@@ -13,6 +13,8 @@ use super::kind::{Data, PluginKind, Role};
 use super::parameters::{ParameterError, Parameters};
 use super::parts::Parts;
 use super::registry;
+use super::settings::TokenizerSettings;
+use crate::tokens::Tokenizer;
 
 /// One plugin of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -53,8 +55,24 @@ impl PluginSpec {
     }
 }
 
-/// External plugins by name.
-pub type Externals = HashMap<String, (Role, Arc<dyn External>)>;
+/// Opens a tokenizer, or says why it cannot.
+pub type OpenTokenizer = fn(&TokenizerSettings) -> Result<Arc<dyn Tokenizer>, Box<str>>;
+
+/// What a host adds to the engine's own plugins.
+#[derive(Clone, Debug, Default)]
+pub struct Externals {
+    /// Filters and scorers in another language, by name.
+    pub plugins: HashMap<String, (Role, Arc<dyn External>)>,
+    /// Opens what `token-producer` asks for; `None`: the host has no tokenizers, and prompts are estimated.
+    pub open_tokenizer: Option<OpenTokenizer>,
+}
+
+impl Externals {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
 
 /// A plugin that was built.
 #[derive(Debug)]
@@ -167,7 +185,7 @@ impl PluginSet {
                     plugin: name.into(),
                 });
             }
-            let instance = match externals.get(name) {
+            let instance = match externals.plugins.get(name) {
                 Some((role, external)) => Instance {
                     name: name.into(),
                     type_name: spec.type_name.as_str().into(),

@@ -1,5 +1,7 @@
 //! What the data producers that are built into the engine are set to.
 
+use std::time::Duration;
+
 /// The approximate prefix index, as `approx-prefix-cache-producer` describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixSettings {
@@ -46,8 +48,46 @@ impl Default for PrefixSettings {
     }
 }
 
+/// The exact prefix index, as `precise-prefix-cache-producer` describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExactSettings {
+    /// What a block in a medium of that (lower-case) name counts; 1 for others.
+    pub weights: Vec<(Box<str>, f32)>,
+    /// Bytes that the index may take.
+    pub byte_budget: usize,
+    /// How long what was just sent counts as held before the engine has said so; `None`: it does not.
+    pub speculative_ttl: Option<Duration>,
+}
+
+/// Who makes token ids of prompts, as `token-producer` describes it. A host opens it, the engine only calls it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenizerSettings {
+    /// A Hugging Face tokenizer on this machine.
+    Local {
+        /// A folder with `tokenizer.json`, or that file.
+        path: Box<str>,
+        /// File of the chat template; `None`: the one of the folder.
+        chat_template: Option<Box<str>>,
+        /// Use the template that a request brings.
+        trust_request_template: bool,
+        /// Bytes for prefixes that need not be tokenised again; 0: none.
+        cache_bytes: usize,
+    },
+    /// A model server or renderer.
+    Remote {
+        /// `http://host:port`.
+        url: Box<str>,
+        /// Model to ask for; `None`: that of the request.
+        model: Option<Box<str>>,
+        /// For a prompt of text.
+        timeout: Duration,
+        /// For one with media.
+        media_timeout: Duration,
+    },
+}
+
 /// How a request counts while it is in flight, as `inflight-load-producer` describes it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InFlightSettings {
     /// Count estimated output tokens, until the end of the request. Without, prompt tokens count, until the first token.
     pub add_estimated_output_tokens: bool,
@@ -55,6 +95,8 @@ pub struct InFlightSettings {
     pub output_ratio: f64,
     /// Most output tokens expected.
     pub max_estimated_output_tokens: Option<u32>,
+    /// Whose prefix matches tell what is cached; `None`: those of the producer that is meant where none is named.
+    pub prefix_producer: Option<Box<str>>,
 }
 
 impl Default for InFlightSettings {
@@ -63,6 +105,7 @@ impl Default for InFlightSettings {
             add_estimated_output_tokens: false,
             output_ratio: 1.5,
             max_estimated_output_tokens: None,
+            prefix_producer: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use super::attributes::{self, Attribute, AttributeTable};
+use super::drift::CacheDrift;
 use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
 
@@ -51,6 +52,10 @@ pub struct EngineMetrics {
     pub max_adapters: Option<u32>,
     /// First tokens produced since the engine started (a counter): drains the reserved prefill.
     pub first_tokens: Option<f64>,
+    /// Prompt tokens looked up in the engine's cache since it started (a counter).
+    pub queried_tokens: Option<f64>,
+    /// Those of them that it had (a counter).
+    pub cached_tokens: Option<f64>,
 }
 
 /// The numbers that every decision reads, on one cache line: a decision over 100 endpoints touches 100 lines.
@@ -95,6 +100,7 @@ pub(super) struct State {
     models: ArcSwap<Vec<Box<str>>>,
     pub(super) prefills: Mutex<PrefillQueue>,
     picks: PickTotals,
+    drift: Mutex<CacheDrift>,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +172,11 @@ pub struct Endpoint {
 impl Endpoint {
     pub(super) fn new(identity: EndpointIdentity, slot: u32) -> Self {
         Self::with_state(identity, slot, Arc::default())
+    }
+
+    /// Whether both are one server, whatever its labels. One that left and came back is another.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
     }
 
     /// The same server under new labels or a new metrics address: load and metrics go on.
@@ -293,6 +304,23 @@ impl Endpoint {
             prompt_tokens: self.state.picks.prompt_tokens.load(Ordering::Relaxed),
             matched_tokens: self.state.picks.matched_tokens.load(Ordering::Relaxed),
         }
+    }
+
+    /// Compares what the engine found in its cache with what was expected, since the last call. To be called about once a second.
+    pub fn follow_cache(&self, now: Nanos) {
+        let metrics = self.metrics.load();
+        if let (Some(queried), Some(cached)) = (metrics.queried_tokens, metrics.cached_tokens) {
+            self.state
+                .drift
+                .lock()
+                .observe((cached, queried), self.picks(), now);
+        }
+    }
+
+    /// Share of the prompts' tokens that the engine found in its cache, less the share that was expected, over about the last minute: from -1 to 1.
+    /// `None` while too little was sent here to tell.
+    pub fn cache_drift(&self) -> Option<f64> {
+        self.state.drift.lock().drift()
     }
 
     /// The scraper found the endpoint idle and asks again only after `pause`, or at once when a request is sent there; zero: it does not pause.

@@ -38,8 +38,58 @@ pub struct EngineDefinition {
     pub cache_num_blocks_spec: String,
     /// Counter of first tokens produced (the `_count` of a time-to-first-token histogram).
     pub first_tokens_spec: String,
+    /// Counter of prompt tokens that were looked up in the cache.
+    pub queried_tokens_spec: String,
+    /// Counter of those among them that the cache had.
+    pub cached_tokens_spec: String,
     /// Gauges and counters that become attributes of the endpoint.
     pub custom_metrics: Vec<CustomMetric>,
+}
+
+impl EngineDefinition {
+    /// What is not configured freely: the role, its field and the text in it.
+    fn series(&self) -> [(Role, &'static str, &str); SeriesSet::FIXED as usize] {
+        [
+            (
+                Role::Waiting,
+                "queuedRequestsSpec",
+                &self.queued_requests_spec,
+            ),
+            (
+                Role::Running,
+                "runningRequestsSpec",
+                &self.running_requests_spec,
+            ),
+            (Role::KvUsage, "kvUsageSpec", &self.kv_usage_spec),
+            (Role::Adapters, "loraSpec", &self.lora_spec),
+            (Role::CacheInfo, "cacheInfoSpec", &self.cache_info_spec),
+            (
+                Role::BlockSize,
+                "cacheBlockSizeSpec",
+                &self.cache_block_size_spec,
+            ),
+            (
+                Role::NumBlocks,
+                "cacheNumBlocksSpec",
+                &self.cache_num_blocks_spec,
+            ),
+            (
+                Role::FirstTokens,
+                "firstTokensSpec",
+                &self.first_tokens_spec,
+            ),
+            (
+                Role::QueriedTokens,
+                "queriedTokensSpec",
+                &self.queried_tokens_spec,
+            ),
+            (
+                Role::CachedTokens,
+                "cachedTokensSpec",
+                &self.cached_tokens_spec,
+            ),
+        ]
+    }
 }
 
 /// A definition that cannot be used.
@@ -78,17 +128,19 @@ pub(super) enum Role {
     BlockSize,
     NumBlocks,
     FirstTokens,
+    QueriedTokens,
+    CachedTokens,
     /// The number of the custom metric.
     Custom(u8),
 }
 
 /// Some of the series that an engine is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SeriesSet(u64);
+pub struct SeriesSet(u128);
 
 impl SeriesSet {
     /// Bits of the roles that are no custom metrics.
-    pub(super) const FIXED: u8 = 8;
+    pub(super) const FIXED: u8 = 10;
 
     /// None of them.
     pub fn is_empty(self) -> bool {
@@ -109,7 +161,7 @@ impl SeriesSet {
         self.0 & Self::bit(role) != 0
     }
 
-    fn bit(role: Role) -> u64 {
+    fn bit(role: Role) -> u128 {
         let bit = match role {
             Role::Waiting => 0,
             Role::Running => 1,
@@ -119,6 +171,8 @@ impl SeriesSet {
             Role::BlockSize => 5,
             Role::NumBlocks => 6,
             Role::FirstTokens => 7,
+            Role::QueriedTokens => 8,
+            Role::CachedTokens => 9,
             Role::Custom(index) => Self::FIXED + index,
         };
         1 << bit
@@ -149,7 +203,7 @@ pub struct EngineSpec {
     pub(super) block_size_label: Box<str>,
     pub(super) num_blocks_label: Box<str>,
     pub(super) custom_keys: Vec<Arc<str>>,
-    /// Series whose absence is a fault. Adapters are served by some only, and the counter of first tokens is no part of the reference.
+    /// Series whose absence is a fault. Adapters are served by some only, and the counters of first, queried and cached tokens are no part of the reference.
     pub(super) required: SeriesSet,
 }
 
@@ -170,40 +224,7 @@ impl EngineSpec {
             return Err(error("name", "", "an engine needs a name"));
         }
         let mut wanted: Vec<Wanted> = Vec::new();
-        for (role, field, text) in [
-            (
-                Role::Waiting,
-                "queuedRequestsSpec",
-                &definition.queued_requests_spec,
-            ),
-            (
-                Role::Running,
-                "runningRequestsSpec",
-                &definition.running_requests_spec,
-            ),
-            (Role::KvUsage, "kvUsageSpec", &definition.kv_usage_spec),
-            (Role::Adapters, "loraSpec", &definition.lora_spec),
-            (
-                Role::CacheInfo,
-                "cacheInfoSpec",
-                &definition.cache_info_spec,
-            ),
-            (
-                Role::BlockSize,
-                "cacheBlockSizeSpec",
-                &definition.cache_block_size_spec,
-            ),
-            (
-                Role::NumBlocks,
-                "cacheNumBlocksSpec",
-                &definition.cache_num_blocks_spec,
-            ),
-            (
-                Role::FirstTokens,
-                "firstTokensSpec",
-                &definition.first_tokens_spec,
-            ),
-        ] {
+        for (role, field, text) in definition.series() {
             if text.is_empty() {
                 continue;
             }
@@ -227,7 +248,10 @@ impl EngineSpec {
         let (probe_offset, probes) = probes(&wanted);
         let mut required = SeriesSet::default();
         for (role, _) in wanted.iter().flat_map(|wanted| &wanted.roles) {
-            if !matches!(role, Role::Adapters | Role::FirstTokens) {
+            if !matches!(
+                role,
+                Role::Adapters | Role::FirstTokens | Role::QueriedTokens | Role::CachedTokens
+            ) {
                 required.insert(*role);
             }
         }

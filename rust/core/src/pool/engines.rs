@@ -1,4 +1,4 @@
-//! The engines known without configuration, with the series that the reference reads and their counter of first tokens.
+//! The engines known without configuration, with the series that the reference reads and their counters of tokens.
 
 use super::engine_spec::EngineDefinition;
 
@@ -15,6 +15,8 @@ pub(super) fn definitions() -> [EngineDefinition; 5] {
             cache_block_size_label_name: text("block_size"),
             cache_num_blocks_label_name: text("num_gpu_blocks"),
             first_tokens_spec: text("vllm:time_to_first_token_seconds_count"),
+            queried_tokens_spec: text("vllm:prefix_cache_queries_total"),
+            cached_tokens_spec: text("vllm:prefix_cache_hits_total"),
             ..EngineDefinition::default()
         },
         EngineDefinition {

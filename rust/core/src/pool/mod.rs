@@ -2,6 +2,7 @@
 
 mod attributes;
 mod custom_metrics;
+mod drift;
 mod endpoint;
 mod engine_spec;
 mod engines;

@@ -264,6 +264,8 @@ struct Found<'a> {
     block_size: Option<u32>,
     num_blocks: Option<u32>,
     first_tokens: Option<f64>,
+    queried_tokens: Option<f64>,
+    cached_tokens: Option<f64>,
     custom: SmallVec<[Option<f64>; 4]>,
     seen: SeriesSet,
 }
@@ -309,6 +311,8 @@ impl<'a> Found<'a> {
             Role::Waiting => add(&mut self.waiting),
             Role::Running => add(&mut self.running),
             Role::FirstTokens => add(&mut self.first_tokens),
+            Role::QueriedTokens => add(&mut self.queried_tokens),
+            Role::CachedTokens => add(&mut self.cached_tokens),
             Role::KvUsage => {
                 let (sum, count) = self.kv_usage.unwrap_or_default();
                 self.kv_usage = Some((sum + value.min(1.0), count + 1));
@@ -364,6 +368,8 @@ impl<'a> Found<'a> {
             block_size: self.block_size,
             num_blocks: self.num_blocks,
             first_tokens: self.first_tokens,
+            queried_tokens: self.queried_tokens,
+            cached_tokens: self.cached_tokens,
             ..EngineMetrics::default()
         };
         if let Some(adapters) = self.adapters {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::endpoint::{Endpoint, EndpointIdentity, State};
-use crate::schedule::Candidates;
+use crate::schedule::{Candidates, PrefixColumn, gather_columns};
 
 /// Slots are `0..SLOT_LIMIT`: no more endpoints than this are live at once.
 pub const SLOT_LIMIT: u32 = 65_535;
@@ -302,12 +302,12 @@ impl Snapshot {
     }
 
     /// Fills `out` with one row for each of `positions` (all endpoints when `None`; positions out of range are left out).
-    /// `matched` holds matched blocks by slot; slots beyond its end matched nothing.
+    /// `prefixes` are by slot; slots beyond the end of a column hold nothing.
     /// In-flight tokens are, as in the reference, those without a first token, or with an output estimate (`to_the_end`) those of all requests.
     pub fn gather(
         &self,
         positions: Option<&[u32]>,
-        matched: &[u32],
+        prefixes: &[PrefixColumn],
         to_the_end: bool,
         out: &mut Candidates,
     ) {
@@ -333,11 +333,8 @@ impl Snapshot {
             column.reserve(count);
         }
         out.media_matched.clear();
-        out.matched_blocks.clear();
-        out.matched_blocks.reserve(count);
         for position in &out.position {
-            let (state, slot) = &self.rows[*position as usize];
-            let numbers = &state.numbers;
+            let numbers = &self.rows[*position as usize].0.numbers;
             out.waiting.push(numbers.waiting());
             out.running.push(numbers.running());
             out.kv_usage.push(numbers.kv_usage());
@@ -350,9 +347,15 @@ impl Snapshot {
                 prefill_tokens
             });
             out.prefill_tokens.push(prefill_tokens);
-            out.matched_blocks
-                .push(matched.get(*slot as usize).copied().unwrap_or(0));
         }
+        let Candidates {
+            position,
+            prefixes: columns,
+            ..
+        } = out;
+        let slots = position.iter();
+        let slots = slots.map(|position| self.rows[*position as usize].1);
+        gather_columns(prefixes, &slots, columns);
     }
 
     fn lookup(&self) -> &Lookup {
@@ -534,12 +537,17 @@ mod tests {
         let _other = Reservation::reserve(&second, 30, 0);
         reservation.release_prefill();
         let mut out = Candidates::default();
-        pool.load().gather(None, &[0], true, &mut out);
+        let prefix = |blocks: &[u32]| PrefixColumn {
+            blocks: blocks.to_vec(),
+            ..PrefixColumn::default()
+        };
+        pool.load().gather(None, &[prefix(&[0])], true, &mut out);
         assert_eq!(
-            (out.position.as_slice(), out.matched_blocks.as_slice()),
+            (out.position.as_slice(), out.prefixes[0].blocks.as_slice()),
             ([0, 1].as_slice(), [0, 0].as_slice())
         );
-        pool.load().gather(Some(&[1, 7]), &[9, 8], true, &mut out);
+        let prefixes = [prefix(&[9, 8]), prefix(&[7, 6])];
+        pool.load().gather(Some(&[1, 7]), &prefixes, true, &mut out);
         let rows = (
             out.waiting[0],
             out.running[0],
@@ -549,6 +557,7 @@ mod tests {
             out.prefill_tokens[0],
         );
         assert_eq!(rows, (2.0, 4.0, 0.5, 2.0, 100.0, 30.0));
-        assert_eq!((out.len(), out.matched_blocks[0]), (1, 8));
+        assert_eq!((out.len(), out.prefixes[0].blocks[0]), (1, 8));
+        assert_eq!(out.prefixes[1].blocks, [6]);
     }
 }

@@ -68,6 +68,19 @@ pub struct IndexUsage {
     pub evictions: u64,
 }
 
+impl IndexUsage {
+    /// Of two indexes together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks + other.blocks,
+            pairs: self.pairs + other.pairs,
+            bytes: self.bytes + other.bytes,
+            evictions: self.evictions + other.evictions,
+        }
+    }
+}
+
 /// Blocks by the endpoints they were sent to, within a byte budget.
 ///
 /// All methods take `&self` and may be called from many threads at once.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::Nanos;
 use crate::body::Medium;
 use crate::pool::Snapshot;
+use crate::schedule::PrefixColumn;
 
 /// Something that a plugin found out about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +57,6 @@ pub struct RequestFacts {
     pub target_model: Box<str>,
     /// Prompt tokens, exact where the body carries token ids, else bytes / 4 rounded up.
     pub prompt_tokens: u32,
-    /// Blocks of the prompt that can be matched, over all its sequences.
-    pub total_blocks: u32,
-    /// Tokens in a block of the prefix index.
-    pub block_tokens: u32,
     /// The client's limit on output tokens.
     pub max_tokens: Option<u32>,
     /// Request headers, lower-case names.
@@ -105,8 +102,8 @@ pub struct Candidates {
     pub inflight_tokens: Vec<f64>,
     /// Uncached prompt tokens reserved and not yet prefilled (P).
     pub prefill_tokens: Vec<f64>,
-    /// Blocks of this prompt matched from the start, summed over its sequences.
-    pub matched_blocks: Vec<u32>,
+    /// What of the prompt each candidate holds, by each producer of prefix matches; first the one that plugins mean that name none.
+    pub prefixes: Vec<PrefixColumn>,
     /// Share of the request's media, 0 to 1, that the endpoint's encoder is expected to have cached; no rows where nothing tells.
     pub media_matched: Vec<f64>,
 }
@@ -150,12 +147,25 @@ impl Context<'_> {
         self.request.header(name)
     }
 
+    /// What that producer of prefix matches found (`None`: the one that is meant where none is named); nothing where there is none.
+    pub fn prefix(&self, producer: Option<&str>) -> &PrefixColumn {
+        let mut columns = self.candidates.prefixes.iter();
+        let found = match producer {
+            None => columns.next(),
+            Some(name) => columns.find(|column| &*column.producer == name),
+        };
+        found.unwrap_or(PrefixColumn::nothing())
+    }
+
     /// Prompt tokens that the endpoint of `row` would have to prefill; at least 1.
     pub fn uncached_tokens(&self, row: usize) -> f64 {
-        let matched =
-            u64::from(self.candidates.matched_blocks[row]) * u64::from(self.request.block_tokens);
+        self.uncached_by(self.prefix(None), row)
+    }
+
+    /// The same, by what one producer found.
+    pub fn uncached_by(&self, prefix: &PrefixColumn, row: usize) -> f64 {
         u64::from(self.request.prompt_tokens)
-            .saturating_sub(matched)
+            .saturating_sub(prefix.cached_tokens(row))
             .max(1) as f64
     }
 }

@@ -8,6 +8,7 @@ mod explanation;
 pub mod filters;
 pub mod handlers;
 pub mod pickers;
+mod prefix_column;
 mod profile;
 pub mod scorers;
 mod session;
@@ -19,5 +20,7 @@ pub use explanation::{
     CandidateExplanation, Explanation, FilterExplanation, ScoreExplanation, ScorerExplanation,
 };
 pub use handlers::ProfileHandler;
+pub use prefix_column::PrefixColumn;
+pub(crate) use prefix_column::gather_columns;
 pub use profile::{Choice, Filter, NoEndpoint, Picker, Prepared, Profile, Scorer, Scratch};
 pub(crate) use profile::{FilterPart, Named, ScorerPart};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Candidates, Context, Explanation};
+use super::{Candidates, Context, Explanation, gather_columns};
 use crate::Nanos;
 use crate::plugin::{External, ExternalFailure};
 use crate::pool::Snapshot;
@@ -513,7 +513,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
         inflight_requests,
         inflight_tokens,
         prefill_tokens,
-        matched_blocks,
+        prefixes,
         media_matched,
     } = from;
     column(position, rows, &mut into.position);
@@ -523,7 +523,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
     column(inflight_requests, rows, &mut into.inflight_requests);
     column(inflight_tokens, rows, &mut into.inflight_tokens);
     column(prefill_tokens, rows, &mut into.prefill_tokens);
-    column(matched_blocks, rows, &mut into.matched_blocks);
+    gather_columns(prefixes, &rows.iter().copied(), &mut into.prefixes);
     if media_matched.is_empty() {
         into.media_matched.clear();
     } else {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::{Candidates, Context, RequestFacts, Scorer};
+use super::{Candidates, Context, PrefixColumn, RequestFacts, Scorer};
 use crate::Nanos;
 use crate::plugin::Parts;
 use crate::pool::{EndpointIdentity, EngineMetrics, Pool, Snapshot};
@@ -48,13 +48,17 @@ impl Scene {
             inflight_requests: vec![0.0; count],
             inflight_tokens: vec![0.0; count],
             prefill_tokens: vec![0.0; count],
-            matched_blocks: vec![0; count],
+            prefixes: vec![PrefixColumn {
+                producer: "approx-prefix-cache-producer".into(),
+                total_blocks: 16,
+                block_tokens: 64,
+                blocks: vec![0; count],
+                held: Vec::new(),
+            }],
             media_matched: Vec::new(),
         };
         let request = RequestFacts {
             prompt_tokens: 1000,
-            total_blocks: 16,
-            block_tokens: 64,
             ..RequestFacts::default()
         };
         Self {
@@ -74,6 +78,22 @@ impl Scene {
             now: self.now,
             random: &self.random,
         }
+    }
+
+    /// Blocks held of the prompt, by row.
+    pub(crate) fn set_matched(&mut self, blocks: Vec<u32>) {
+        self.candidates.prefixes[0].blocks = blocks;
+    }
+
+    /// Adds a second producer, who knows better.
+    pub(crate) fn add_producer(&mut self, name: &str, blocks: Vec<u32>) {
+        self.candidates.prefixes.push(PrefixColumn {
+            producer: name.into(),
+            total_blocks: 32,
+            block_tokens: 32,
+            blocks,
+            held: Vec::new(),
+        });
     }
 
     /// Adds a request header.

@@ -87,6 +87,9 @@ pub(super) const RESPONSE_PROCESSING: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
+/// `tokenize_duration_seconds`: from a prompt that was cached to a model server that hardly answers.
+pub(super) const TOKENIZE: &[f64] = RESPONSE_PROCESSING;
+
 /// `prefix_indexer_hit_ratio`. The reference's table gives no bounds for the two prefix histograms; tenths of a ratio and powers of two are ours.
 pub(crate) const RATIO: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
@@ -138,3 +141,8 @@ mod tests {
         }
     }
 }
+
+/// What the Prometheus client library for Go takes where nothing is said.
+pub(super) const DEFAULT: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::buckets;
 use super::family::{Family, Kind, Sample, SampleValue};
 use super::number::Histogram;
+use super::prefix;
 use super::registry::Stats;
 use super::request::RequestSeries;
 use super::streams::StreamStats;
@@ -32,7 +33,7 @@ const ATTEMPT: &[&str] = &[
     "namespace",
     "port",
 ];
-const PLUGIN: &[&str] = &["plugin_name", "plugin_type"];
+pub(super) const PLUGIN: &[&str] = &["plugin_name", "plugin_type"];
 
 type Select = fn(&RequestSeries) -> &Histogram;
 
@@ -148,7 +149,8 @@ impl Stats {
                 .iter()
                 .flat_map(|streams| stream_families(streams)),
         );
-        families.extend(self.prefix_families());
+        families.extend(prefix::families(&self.prefixes.load()));
+        families.extend(self.tokenize.families());
         families.extend(self.plugin_families.all());
         families.extend(self.in_flight.families());
         families
@@ -204,44 +206,6 @@ impl Stats {
                 })
                 .collect(),
         }
-    }
-
-    fn prefix_families(&self) -> [Family; 3] {
-        let prefix_labels = self.prefix_labels.lock().clone();
-        let labelled = |value| Sample {
-            labels: prefix_labels.to_vec(),
-            value,
-        };
-        let histogram = |name, help, histogram: &Histogram| Family {
-            name,
-            kind: Kind::Histogram,
-            help,
-            label_names: PLUGIN,
-            buckets: histogram.bounds(),
-            samples: histogram.observed().map(labelled).into_iter().collect(),
-        };
-        [
-            Family {
-                name: "prefix_indexer_size",
-                kind: Kind::Gauge,
-                help: "[ALPHA] Entries in the prefix index.",
-                label_names: PLUGIN,
-                buckets: &[],
-                samples: vec![labelled(SampleValue::Number(
-                    self.prefix_size.load(Ordering::Relaxed) as f64,
-                ))],
-            },
-            histogram(
-                "prefix_indexer_hit_ratio",
-                "[ALPHA] Share of a prompt's blocks that the chosen endpoint held.",
-                &self.prefix_hit_ratio,
-            ),
-            histogram(
-                "prefix_indexer_hit_bytes",
-                "[ALPHA] Bytes of a prompt that the chosen endpoint held.",
-                &self.prefix_hit_bytes,
-            ),
-        ]
     }
 }
 
@@ -463,8 +427,10 @@ mod tests {
         running.duration(Duration::from_secs(1));
         running.tpot(Duration::from_millis(1));
         stats.scheduler_attempt("m", None);
-        stats.prefix_hit(0.5, 512);
-        stats.set_prefix_indexer_size(7);
+        let name = "p".into();
+        let prefixes = stats.prefix_producers([(&name, &name)].into_iter());
+        prefixes[0].hit(0.5, 512);
+        prefixes[0].set_entries(7);
         for family in stats.export() {
             assert!(family.help.starts_with("[ALPHA] "), "{}", family.name);
             assert_eq!(

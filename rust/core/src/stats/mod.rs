@@ -4,21 +4,27 @@
 //! (`endpoint-picker.md` 8.1, 8.2, 8.4); the prefix `llm_d_epp_` and the text form belong to whoever serves the page.
 
 mod buckets;
+mod exact;
 mod export;
 mod family;
 mod in_flight;
 mod labels;
 mod number;
 mod plugins;
+mod prefix;
 mod registry;
 mod request;
 mod streams;
+mod tokenize;
 
 pub(crate) use buckets::RATIO;
+pub use exact::ExactStats;
 pub use family::{Family, FamilySource, Kind, Sample, SampleValue};
 pub use in_flight::{InFlightRequest, InFlightStats};
 pub(crate) use number::Histogram;
 pub use plugins::{PluginFailure, PluginLabels, PluginTimers};
+pub use prefix::PrefixStats;
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};
 pub use streams::{OpenStream, StreamStats};
+pub use tokenize::{QueuedJob, TokenizeStats};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hashbrown::{Equivalent, HashMap};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use super::buckets;
 use super::family::FamilySource;
@@ -15,8 +16,10 @@ use super::number::Histogram;
 use super::plugins::{
     PluginDurations, PluginFailure, PluginFailures, PluginFamilies, PluginLabels, PluginTimers,
 };
+use super::prefix::PrefixStats;
 use super::request::RequestSeries;
 use super::streams::StreamStats;
+use super::tokenize::TokenizeStats;
 use crate::Nanos;
 use crate::plugin::ExternalFailure;
 use crate::pool::{Endpoint, Pool};
@@ -99,17 +102,14 @@ pub struct Stats {
     pub(super) plugin_failures: PluginFailures,
     pub(super) plugin_families: PluginFamilies,
     pub(super) streams: Option<Arc<StreamStats>>,
-    /// `plugin_name` and `plugin_type` of the prefix index.
-    pub(super) prefix_labels: Mutex<[Arc<str>; 2]>,
-    pub(super) prefix_size: AtomicU64,
-    pub(super) prefix_hit_ratio: Histogram,
-    pub(super) prefix_hit_bytes: Histogram,
+    /// Of the producers of prefix matches in force.
+    pub(super) prefixes: ArcSwap<Vec<Arc<PrefixStats>>>,
+    pub(super) tokenize: Arc<TokenizeStats>,
 }
 
 impl Stats {
-    /// All zero; the prefix index is labelled as the reference's `approx-prefix-cache-producer`.
+    /// All zero.
     pub fn new() -> Self {
-        let producer: Arc<str> = "approx-prefix-cache-producer".into();
         let fairness_ids = Arc::new(LabelValues::new(FAIRNESS_VALUES));
         Self {
             models: LabelValues::new(MODEL_VALUES),
@@ -124,16 +124,25 @@ impl Stats {
             plugin_failures: PluginFailures::default(),
             plugin_families: PluginFamilies::default(),
             streams: None,
-            prefix_labels: Mutex::new([Arc::clone(&producer), producer]),
-            prefix_size: AtomicU64::new(0),
-            prefix_hit_ratio: Histogram::new(buckets::RATIO),
-            prefix_hit_bytes: Histogram::new(buckets::HIT_BYTES),
+            prefixes: ArcSwap::default(),
+            tokenize: Arc::default(),
         }
     }
 
-    /// Names the prefix index in its families' labels.
-    pub fn set_prefix_indexer(&self, plugin_name: &Arc<str>, plugin_type: &Arc<str>) {
-        *self.prefix_labels.lock() = [Arc::clone(plugin_name), Arc::clone(plugin_type)];
+    /// Where to count what these producers of prefix matches (name and type) find: those that were there before go on, others are no longer shown.
+    pub fn prefix_producers<'a>(
+        &self,
+        producers: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>,
+    ) -> Vec<Arc<PrefixStats>> {
+        let known = self.prefixes.load();
+        let stats: Vec<_> = producers
+            .map(|(name, type_name)| {
+                let known = known.iter().find(|stats| stats.is_of(name, type_name));
+                known.map_or_else(|| Arc::new(PrefixStats::new(name, type_name)), Arc::clone)
+            })
+            .collect();
+        self.prefixes.store(Arc::new(stats.clone()));
+        stats
     }
 
     /// Where to measure these plugins, given in the order in which a decision runs them.
@@ -184,6 +193,11 @@ impl Stats {
     /// Where streams are counted; `None` unless asked for.
     pub fn streams(&self) -> Option<&Arc<StreamStats>> {
         self.streams.as_ref()
+    }
+
+    /// Where jobs for the tokenizer are counted.
+    pub fn tokenize(&self) -> &Arc<TokenizeStats> {
+        &self.tokenize
     }
 
     /// The series of a label set. Values beyond the caps become `other`; beyond 10,000 label sets all four do (priority 0).
@@ -293,17 +307,6 @@ impl Stats {
     /// Time the picker itself spent on the response path of one exchange.
     pub fn response_processing(&self, duration: Duration) {
         self.response_processing.observe(duration.as_secs_f64());
-    }
-
-    /// Entries in the prefix index now.
-    pub fn set_prefix_indexer_size(&self, entries: u64) {
-        self.prefix_size.store(entries, Ordering::Relaxed);
-    }
-
-    /// What the chosen endpoint held of a prompt: the share of its blocks (0 to 1) and their bytes.
-    pub fn prefix_hit(&self, ratio: f64, bytes: u64) {
-        self.prefix_hit_ratio.observe(ratio);
-        self.prefix_hit_bytes.observe(bytes as f64);
     }
 
     /// All request series, ordered by label values.

@@ -3,11 +3,14 @@
 //! Tokenisation takes milliseconds, so it is never done in the decision: an exchange hands its host a job, the host runs it on a thread
 //! of its own, and the exchange goes on with the answer.
 
+mod job;
+
 use std::fmt;
 
 use bytes::Bytes;
 
 use crate::body::Dialect;
+pub use job::{TokenAnswer, TokenJob};
 
 /// A request whose prompt is to become tokens.
 #[derive(Clone, Copy, Debug)]

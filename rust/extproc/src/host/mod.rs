@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod framing;
 mod listen;
+mod pool;
 mod shared;
 mod status;
 mod stream;
@@ -177,6 +178,7 @@ impl NativeServer {
         self.shared.wait_until(ABORT_PATIENCE, |shared| {
             shared.open_streams() == 0 && shared.open_connections() == 0
         });
+        self.shared.pool.close();
         runtime.shutdown_background();
         if let ListenAddress::Unix(path) = &self.address {
             // Gone already when somebody else cleaned up; then there is nothing to do.

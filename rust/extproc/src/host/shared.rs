@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pool::Pool;
 use crate::session::SessionFactory;
 
 /// Totals since the start of the server, and what is open now.
@@ -23,13 +24,15 @@ pub struct Statistics {
     pub handshake_errors: u64,
     /// Streams ended because a message was not a `ProcessingRequest`.
     pub invalid_messages: u64,
-    /// Streams ended because their session panicked.
+    /// Streams ended because their session panicked, and jobs that panicked while a stream waited for them.
     pub panics: u64,
 }
 
 /// State shared by the accept loop, the connections and the streams of one server.
 pub(super) struct Shared {
     pub(super) factory: Arc<dyn SessionFactory>,
+    /// Runs what streams wait for.
+    pub(super) pool: Pool,
     /// Bytes.
     pub(super) maximum_message_length: usize,
     open_streams: AtomicUsize,
@@ -50,6 +53,7 @@ impl Shared {
     pub(super) fn new(factory: Arc<dyn SessionFactory>, maximum_message_length: usize) -> Self {
         Self {
             factory,
+            pool: Pool::new(),
             maximum_message_length,
             open_streams: AtomicUsize::new(0),
             open_connections: AtomicUsize::new(0),

@@ -2,22 +2,26 @@
 //!
 //! hyper polls the response body of a stream. Polling it reads what the client sent, hands each message to the session and yields the
 //! replies, all inline: no task, channel or lock beyond what hyper itself needs. The request is read only while there is room for
-//! replies, so a client that does not read its answers is not read either.
+//! replies, so a client that does not read its answers is not read either. Nor is it read while the session waits for something.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use warmroute_core::Nanos;
+use warmroute_core::tokens::TokenAnswer;
 
 use super::framing::{Deframer, Outbox};
+use super::pool::Pending;
 use super::shared::{Shared, StreamGuard};
 use super::status::Status;
 use crate::clock::now;
+use crate::codec::DecodeError;
 use crate::session::{Progress, Session};
 
 /// Replies wait for each other up to this many bytes, to leave together.
@@ -40,6 +44,8 @@ pub(super) struct ProcessStream {
     outbox: Outbox,
     /// Kept between messages for its capacity.
     replies: Vec<Bytes>,
+    /// What the session waits for.
+    awaited: Option<Pending>,
     /// Set once: how the stream ends after what is in the outbox.
     end: Option<Status>,
     guard: StreamGuard,
@@ -58,6 +64,7 @@ impl ProcessStream {
             deframer,
             outbox: Outbox::default(),
             replies: Vec::new(),
+            awaited: None,
             end: None,
             guard,
         };
@@ -91,21 +98,35 @@ impl ProcessStream {
         ));
     }
 
-    fn answer(&mut self, message: Bytes) {
-        let Some(session) = &mut self.session else {
+    /// Lets the session do something, sends what comes of it, and goes on as it says.
+    fn advance(
+        &mut self,
+        act: impl FnOnce(&mut dyn Session, Nanos, &mut Vec<Bytes>) -> Result<Progress, DecodeError>,
+    ) {
+        let Some(session) = self.session.as_deref_mut() else {
             return;
         };
-        let received = now();
+        let begun = now();
         let replies = &mut self.replies;
-        let progress = catch_unwind(AssertUnwindSafe(|| {
-            session.receive(message, received, replies)
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            act(session, begun, replies).map(|progress| match progress {
+                Progress::Wait => (progress, session.take_work()),
+                Progress::Continue | Progress::Close => (progress, None),
+            })
         }));
         if let Err(status) = self.outbox.push_all(&mut self.replies) {
             return self.finish(status);
         }
-        match progress {
-            Ok(Ok(Progress::Continue)) => {}
-            Ok(Ok(Progress::Close)) => self.finish(Status::OK),
+        match outcome {
+            Ok(Ok((Progress::Continue, _))) => {}
+            Ok(Ok((Progress::Close, _))) => self.finish(Status::OK),
+            Ok(Ok((Progress::Wait, Some(job)))) => match self.guard.shared().pool.submit(job) {
+                Ok(answer) => self.awaited = Some(answer),
+                Err(refused) => self.resume(refused),
+            },
+            Ok(Ok((Progress::Wait, None))) => self.finish(Status::internal(
+                "the endpoint picker waits for nothing on this stream",
+            )),
             Ok(Err(error)) => {
                 self.guard.shared().count_invalid_message();
                 self.finish(Status::invalid_argument(error.to_string()));
@@ -114,7 +135,14 @@ impl ProcessStream {
         }
     }
 
-    /// Reads from the client until there is something to send; `Pending` when the client is silent and all is sent.
+    fn resume(&mut self, answer: TokenAnswer) {
+        if answer.panicked() {
+            self.guard.shared().count_panic();
+        }
+        self.advance(|session, now, replies| Ok(session.resume(answer, now, replies)));
+    }
+
+    /// Reads from the client until there is something to send; `Pending` when the client is silent, or the session waits, and all is sent.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
         loop {
             if self.end.is_some() || self.outbox.len() >= FLUSH_THRESHOLD {
@@ -127,20 +155,31 @@ impl ProcessStream {
                         .map(|status| Frame::trailers(status.trailers())),
                 );
             }
-            match self.deframer.next() {
-                Ok(Some(message)) => self.answer(message),
-                Err(status) => self.finish(status),
-                Ok(None) => match self.poll_request(context) {
-                    Poll::Ready(()) => {}
-                    Poll::Pending => {
-                        return self
-                            .outbox
-                            .pop()
-                            .map_or(Poll::Pending, |data| Poll::Ready(Some(Frame::data(data))));
-                    }
-                },
+            if self.poll_input(context).is_pending() {
+                return self
+                    .outbox
+                    .pop()
+                    .map_or(Poll::Pending, |data| Poll::Ready(Some(Frame::data(data))));
             }
         }
+    }
+
+    /// Takes what comes next: the answer that the session waits for (until then nothing is read), a message, or more of the request.
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(awaited) = &mut self.awaited {
+            let answer = ready!(Pin::new(awaited).poll(context));
+            self.awaited = None;
+            self.resume(answer);
+            return Poll::Ready(());
+        }
+        match self.deframer.next() {
+            Ok(Some(message)) => {
+                self.advance(|session, now, replies| session.receive(message, now, replies));
+            }
+            Err(status) => self.finish(status),
+            Ok(None) => return self.poll_request(context),
+        }
+        Poll::Ready(())
     }
 
     fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<()> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use warmroute_core::exchange::{Exchange, Phase, Progress, Reply};
 use warmroute_core::stats::OpenStream;
+use warmroute_core::tokens::{TokenAnswer, TokenJob};
 use warmroute_core::{Engine, Nanos};
 
 use super::{Session, SessionFactory};
@@ -110,6 +111,17 @@ impl Session for ExchangeSession {
             self.responding += spent;
         }
         Ok(progress)
+    }
+
+    fn take_work(&mut self) -> Option<TokenJob> {
+        self.exchange.take_job()
+    }
+
+    fn resume(&mut self, answer: TokenAnswer, now: Nanos, out: &mut Vec<Bytes>) -> Progress {
+        let progress = self.exchange.resume(answer, now, &mut self.replies);
+        encode_all(self.replies.drain(..), out);
+        self.requesting += clock::now() - now;
+        progress
     }
 
     fn end(&mut self, code: u8) {

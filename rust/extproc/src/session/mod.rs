@@ -6,6 +6,7 @@ mod exchange;
 use bytes::Bytes;
 use warmroute_core::Nanos;
 pub use warmroute_core::exchange::Progress;
+use warmroute_core::tokens::{TokenAnswer, TokenJob};
 
 use crate::codec::DecodeError;
 pub use echo::{EchoFactory, EchoSession};
@@ -15,7 +16,7 @@ pub use exchange::{ExchangeFactory, ExchangeSession};
 pub trait Session: Send {
     /// Called once for each message of the client, in order, with the bytes of one `ProcessingRequest`. Pushes the bytes of each
     /// `ProcessingResponse` to `out` in the order in which they must be sent; `out` is not cleared. After [`Progress::Close`] the host
-    /// sends what is in `out`, ends the stream with status OK and drops the session.
+    /// sends what is in `out`, ends the stream with status OK and drops the session; after [`Progress::Wait`] it goes on with [`Session::take_work`].
     ///
     /// # Errors
     /// [`DecodeError`] when the frame is not a `ProcessingRequest`; the host ends the stream with `INVALID_ARGUMENT`.
@@ -25,6 +26,16 @@ pub trait Session: Send {
         now: Nanos,
         out: &mut Vec<Bytes>,
     ) -> Result<Progress, DecodeError>;
+
+    /// Called once after each [`Progress::Wait`]: the job to run, on a thread that may block, while nothing more is read from the client.
+    fn take_work(&mut self) -> Option<TokenJob> {
+        None
+    }
+
+    /// Called with the answer of that job, unless the stream has ended meanwhile. Otherwise as [`Session::receive`].
+    fn resume(&mut self, _answer: TokenAnswer, _now: Nanos, _out: &mut Vec<Bytes>) -> Progress {
+        Progress::Continue
+    }
 
     /// Called at most once, right before the session is dropped, when the host itself ends the stream: with its gRPC status code (0 is OK).
     /// Not called when the peer is gone.

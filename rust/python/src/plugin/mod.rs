@@ -106,13 +106,15 @@ impl PythonPlugin {
 /// By the names in the configuration.
 pub(crate) fn externals(plugins: Option<HashMap<String, Py<PythonPlugin>>>) -> Externals {
     let plugins = plugins.unwrap_or_default().into_iter();
-    plugins
-        .map(|(name, plugin)| {
-            let plugin = plugin.get();
-            let external: Arc<dyn External> = plugin.asker.clone();
-            (name, (plugin.role, external))
-        })
-        .collect()
+    let plugins = plugins.map(|(name, plugin)| {
+        let plugin = plugin.get();
+        let external: Arc<dyn External> = plugin.asker.clone();
+        (name, (plugin.role, external))
+    });
+    Externals {
+        plugins: plugins.collect(),
+        open_tokenizer: Some(crate::tokenizer::open),
+    }
 }
 
 /// The answering side, for the plugin's thread.

@@ -16,6 +16,8 @@ pub(super) struct Question {
     /// One column after the other, f64 in native order; see `COLUMNS` in `python/warmroute/plugins/endpoints.py`.
     columns: Vec<u8>,
     request: RequestFacts,
+    total_blocks: u32,
+    block_tokens: u32,
 }
 
 const COLUMN_COUNT: usize = 11;
@@ -35,18 +37,15 @@ impl Question {
         ] {
             append(&mut columns, column.iter().copied());
         }
-        let matched = &candidates.matched_blocks;
+        let prefix = context.prefix(None);
         append(
             &mut columns,
-            matched.iter().map(|blocks| f64::from(*blocks)),
+            (0..rows).map(|row| f64::from(prefix.blocks(row))),
         );
         let prompt_tokens = f64::from(context.request.prompt_tokens);
-        let block_tokens = f64::from(context.request.block_tokens);
         append(
             &mut columns,
-            matched
-                .iter()
-                .map(|blocks| (f64::from(*blocks) * block_tokens).min(prompt_tokens)),
+            (0..rows).map(|row| (prefix.cached_tokens(row) as f64).min(prompt_tokens)),
         );
         append(
             &mut columns,
@@ -72,6 +71,8 @@ impl Question {
             positions,
             columns,
             request: context.request.clone(),
+            total_blocks: prefix.total_blocks,
+            block_tokens: prefix.block_tokens,
         }
     }
 
@@ -191,12 +192,12 @@ impl PluginQuestion {
 
     #[getter]
     fn total_blocks(&self) -> u32 {
-        self.question.request.total_blocks
+        self.question.total_blocks
     }
 
     #[getter]
     fn block_tokens(&self) -> u32 {
-        self.question.request.block_tokens
+        self.question.block_tokens
     }
 
     #[getter]

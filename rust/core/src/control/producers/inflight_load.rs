@@ -58,6 +58,9 @@ pub const KIND: PluginKind = PluginKind {
                 max_estimated_output_tokens: parameters
                     .optional_integer("maxEstimatedOutputTokens")
                     .and_then(|tokens| u32::try_from(tokens).ok()),
+                prefix_producer: parameters
+                    .optional_text("prefixMatchInfoProducerName")
+                    .map(Box::from),
             }),
             ..Parts::default()
         })
@@ -84,6 +87,7 @@ mod tests {
                 add_estimated_output_tokens: true,
                 output_ratio: 0.25,
                 max_estimated_output_tokens: Some(9),
+                prefix_producer: None,
             }
         );
         assert_eq!(

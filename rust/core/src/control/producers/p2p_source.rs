@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::control::lottery::draw;
 use crate::control::{Chosen, PreRequest, RequestEdits};
 use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape, Stability};
-use crate::schedule::Context;
+use crate::schedule::{Context, PrefixColumn};
 
 /// The reference's type of that name.
 pub const KIND: PluginKind = PluginKind {
@@ -45,6 +45,9 @@ pub const KIND: PluginKind = PluginKind {
         Ok(Parts::default().with_pre_request(Arc::new(P2pSource {
             least_more_tokens: u64::try_from(parameters.integer("minCachedTokenDelta"))
                 .unwrap_or(1),
+            producer: parameters
+                .optional_text("prefixMatchInfoProducerName")
+                .map(Box::from),
         })))
     },
     ..PluginKind::BASE
@@ -54,17 +57,19 @@ pub const KIND: PluginKind = PluginKind {
 const HEADER: &str = "x-kv-cache-source-host-port";
 
 /// See [`KIND`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct P2pSource {
     /// At least 1.
     pub least_more_tokens: u64,
+    /// Whose matches; `None`: those of the producer that is meant where none is named.
+    pub producer: Option<Box<str>>,
 }
 
 impl P2pSource {
     /// The row to fetch from: one of those within a block of the longest cached prefix, weighted by `1 / (1 + waiting)`. The same request
     /// gets the same one.
-    fn source(context: &Context<'_>) -> Option<usize> {
-        let matched = &context.candidates.matched_blocks;
+    fn source(context: &Context<'_>, prefix: &PrefixColumn) -> Option<usize> {
+        let matched = &prefix.blocks;
         let most = *matched.iter().max().filter(|most| **most > 0)?;
         let weight = |(row, &blocks): (usize, &u32)| {
             if blocks > 0 && blocks + 1 >= most {
@@ -80,13 +85,11 @@ impl P2pSource {
 
 impl PreRequest for P2pSource {
     fn pre_request(&self, context: &Context<'_>, chosen: &Chosen<'_>, edits: &mut RequestEdits) {
-        let cached = |row: usize| {
-            u64::from(context.candidates.matched_blocks[row])
-                * u64::from(context.request.block_tokens)
-        };
+        let prefix = context.prefix(self.producer.as_deref());
+        let cached = |row: usize| prefix.cached_tokens(row);
         let computing = chosen.ranked.first().map_or(0, |row| cached(*row as usize));
         // It holds more, so it is another one.
-        let source = Self::source(context)
+        let source = Self::source(context, prefix)
             .filter(|source| cached(*source).saturating_sub(computing) >= self.least_more_tokens)
             .and_then(|source| context.endpoint(source));
         match source {
@@ -158,7 +161,7 @@ mod tests {
     fn who_holds_enough_more_than_the_chosen_one_is_named() {
         let mut scene = Scene::new(3);
         // 64 tokens a block.
-        scene.candidates.matched_blocks = vec![2, 10, 0];
+        scene.set_matched(vec![2, 10, 0]);
         for (parameters, computing, source) in [
             (json!({}), 0, Some(1)),
             (json!({}), 2, Some(1)),
@@ -174,7 +177,7 @@ mod tests {
                 "{parameters}"
             );
         }
-        scene.candidates.matched_blocks = vec![0; 3];
+        scene.set_matched(vec![0; 3]);
         assert_eq!(named(&json!({}), &scene, 0), None, "nobody holds anything");
         assert_eq!(named(&json!({}), &Scene::new(1), 0), None);
     }
@@ -182,7 +185,7 @@ mod tests {
     #[test]
     fn sources_within_a_block_share_the_requests_by_their_queues() {
         let mut scene = Scene::new(5);
-        scene.candidates.matched_blocks = vec![0, 10, 9, 10, 8];
+        scene.set_matched(vec![0, 10, 9, 10, 8]);
         scene.candidates.waiting = vec![0.0, 0.0, 1.0, f64::NAN, 0.0];
         let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
         for number in 0..5000 {

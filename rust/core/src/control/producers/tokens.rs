@@ -1,11 +1,11 @@
-//! `token-producer`: the prompt as tokens, estimated from its bytes.
+//! `token-producer`: the prompt as tokens, estimated from its bytes or made by a tokenizer.
 //!
 //! The scanner of request bodies estimates while it reads: four bytes of text are a token, token ids count as they are, media as placeholders.
 //! What media count as is said here.
 
 use crate::plugin::{
     Data, EstimateSettings, FrameTokens, Frames, ParameterError, ParameterKind, Parameters, Parts,
-    PluginKind, Role, Shape, tokens_of,
+    PluginKind, Role, Shape, TokenizerSettings, parse_duration, tokens_of,
 };
 
 const COUNT: Shape = Shape::Integer {
@@ -222,11 +222,71 @@ const VIDEO: &[ParameterKind] = &[
     },
 ];
 
+const DEFAULT_URL: &str = "http://localhost:8000";
+
+const REMOTE: &[ParameterKind] = &[
+    ParameterKind {
+        name: "modelName",
+        summary: "Model to ask for; that of the request where it is left out.",
+        ..ParameterKind::BASE
+    },
+    ParameterKind {
+        name: "url",
+        default: "\"http://localhost:8000\"",
+        summary: "Where it listens.",
+        ..ParameterKind::BASE
+    },
+    ParameterKind {
+        name: "timeout",
+        default: "\"5s\"",
+        summary: "How long a prompt of text may take.",
+        ..ParameterKind::BASE
+    },
+    ParameterKind {
+        name: "mmTimeout",
+        default: "\"30s\"",
+        summary: "How long one with media may take.",
+        ..ParameterKind::BASE
+    },
+];
+
+const LOCAL: &[ParameterKind] = &[
+    ParameterKind {
+        name: "path",
+        default: "",
+        summary: "Folder with tokenizer.json, or that file; nothing is downloaded.",
+        ..ParameterKind::BASE
+    },
+    ParameterKind {
+        name: "chatTemplate",
+        summary: "File of the chat template; that of the folder where it is left out.",
+        ..ParameterKind::BASE
+    },
+    ParameterKind {
+        name: "trustRequestTemplate",
+        shape: Shape::Boolean,
+        default: "false",
+        summary: "Use the template that a request brings, as model servers do that are told to.",
+        ..ParameterKind::BASE
+    },
+    ParameterKind {
+        name: "cacheBytes",
+        shape: Shape::Integer {
+            least: 0,
+            most: 1 << 40,
+        },
+        default: "67108864",
+        unit: "bytes",
+        summary: "For beginnings of prompts that need not be tokenised again; 0: none.",
+        ..ParameterKind::BASE
+    },
+];
+
 /// The reference's type of that name.
 pub const KIND: PluginKind = PluginKind {
     type_name: "token-producer",
     roles: &[Role::Producer],
-    summary: "Counts the prompt's tokens: four bytes of text are one, token ids count as they are, media as placeholders.",
+    summary: "The prompt as tokens: estimated (four bytes of text are one, token ids count as they are, media as placeholders), or its token ids from a tokenizer.",
     parameters: &[
         ParameterKind {
             name: "estimate",
@@ -247,61 +307,81 @@ pub const KIND: PluginKind = PluginKind {
                 },
             ]),
             default: "{}",
-            summary: "Estimate from the bytes of the prompt; the only way so far.",
+            summary: "Estimate from the bytes of the prompt: where neither vllm nor local is given, and for requests that they cannot tokenise.",
             ..ParameterKind::BASE
         },
         ParameterKind {
             name: "modelName",
-            summary: "Not supported yet, as vllm.",
+            summary: "Model to ask the model server for; given alone it stands for vllm with this model.",
             ..ParameterKind::BASE
         },
         ParameterKind {
             name: "vllm",
-            shape: Shape::Object(&[
-                ParameterKind {
-                    name: "modelName",
-                    summary: "Not supported yet.",
-                    ..ParameterKind::BASE
-                },
-                ParameterKind {
-                    name: "url",
-                    summary: "Not supported yet.",
-                    ..ParameterKind::BASE
-                },
-                ParameterKind {
-                    name: "timeout",
-                    summary: "Not supported yet.",
-                    ..ParameterKind::BASE
-                },
-                ParameterKind {
-                    name: "mmTimeout",
-                    summary: "Not supported yet.",
-                    ..ParameterKind::BASE
-                },
-            ]),
-            summary: "Not supported yet: tokenisation by the model server.",
+            shape: Shape::Object(REMOTE),
+            summary: "Token ids from a model server or renderer: its render endpoints, or /tokenize where it has none.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "local",
+            shape: Shape::Object(LOCAL),
+            summary: "Token ids from a Hugging Face tokenizer on this machine. Not in the reference.",
             ..ParameterKind::BASE
         },
     ],
     produces: Some(Data::TokenizedPrompt),
     build: |parameters| {
-        for field in ["vllm", "modelName"] {
-            if parameters.value(field).is_some() {
-                return Err(ParameterError::new(
-                    field,
-                    "tokenisation by the model server comes with the exact prefix index; leave it out, and four bytes of a prompt count as a token",
-                ));
-            }
-        }
         let estimate = parameters.object("estimate");
         let settings = estimate.as_ref().and_then(settings).unwrap_or_default();
         Ok(Parts {
             estimate: Some(settings),
+            tokenizer: tokenizer(parameters)?,
             ..Parts::default()
         })
     },
     ..PluginKind::BASE
 };
+
+fn tokenizer(parameters: &Parameters<'_>) -> Result<Option<TokenizerSettings>, ParameterError> {
+    let model = parameters.optional_text("modelName");
+    let remote = parameters.object("vllm");
+    if let Some(local) = parameters.object("local") {
+        if remote.is_some() {
+            let problem = "cannot be given beside vllm: one of them makes the token ids";
+            return Err(ParameterError::new("local", problem));
+        }
+        return Ok(Some(TokenizerSettings::Local {
+            path: local.text("path").into(),
+            chat_template: local.optional_text("chatTemplate").map(Box::from),
+            trust_request_template: local.boolean("trustRequestTemplate"),
+            cache_bytes: usize::try_from(local.integer("cacheBytes")).unwrap_or_default(),
+        }));
+    }
+    if remote.is_none() && model.is_none() {
+        return Ok(None);
+    }
+    let remote = remote.unwrap_or(parameters.section("vllm"));
+    let url = remote.optional_text("url").unwrap_or(DEFAULT_URL);
+    if !(url.starts_with("http://") || url.starts_with("https://")) {
+        let problem = format!("must be as {DEFAULT_URL}, not \"{url}\"");
+        return Err(ParameterError::new("url", problem).within("vllm", None));
+    }
+    let timeout = |field: &str, default: &str| {
+        let text = remote.optional_text(field).unwrap_or(default);
+        parse_duration(text)
+            .filter(|timeout| !timeout.is_zero())
+            .ok_or_else(|| {
+                let problem =
+                    format!("must be a duration as {default}, more than 0, not \"{text}\"");
+                ParameterError::new(field, problem).within("vllm", None)
+            })
+    };
+    Ok(Some(TokenizerSettings::Remote {
+        url: url.trim_end_matches('/').into(),
+        model: remote.optional_text("modelName").or(model).map(Box::from),
+        timeout: timeout("timeout", "5s")?,
+        media_timeout: timeout("mmTimeout", "30s")?,
+    }))
+}
 
 /// `None` cannot be: each object is there by default.
 fn settings(estimate: &Parameters<'_>) -> Option<EstimateSettings> {
@@ -367,6 +447,8 @@ fn amount(of: &Parameters<'_>, field: &str, default: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -405,24 +487,64 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_come_is_refused_by_name() {
-        let message = "tokenisation by the model server comes with the exact prefix index; leave it out, and four bytes of a prompt count as a token";
-        for parameters in [
-            json!({"vllm": {"url": "http://localhost:8000", "modelName": "m", "timeout": "5s", "mmTimeout": "30s"}}),
-            json!({"vllm": {}, "estimate": {}}),
-        ] {
-            assert_eq!(refused(&KIND, &parameters), format!("vllm: {message}"));
-        }
+    fn token_ids_come_from_where_the_parameters_say() {
+        let tokenizer = |parameters| built(&KIND, &parameters).tokenizer;
+        assert_eq!(tokenizer(json!({})), None);
+        let remote = |url: &str, model: Option<&str>, seconds: u64| {
+            Some(TokenizerSettings::Remote {
+                url: url.into(),
+                model: model.map(Box::from),
+                timeout: Duration::from_secs(seconds),
+                media_timeout: Duration::from_secs(30),
+            })
+        };
         assert_eq!(
-            refused(&KIND, &json!({"modelName": "m"})),
-            format!("modelName: {message}")
+            tokenizer(json!({"vllm": {}, "estimate": {}})),
+            remote("http://localhost:8000", None, 5)
         );
         assert_eq!(
-            refused(
-                &KIND,
-                &json!({"estimate": {"video": {"frames": {"mode": "all"}}}})
+            tokenizer(json!({"modelName": "m"})),
+            remote("http://localhost:8000", Some("m"), 5)
+        );
+        assert_eq!(
+            tokenizer(
+                json!({"modelName": "m", "vllm": {"url": "https://render:8443/", "modelName": "n", "timeout": "1m"}})
             ),
-            "estimate.video.frames.mode: must be one of \"sampled\", \"strided\", not \"all\""
+            remote("https://render:8443", Some("n"), 60)
         );
+        assert_eq!(
+            tokenizer(json!({"local": {"path": "/models/m"}})),
+            Some(TokenizerSettings::Local {
+                path: "/models/m".into(),
+                chat_template: None,
+                trust_request_template: false,
+                cache_bytes: 64 << 20,
+            })
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (parameters, problem) in [
+            (
+                json!({"local": {"path": "p"}, "vllm": {}}),
+                "local: cannot be given beside vllm: one of them makes the token ids",
+            ),
+            (json!({"local": {}}), "local.path: required and missing"),
+            (
+                json!({"vllm": {"url": "localhost:8000"}}),
+                "vllm.url: must be as http://localhost:8000, not \"localhost:8000\"",
+            ),
+            (
+                json!({"vllm": {"timeout": "5"}}),
+                "vllm.timeout: must be a duration as 5s, more than 0, not \"5\"",
+            ),
+            (
+                json!({"estimate": {"video": {"frames": {"mode": "all"}}}}),
+                "estimate.video.frames.mode: must be one of \"sampled\", \"strided\", not \"all\"",
+            ),
+        ] {
+            assert_eq!(refused(&KIND, &parameters), problem);
+        }
     }
 }

@@ -31,6 +31,13 @@ impl Screener for Keeping {
     }
 }
 
+fn prefix(blocks: &[u32]) -> PrefixColumn {
+    PrefixColumn {
+        blocks: blocks.to_vec(),
+        ..PrefixColumn::default()
+    }
+}
+
 /// Says no where it is asked about this many candidates.
 #[derive(Debug)]
 struct Refusing(usize);
@@ -38,7 +45,7 @@ struct Refusing(usize);
 impl Admitter for Refusing {
     fn admit(&self, context: &Context<'_>) -> Result<(), Box<str>> {
         if context.candidates.len() == self.0 {
-            return Err(format!("{:?}", context.candidates.matched_blocks).into());
+            return Err(format!("{:?}", context.prefix(None).blocks).into());
         }
         Ok(())
     }
@@ -118,7 +125,7 @@ fn each_gate_is_measured_under_its_extension_point() {
     let (snapshot, mut headers) = (snapshot(2), HeaderPairs::new());
     let gates = gates(&policy, &facts, &snapshot, &timers);
     assert_eq!(gates.screen(None, &mut headers, None), Ok(None));
-    assert!(gates.admit(None, &[0, 0]).is_err());
+    assert!(gates.admit(None, &[prefix(&[0, 0])]).is_err());
     let families = stats.export();
     let mut families = families.iter();
     let family = families.find(|family| family.name == "plugin_duration_seconds");
@@ -243,7 +250,7 @@ fn the_first_admitter_that_refuses_is_told_and_sees_matches() {
     let gates = gates(&policy, &facts, &snapshot, &timers);
     assert_eq!(gates.admit(None, &[]), Ok(()));
     let refusal = gates
-        .admit(Some(&[0, 2]), &[7, 8, 9])
+        .admit(Some(&[0, 2]), &[prefix(&[7, 8, 9])])
         .expect_err("two candidates");
     assert_eq!(
         &*refusal.reply().body,
@@ -258,18 +265,17 @@ fn decide(engine: &Engine, headers: &[(&'static str, &'static str)]) -> Result<(
         value: Bytes::from(value),
     });
     let active = engine.active();
-    let decision = engine.decide(Inquiry {
+    let decision = engine.decide(&Inquiry {
         active: &active,
         facts: RequestFacts {
             target_model: "m".into(),
             prompt_tokens: 256,
-            total_blocks: 4,
-            block_tokens: 64,
             headers: headers.collect(),
             ..RequestFacts::default()
         },
         sequences: &[vec![1, 2, 3, 4]],
         cache_salt: None,
+        tokens: None,
         subset_hint: None,
         request_id: &Bytes::from("id"),
         explain: false,

@@ -76,8 +76,9 @@ fn prompts_are_indexed_only_where_matches_are_consumed() {
     let with = |name: &str| {
         build(json!({"plugins": [{"type": name}], "profiles": [{"name": "p", "plugins": [{"plugin": name}]}]}))
             .expect("valid")
-            .prefix
-            .is_some()
+            .prefixes
+            .max_blocks(64)
+            > 0
     };
     assert!(with("prefix-cache-scorer"));
     assert!(!with("queue-scorer"));

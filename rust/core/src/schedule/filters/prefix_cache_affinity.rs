@@ -1,7 +1,7 @@
 //! `prefix-cache-affinity-filter`: only endpoints that hold most of the prompt, unless waiting for them costs more than it saves.
 
 use crate::plugin::{Data, ParameterError, ParameterKind, Parts, PluginKind, Role, Shape};
-use crate::schedule::{Context, Filter};
+use crate::schedule::{Context, Filter, PrefixColumn};
 
 /// The reference's type of that name, without its latency predictor.
 pub const KIND: PluginKind = PluginKind {
@@ -89,6 +89,9 @@ pub const KIND: PluginKind = PluginKind {
             exploration: parameters.number("explorationProbability"),
             max_penalty_ms: parameters.number("maxTTFTPenaltyMs"),
             tokens_per_second: parameters.number("peakPrefillThroughput"),
+            producer: parameters
+                .optional_text("prefixMatchInfoProducerName")
+                .map(Box::from),
         };
         if filter.max_penalty_ms > 0.0 && filter.tokens_per_second <= 0.0 {
             return Err(ParameterError::new(
@@ -105,7 +108,7 @@ const PREFILL_THROUGHPUT: &str = "prefillThroughput";
 const LATENCY_PREDICTOR: &str = "latencyPredictor";
 
 /// Keeps the endpoints that hold the prompt ("sticky"), unless their best time to first token is too far behind the others'.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PrefixCacheAffinityFilter {
     /// Matched share of the prompt's blocks from which on an endpoint is sticky, 0 to 1; 0 keeps all.
     pub threshold: f64,
@@ -115,6 +118,8 @@ pub struct PrefixCacheAffinityFilter {
     pub max_penalty_ms: f64,
     /// Tokens a second, positive unless `max_penalty_ms` is 0.
     pub tokens_per_second: f64,
+    /// Whose matches; `None`: those of the producer that is meant where none is named.
+    pub producer: Option<Box<str>>,
 }
 
 /// The least numbers of tokens in flight; infinite where no endpoint tells.
@@ -124,14 +129,14 @@ struct Least {
 }
 
 impl PrefixCacheAffinityFilter {
-    fn is_sticky(self, context: &Context<'_>, row: usize) -> bool {
-        let total = f64::from(context.request.total_blocks);
+    fn is_sticky(&self, prefix: &PrefixColumn, row: usize) -> bool {
+        let total = f64::from(prefix.total_blocks);
         // A prompt without blocks is held by none.
-        total > 0.0 && f64::from(context.candidates.matched_blocks[row]) / total >= self.threshold
+        total > 0.0 && f64::from(prefix.blocks(row)) / total >= self.threshold
     }
 
     /// Whether waiting for a sticky endpoint is worth it; not where the load of either side is unknown.
-    fn worth_waiting(self, least: &Least) -> bool {
+    fn worth_waiting(&self, least: &Least) -> bool {
         let milliseconds = |tokens: f64| tokens / self.tokens_per_second * 1000.0;
         least.sticky.is_finite()
             && least.others.is_finite()
@@ -148,6 +153,7 @@ impl Filter for PrefixCacheAffinityFilter {
         {
             return;
         }
+        let prefix = context.prefix(self.producer.as_deref());
         let mut sticky = 0;
         let mut least = Least {
             sticky: f64::INFINITY,
@@ -156,7 +162,7 @@ impl Filter for PrefixCacheAffinityFilter {
         for (row, _) in keep.iter().enumerate().filter(|(_, keep)| **keep) {
             let tokens = context.candidates.inflight_tokens[row];
             // `f64::min` passes over what is no number.
-            if self.is_sticky(context, row) {
+            if self.is_sticky(prefix, row) {
                 sticky += 1;
                 least.sticky = least.sticky.min(tokens);
             } else {
@@ -170,7 +176,7 @@ impl Filter for PrefixCacheAffinityFilter {
             return;
         }
         for (row, keep) in keep.iter_mut().enumerate() {
-            *keep = *keep && self.is_sticky(context, row);
+            *keep = *keep && self.is_sticky(prefix, row);
         }
     }
 }
@@ -189,7 +195,7 @@ mod tests {
     /// Of 16 blocks endpoint 0 holds 16, endpoint 1 holds 12 and endpoint 2 holds 13.
     fn scene(tokens: [f64; 3]) -> Scene {
         let mut scene = Scene::new(3);
-        scene.candidates.matched_blocks = vec![16, 12, 13];
+        scene.set_matched(vec![16, 12, 13]);
         scene.candidates.inflight_tokens = tokens.to_vec();
         scene
     }
@@ -215,10 +221,10 @@ mod tests {
             );
         }
         let mut cold = scene([0.0; 3]);
-        cold.candidates.matched_blocks = vec![0; 3];
+        cold.set_matched(vec![0; 3]);
         assert_eq!(kept(&cold, &json!({})), ALL);
         let mut blockless = scene([0.0; 3]);
-        blockless.request.total_blocks = 0;
+        blockless.candidates.prefixes[0].total_blocks = 0;
         assert_eq!(kept(&blockless, &json!({})), ALL);
     }
 

@@ -176,7 +176,7 @@ fn an_explanation_tells_every_step() {
     );
     let mut explanation = Explanation::default();
     let mut scene = Scene::new(4);
-    scene.candidates.matched_blocks[1] = 15;
+    scene.set_matched(vec![0, 15, 0, 0]);
     let (_, ranked) = run(
         &profile,
         &scene,

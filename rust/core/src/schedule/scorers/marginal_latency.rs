@@ -90,7 +90,7 @@ mod tests {
         let mut scene = Scene::new(4);
         scene.candidates.prefill_tokens = vec![0.0, 500.0, 0.0, 0.0];
         scene.candidates.inflight_requests = vec![0.0, 0.0, 3.0, 3.0];
-        scene.candidates.matched_blocks = vec![0, 0, 0, 15];
+        scene.set_matched(vec![0, 0, 0, 15]);
         // 1,000; 1,500; 1,000 · 2; 40 · 2.
         let costs: Vec<f64> = (0..4).map(|row| PURE.cost(&scene.context(), row)).collect();
         assert_eq!(costs, [1000.0, 1500.0, 2000.0, 80.0]);
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_warm_endpoint_loses_when_its_queue_is_longer_than_the_cold_prefill() {
         let mut scene = Scene::new(2);
-        scene.candidates.matched_blocks = vec![15, 0];
+        scene.set_matched(vec![15, 0]);
         scene.candidates.prefill_tokens = vec![2000.0, 0.0];
         let scores = scene.scores(&PURE);
         assert!(scores[1] > scores[0]);
@@ -149,7 +149,7 @@ mod tests {
             let mut scene = Scene::new(rows.len() as u8);
             scene.candidates.prefill_tokens = rows.iter().map(|row| f64::from(row.0)).collect();
             scene.candidates.inflight_requests = rows.iter().map(|row| f64::from(row.1)).collect();
-            scene.candidates.matched_blocks = rows.iter().map(|row| row.2).collect();
+            scene.set_matched(rows.iter().map(|row| row.2).collect());
             let scores = scene.scores(&PURE);
             let costs: Vec<f64> = (0..rows.len()).map(|row| PURE.cost(&scene.context(), row)).collect();
             let least = costs.iter().copied().fold(f64::INFINITY, f64::min);

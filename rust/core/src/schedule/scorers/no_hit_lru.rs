@@ -56,7 +56,8 @@ pub const KIND: PluginKind = PluginKind {
             .ok()
             .filter(|size| *size > 0)
             .unwrap_or(DEFAULT_SIZE);
-        let scorer = Arc::new(NoHitLruScorer::new(size));
+        let producer = parameters.optional_text("prefixMatchInfoProducerName");
+        let scorer = Arc::new(NoHitLruScorer::new(size, producer));
         Ok(Parts::default()
             .with_scorer(Arc::clone(&scorer) as _)
             .with_pre_request(scorer))
@@ -69,6 +70,7 @@ pub const KIND: PluginKind = PluginKind {
 #[derive(Debug)]
 pub struct NoHitLruScorer {
     size: usize,
+    producer: Option<Box<str>>,
     /// Of the hash of names.
     seed: u64,
     state: Mutex<State>,
@@ -87,10 +89,11 @@ struct State {
 }
 
 impl NoHitLruScorer {
-    /// Remembers up to `size` endpoints (at least 1).
-    pub fn new(size: usize) -> Self {
+    /// Remembers up to `size` endpoints (at least 1). `producer`: whose matches tell what is cached.
+    pub fn new(size: usize, producer: Option<&str>) -> Self {
         Self {
             size: size.max(1),
+            producer: producer.map(Box::from),
             seed: fastrand::u64(..),
             state: Mutex::default(),
         }
@@ -126,8 +129,8 @@ impl State {
 
 impl Scorer for NoHitLruScorer {
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
-        let matched = &context.candidates.matched_blocks;
-        let cold = matched.iter().all(|blocks| *blocks == 0);
+        let prefix = context.prefix(self.producer.as_deref());
+        let cold = prefix.blocks.iter().all(|blocks| *blocks == 0);
         let mut state = self.state.lock();
         state.scored = Some((xxh3_64(&context.request.request_id), cold));
         if !cold {
@@ -219,9 +222,9 @@ mod tests {
         let plugin = built(&KIND, &json!({}));
         let mut scene = Scene::new(3);
         sent(&plugin, &scene, 0);
-        scene.candidates.matched_blocks = vec![0, 0, 1];
+        scene.set_matched(vec![0, 0, 1]);
         assert_eq!(sent(&plugin, &scene, 2), [0.5, 0.5, 0.5]);
-        scene.candidates.matched_blocks = vec![0; 3];
+        scene.set_matched(vec![0; 3]);
         assert_eq!(scene.rated(&plugin), [0.0, 1.0, 0.5]);
     }
 
@@ -234,7 +237,7 @@ mod tests {
         }
         // Oldest first: fourth, third, first. The ranks are 1 + 2 for the first, and 2 would be the last of three candidates.
         scene.candidates.position = vec![0, 1];
-        scene.candidates.matched_blocks = vec![0; 2];
+        scene.set_matched(vec![0; 2]);
         assert_eq!(scene.rated(&plugin), [0.0, 1.0]);
     }
 

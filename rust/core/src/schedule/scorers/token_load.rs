@@ -72,7 +72,7 @@ mod tests {
     fn load_counts_what_is_in_flight_and_what_this_request_adds() {
         let mut scene = Scene::new(4);
         scene.candidates.inflight_tokens = vec![0.0, 1000.0, 0.0, 9000.0];
-        scene.candidates.matched_blocks = vec![0, 0, 10, 0];
+        scene.set_matched(vec![0, 0, 10, 0]);
         // Loads 1,000, 2,000, 360 and 10,000 of 4,000.
         assert_eq!(
             scene.scores(&TokenLoadScorer {

@@ -1,0 +1,117 @@
+//! What of a prompt each endpoint holds: the columns that the producers of prefix matches fill.
+
+use smallvec::SmallVec;
+
+use super::exact::{ExactPrompt, Fallback};
+use super::{Active, Engine, Inquiry};
+use crate::prefix::{self, ApproximateIndex};
+use crate::schedule::PrefixColumn;
+
+/// What the producers say of one prompt, in the policy's order, by slot; and what to remember once it is sent.
+#[derive(Debug, Default)]
+pub(super) struct Matching {
+    pub(super) columns: SmallVec<[PrefixColumn; 1]>,
+    /// Chained hashes of the prompts for the approximate indexes.
+    pub(super) chains: Vec<Vec<u64>>,
+    /// The prompt as the exact index knows it, where it was asked.
+    pub(super) exact: Option<ExactPrompt>,
+}
+
+impl Engine {
+    /// Asks every producer of the policy.
+    pub(super) fn match_prompt(&self, inquiry: &Inquiry<'_>) -> Matching {
+        let active = inquiry.active;
+        let prefixes = &active.policy.prefixes;
+        if prefixes.producers.is_empty() {
+            return Matching::default();
+        }
+        let block_tokens = self.block_tokens();
+        let seed = prefix::seed(&inquiry.facts.target_model, inquiry.cache_salt);
+        let chains: Vec<Vec<u64>> = inquiry
+            .sequences
+            .iter()
+            .map(|ids| prefix::chain(seed, ids))
+            .collect();
+        let exact = prefixes.exact().and_then(|_| self.exact_prompt(inquiry));
+        let columns = prefixes.producers.iter().map(|producer| {
+            let approximate = &prefixes.approximates[producer.approximate];
+            let most = approximate.settings.longest.blocks(block_tokens);
+            let cut = |chain: &Vec<u64>| chain.len().min(most) as u32;
+            let sent = PrefixColumn {
+                producer: producer.name.clone(),
+                total_blocks: chains.iter().map(cut).sum(),
+                block_tokens,
+                blocks: sent_blocks(&active.indexes[producer.approximate], &chains, most),
+                held: Vec::new(),
+            };
+            match (&producer.exact, &exact) {
+                (Some(settings), Some(prompt)) => {
+                    self.exact
+                        .column(prompt, settings, &producer.name, &sent, self.clock)
+                }
+                _ => sent,
+            }
+        });
+        Matching {
+            columns: columns.collect(),
+            chains,
+            exact,
+        }
+    }
+
+    /// `None`, and counted, where the prompt can only be matched against what was sent.
+    fn exact_prompt(&self, inquiry: &Inquiry<'_>) -> Option<ExactPrompt> {
+        let model = &inquiry.facts.target_model;
+        let prompt = self
+            .exact
+            .prompt(model, inquiry.cache_salt, inquiry.tokens.as_ref());
+        prompt
+            .map_err(|fallback: Fallback| self.exact.fell_back(fallback))
+            .ok()
+    }
+
+    /// What was just sent to `slot` counts as held from now on.
+    pub(super) fn remember(&self, inquiry: &Inquiry<'_>, slot: u32, matching: &Matching) {
+        let active = inquiry.active;
+        active.remember(slot, &matching.chains, self.block_tokens());
+        let producers = &active.policy.prefixes.producers;
+        let exact = producers.iter().zip(&matching.columns);
+        let exact = exact.filter_map(|(producer, column)| Some((producer.exact.as_ref()?, column)));
+        if let (Some((settings, column)), Some(prompt)) = (exact.clone().next(), &matching.exact) {
+            let held = column.held(slot as usize);
+            self.exact
+                .speculate(slot, prompt, held, settings, inquiry.now);
+        }
+    }
+}
+
+/// Leading blocks that each slot was sent, summed over the prompts, of at most `most` blocks of each.
+fn sent_blocks(index: &ApproximateIndex, chains: &[Vec<u64>], most: usize) -> Vec<u32> {
+    let mut matched = Vec::new();
+    let mut one = Vec::new();
+    for chain in chains {
+        let chain = &chain[..chain.len().min(most)];
+        if matched.is_empty() {
+            index.longest_match(chain, &mut matched);
+            continue;
+        }
+        index.longest_match(chain, &mut one);
+        matched.resize(matched.len().max(one.len()), 0);
+        for (sum, blocks) in matched.iter_mut().zip(&one) {
+            *sum += blocks;
+        }
+    }
+    matched
+}
+
+impl Active {
+    /// What was just sent counts as held from now on.
+    pub(super) fn remember(&self, slot: u32, chains: &[Vec<u64>], block_tokens: u32) {
+        for (index, approximate) in self.indexes.iter().zip(&self.policy.prefixes.approximates) {
+            let most = approximate.settings.longest.blocks(block_tokens);
+            for chain in chains {
+                index.record(slot, &chain[..chain.len().min(most)]);
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From a prompt's tokens to the keys under which the index knows its blocks, for each block size that publishers use.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use crate::prefix::exact::{chain, content, root};
+use crate::tokens::TokenSequence;
+
+/// Who holds blocks: an endpoint, and the number under which the index knows one of its engines. They are the same number for an endpoint's first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The endpoint's slot in the pool.
+    pub slot: u32,
+    /// The owner in the index; an endpoint with several engines counts with the best of them.
+    pub owner: u32,
+}
+
+/// A request's prompts as keys of the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptKeys {
+    /// Tokens a block.
+    pub block_tokens: u32,
+    /// For each prompt the keys of its full blocks, first to last.
+    pub sequences: Vec<Vec<u64>>,
+    /// The engines that these keys are for.
+    pub owners: Vec<Holder>,
+}
+
+/// What readers know of a publisher.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// Tokens a block, once it has told.
+    pub(super) block_tokens: Option<u32>,
+    /// Model that its topic names.
+    pub(super) base_model: Option<Arc<str>>,
+    /// Adapters that it has blocks of.
+    pub(super) adapters: Arc<HashSet<Arc<str>>>,
+    /// It has sent a message or answered a replay.
+    pub(super) delivered: bool,
+    /// Its connection stands.
+    pub(super) connected: bool,
+}
+
+/// All publishers as readers see them; replaced whole.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    groups: Vec<Group>,
+    adapters: HashSet<Arc<str>>,
+    known: HashSet<u32>,
+    pub(super) publishers: usize,
+}
+
+/// Engines that agree in what keys depend on.
+#[derive(Debug)]
+struct Group {
+    block_tokens: u32,
+    base_model: Option<Arc<str>>,
+    holders: Vec<Holder>,
+}
+
+impl View {
+    pub(super) fn new<'a>(publishers: impl Iterator<Item = (Holder, &'a Facts)>) -> Self {
+        let mut view = Self::default();
+        for (holder, facts) in publishers {
+            view.publishers += 1;
+            view.adapters.extend(facts.adapters.iter().cloned());
+            if facts.delivered && facts.connected {
+                view.known.insert(holder.slot);
+            }
+            let Some(block_tokens) = facts.block_tokens else {
+                continue;
+            };
+            let group = view.groups.iter_mut().find(|group| {
+                group.block_tokens == block_tokens && group.base_model == facts.base_model
+            });
+            match group {
+                Some(group) => group.holders.push(holder),
+                None => view.groups.push(Group {
+                    block_tokens,
+                    base_model: facts.base_model.clone(),
+                    holders: vec![holder],
+                }),
+            }
+        }
+        view
+    }
+
+    pub(super) fn knows(&self, slot: u32) -> bool {
+        self.known.contains(&slot)
+    }
+
+    pub(super) fn keys(
+        &self,
+        model: &str,
+        salt: Option<&str>,
+        sequences: &[TokenSequence],
+    ) -> Vec<PromptKeys> {
+        let is_adapter = self.adapters.contains(model);
+        let mut all: Vec<(bool, PromptKeys)> = Vec::new();
+        for group in &self.groups {
+            // An engine that says it serves this model itself has no adapter of that name, whatever others claim.
+            let adapter = is_adapter && group.base_model.as_deref() != Some(model);
+            let same = all.iter_mut().find(|(as_adapter, keys)| {
+                *as_adapter == adapter && keys.block_tokens == group.block_tokens
+            });
+            if let Some((_, keys)) = same {
+                keys.owners.extend_from_slice(&group.holders);
+                continue;
+            }
+            let start = root(group.block_tokens, adapter.then_some(model));
+            let sequences = sequences.iter().map(|sequence| {
+                BlockKeys::new(group.block_tokens, start, salt, sequence).collect()
+            });
+            let keys = PromptKeys {
+                block_tokens: group.block_tokens,
+                sequences: sequences.collect(),
+                owners: group.holders.clone(),
+            };
+            all.push((adapter, keys));
+        }
+        all.into_iter().map(|(_, keys)| keys).collect()
+    }
+}
+
+/// Keys of a prompt's full blocks, each computed when it is asked for.
+#[derive(Clone, Debug)]
+pub struct BlockKeys<'a> {
+    block_tokens: usize,
+    key: u64,
+    salt: Option<&'a str>,
+    sequence: &'a TokenSequence,
+    start: usize,
+    /// Media before this one end before the block.
+    medium: usize,
+}
+
+impl<'a> BlockKeys<'a> {
+    /// `root`: key before the first block; `salt`: of the cache, part of the first block.
+    pub fn new(
+        block_tokens: u32,
+        root: u64,
+        salt: Option<&'a str>,
+        sequence: &'a TokenSequence,
+    ) -> Self {
+        Self {
+            block_tokens: block_tokens.max(1) as usize,
+            key: root,
+            salt: salt.filter(|salt| !salt.is_empty()),
+            sequence,
+            start: 0,
+            medium: 0,
+        }
+    }
+}
+
+impl Iterator for BlockKeys<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let end = self.start.checked_add(self.block_tokens)?;
+        let tokens = self.sequence.tokens.get(self.start..end)?;
+        let media = &self.sequence.media;
+        let begins_before = |position: u32, place: usize| (position as usize) < place;
+        while media
+            .get(self.medium)
+            .is_some_and(|span| span.start as usize + span.length as usize <= self.start)
+        {
+            self.medium += 1;
+        }
+        let first = self.start == 0;
+        let content = if self.medium == media.len() && !(first && self.salt.is_some()) {
+            content(tokens, &[])
+        } else {
+            let spans = media[self.medium..].iter();
+            let mut extras: Vec<&str> = spans
+                .take_while(|span| begins_before(span.start, end))
+                .filter(|span| span.start as usize + span.length as usize > self.start)
+                .map(|span| &*span.hash)
+                .collect();
+            extras.extend(self.salt.filter(|_| first));
+            content(tokens, &extras)
+        };
+        self.key = chain(self.key, content);
+        self.start = end;
+        Some(self.key)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.sequence.tokens.len().saturating_sub(self.start) / self.block_tokens;
+        (left, Some(left))
+    }
+}
