@@ -1,4 +1,5 @@
 //! All interleavings of one writer and one reader of a slot of the exact index. Run with `RUSTFLAGS="--cfg loom" cargo test -p warmroute-core --test loom_exact --release`.
+#![allow(unexpected_cfgs, reason = "`loom` is set by hand for this test alone")]
 #![cfg(loom)]
 
 mod atomics {

@@ -14,9 +14,7 @@ use super::{MAX_TIERS, Root, Secrets};
 /// How often a query looks again at a block whose holders change meanwhile; after that it ends there.
 const LOOKS: usize = 8;
 
-/// Blocks side by side after which a run counts as a long one.
-const LONG: u32 = 4;
-/// Slots of a long run that are loaded ahead at a time.
+/// Slots that are loaded ahead at a time. From the beginning of a run on: their lines come together with that of its first block.
 const AHEAD: u32 = 64;
 
 /// Result of a query, and its memory: use it again and again.
@@ -190,12 +188,16 @@ impl<'a> Walk<'a> {
             if word == EMPTY {
                 let found = root.shards.find(self.secrets.key(key), |slot| {
                     chunk = root.pages.chunk(slot);
+                    warm_at = slot % CHUNK;
+                    if let Some(chunk) = chunk {
+                        black_box(chunk.warm(warm_at..warm_at + AHEAD));
+                    }
                     word = chunk.map_or(EMPTY, |chunk| chunk.read(slot % CHUNK, key));
                     word != EMPTY
                 });
                 let Some(slot) = found else { break };
                 next = slot;
-                warm_at = slot % CHUNK + LONG;
+                warm_at += AHEAD / 2;
                 if let Some(chunk) = chunk {
                     chunk.touch();
                 }
@@ -213,7 +215,7 @@ impl<'a> Walk<'a> {
             if next % CHUNK == warm_at
                 && let Some(chunk) = chunk
             {
-                black_box(chunk.warm(warm_at..warm_at + AHEAD + AHEAD / 4));
+                black_box(chunk.warm(warm_at + AHEAD / 2..warm_at + AHEAD + AHEAD / 2));
                 warm_at += AHEAD;
             }
             match keys.next() {

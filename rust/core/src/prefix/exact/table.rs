@@ -19,7 +19,7 @@ const GROUP: usize = if cfg!(test) { 4 } else { 32 };
 const CELLS: usize = 12;
 
 /// A shard grows when more than this part of its cells would be in use.
-const FULLEST: (usize, usize) = (6, 7);
+const FULLEST: (usize, usize) = (4, 5);
 
 /// Twelve entries; the line is all that a look-up that misses reads.
 #[repr(align(64))]
