@@ -30,13 +30,25 @@ pub struct Beside {
 /// # Panics
 ///
 /// When the writer panics.
-pub fn run<S: Subject>(subject: &S, writer: &mut S::Writer, arena: &Arena, events: &[Event], queries: &[&Vec<u64>]) -> Beside {
-    let batches: Vec<Vec<S::Change>> = events.chunks(BATCH).map(|batch| batch.iter().map(|event| S::prepare(arena, event)).collect()).collect();
+pub fn run<S: Subject>(
+    subject: &S,
+    writer: &mut S::Writer,
+    arena: &Arena,
+    events: &[Event],
+    queries: &[&Vec<u64>],
+) -> Beside {
+    let batches: Vec<Vec<S::Change>> = events
+        .chunks(BATCH)
+        .map(|batch| batch.iter().map(|event| S::prepare(arena, event)).collect())
+        .collect();
     let blocks: usize = events.iter().map(Event::blocks).sum();
     let done = AtomicBool::new(false);
     let (spent, (cpu, samples)) = std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
-            let spent: Duration = batches.into_iter().map(|batch| subject.apply(writer, batch)).sum();
+            let spent: Duration = batches
+                .into_iter()
+                .map(|batch| subject.apply(writer, batch))
+                .sum();
             done.store(true, Ordering::Release);
             spent
         });
@@ -50,7 +62,11 @@ pub fn run<S: Subject>(subject: &S, writer: &mut S::Writer, arena: &Arena, event
     }
 }
 
-fn read_until<S: Subject>(subject: &S, queries: &[&Vec<u64>], done: &AtomicBool) -> (Duration, Vec<u64>) {
+fn read_until<S: Subject>(
+    subject: &S,
+    queries: &[&Vec<u64>],
+    done: &AtomicBool,
+) -> (Duration, Vec<u64>) {
     let mut asked: Vec<S::Asked> = (0..ASKED).map(|_| S::Asked::default()).collect();
     let (mut cpu, mut samples) = (Duration::ZERO, Vec::new());
     for batch in queries.chunks_exact(ASKED).cycle() {
@@ -59,7 +75,7 @@ fn read_until<S: Subject>(subject: &S, queries: &[&Vec<u64>], done: &AtomicBool)
         }
         let before = CpuClock::own().now();
         samples.extend(asked.iter_mut().map(|asked| answer(subject, asked)));
-        cpu += CpuClock::own().now() - before;
+        cpu += CpuClock::own().since(before);
         if done.load(Ordering::Acquire) {
             break;
         }

@@ -16,8 +16,14 @@ pub fn replace_tails(workload: &mut Workload, rng: &mut Rng, which: Range<usize>
         let blocks = arena.grow(rng, parent, sequence.tail.len());
         sequence.tail = blocks.clone();
         let worker = sequence.worker;
-        events.push(Event { worker, change: removed });
-        events.push(Event { worker, change: Change::Store { parent, blocks } });
+        events.push(Event {
+            worker,
+            change: removed,
+        });
+        events.push(Event {
+            worker,
+            change: Change::Store { parent, blocks },
+        });
     }
     events
 }
@@ -25,7 +31,10 @@ pub fn replace_tails(workload: &mut Workload, rng: &mut Rng, which: Range<usize>
 /// The removal of these blocks, in this order.
 pub fn remove(arena: &mut Arena, blocks: impl Iterator<Item = usize>) -> Change {
     let start = arena.removals.len();
-    let Arena { blocks: all, removals } = arena;
+    let Arena {
+        blocks: all,
+        removals,
+    } = arena;
     removals.extend(blocks.map(|index| all[index].engine));
     Change::Remove(start..removals.len())
 }

@@ -1,7 +1,7 @@
 //! CPU time of threads: the machine is shared, wall time is not the index's own.
 
-use std::thread::JoinHandle;
 use std::os::unix::thread::JoinHandleExt;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The CPU clock of a thread.
@@ -33,11 +33,19 @@ impl CpuClock {
     ///
     /// When the thread has ended.
     pub fn now(self) -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         // SAFETY: `time` is a valid place for the answer.
         let error = unsafe { libc::clock_gettime(self.0, &raw mut time) };
         assert_eq!(error, 0, "a thread's CPU clock cannot be read");
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    /// CPU time that the thread has used since the clock said `before`.
+    pub fn since(self, before: Duration) -> Duration {
+        self.now().saturating_sub(before)
     }
 }
 
@@ -45,5 +53,5 @@ impl CpuClock {
 pub fn spent(work: impl FnOnce()) -> Duration {
     let before = CpuClock::own().now();
     work();
-    CpuClock::own().now() - before
+    CpuClock::own().since(before)
 }

@@ -13,6 +13,7 @@ pub mod mooncake;
 pub mod oracle;
 pub mod queries;
 pub mod resident;
+pub mod roster;
 pub mod subject;
 pub mod subjects;
 pub mod timing;

@@ -41,16 +41,30 @@ pub fn run<S: Subject>(seed: u64) -> Vec<LongPrompt> {
         }
         let (subject, mut writer) = S::create(WORKERS);
         let (arena, events) = held(&contents, spread);
-        subject.apply(&mut writer, events.iter().map(|event| S::prepare(&arena, event)).collect());
+        subject.apply(
+            &mut writer,
+            events
+                .iter()
+                .map(|event| S::prepare(&arena, event))
+                .collect(),
+        );
         let mut asked = S::Asked::default();
         let times = (0..REPETITIONS).map(|_| {
             elapsed(|| {
                 let holders = subject.answer_tokens(&tokens, size, &mut asked);
-                assert_eq!(holders, WORKERS as usize, "every worker holds the first block");
+                assert_eq!(
+                    holders, WORKERS as usize,
+                    "every worker holds the first block"
+                );
             })
         });
         let times = Times::of(times.collect());
-        cases.push(LongPrompt { block_tokens: size, blocks: contents.len(), spread, times });
+        cases.push(LongPrompt {
+            block_tokens: size,
+            blocks: contents.len(),
+            spread,
+            times,
+        });
     }
     cases
 }
@@ -62,8 +76,23 @@ fn held(contents: &[u64], spread: bool) -> (Arena, Vec<Event>) {
         last = Some(engine);
         Block { engine, content }
     });
-    let arena = Arena { blocks: chain.collect(), removals: Vec::new() };
-    let depth = |worker: u32| if spread { contents.len() * (worker as usize + 1) / WORKERS as usize } else { contents.len() };
-    let events = (0..WORKERS).map(|worker| Event { worker, change: Change::Store { parent: None, blocks: 0..depth(worker) } });
+    let arena = Arena {
+        blocks: chain.collect(),
+        removals: Vec::new(),
+    };
+    let depth = |worker: u32| {
+        if spread {
+            contents.len() * (worker as usize + 1) / WORKERS as usize
+        } else {
+            contents.len()
+        }
+    };
+    let events = (0..WORKERS).map(|worker| Event {
+        worker,
+        change: Change::Store {
+            parent: None,
+            blocks: 0..depth(worker),
+        },
+    });
     (arena, events.collect())
 }

@@ -19,7 +19,8 @@ use crate::verify::{Wrong, compare};
 use crate::workload::{self, Arena, Change, Event, Workload};
 use crate::{churn, resident};
 
-const SEED: u64 = 20_261_120;
+/// Seed of everything drawn.
+pub const SEED: u64 = 20_261_120;
 /// Queries of each kind.
 const QUERIES: usize = 8_192;
 const CHECKED: usize = 500;
@@ -140,8 +141,21 @@ pub fn run<S: Subject>(trace: Option<&Path>, verify: bool) -> std::io::Result<Re
 }
 
 /// Applies events in batches; their CPU time.
-pub fn apply<S: Subject>(subject: &S, writer: &mut S::Writer, arena: &Arena, events: &[Event]) -> Duration {
-    events.chunks(BATCH).map(|batch| subject.apply(writer, batch.iter().map(|event| S::prepare(arena, event)).collect())).sum()
+pub fn apply<S: Subject>(
+    subject: &S,
+    writer: &mut S::Writer,
+    arena: &Arena,
+    events: &[Event],
+) -> Duration {
+    events
+        .chunks(BATCH)
+        .map(|batch| {
+            subject.apply(
+                writer,
+                batch.iter().map(|event| S::prepare(arena, event)).collect(),
+            )
+        })
+        .sum()
 }
 
 fn load<S: Subject>(workload: &Workload) -> (S, S::Writer, Loaded) {
@@ -160,7 +174,12 @@ fn load<S: Subject>(workload: &Workload) -> (S, S::Writer, Loaded) {
     (subject, writer, loaded)
 }
 
-fn churn<S: Subject>(subject: &S, writer: &mut S::Writer, arena: &Arena, events: &[Event]) -> Churned {
+fn churn<S: Subject>(
+    subject: &S,
+    writer: &mut S::Writer,
+    arena: &Arena,
+    events: &[Event],
+) -> Churned {
     let heap = live_bytes();
     let growth = || live_bytes().wrapping_sub(heap).cast_signed();
     let cpu = apply(subject, writer, arena, events);
@@ -176,15 +195,26 @@ fn churn<S: Subject>(subject: &S, writer: &mut S::Writer, arena: &Arena, events:
 }
 
 fn time<S: Subject>(subject: &S, kinds: &[Kind], rng: &mut Rng) -> BTreeMap<&'static str, Times> {
-    let mut order: Vec<(usize, usize)> = kinds.iter().enumerate().flat_map(|(kind, of)| (0..of.queries.len()).map(move |query| (kind, query))).collect();
+    let mut order: Vec<(usize, usize)> = kinds
+        .iter()
+        .enumerate()
+        .flat_map(|(kind, of)| (0..of.queries.len()).map(move |query| (kind, query)))
+        .collect();
     rng.shuffle(&mut order);
-    let mut samples: Vec<Vec<u64>> = kinds.iter().map(|kind| Vec::with_capacity(kind.queries.len())).collect();
+    let mut samples: Vec<Vec<u64>> = kinds
+        .iter()
+        .map(|kind| Vec::with_capacity(kind.queries.len()))
+        .collect();
     let mut asked = S::Asked::default();
     for (kind, query) in order {
         subject.ask(&kinds[kind].queries[query], &mut asked);
         samples[kind].push(answer(subject, &mut asked));
     }
-    kinds.iter().map(|kind| kind.name).zip(samples.into_iter().map(Times::of)).collect()
+    kinds
+        .iter()
+        .map(|kind| kind.name)
+        .zip(samples.into_iter().map(Times::of))
+        .collect()
 }
 
 fn shared_prefixes<S: Subject>(verify: bool) -> SharedPrefixes {
@@ -200,19 +230,46 @@ fn shared_prefixes<S: Subject>(verify: bool) -> SharedPrefixes {
     let events = churn::replace_tails(&mut workload, &mut rng, 0..REPLACED_A);
     let churned = churn(&subject, &mut writer, &workload.arena, &events);
     checks.apply(&workload.arena, &events);
-    let events = churn::replace_tails(&mut workload, &mut rng, REPLACED_A..REPLACED_A + REPLACED_BESIDE);
+    let events = churn::replace_tails(
+        &mut workload,
+        &mut rng,
+        REPLACED_A..REPLACED_A + REPLACED_BESIDE,
+    );
     let mut mixed: Vec<&Vec<u64>> = kinds.iter().flat_map(|kind| &kind.queries).collect();
     rng.shuffle(&mut mixed);
     let beside = beside::run(&subject, &mut writer, &workload.arena, &events, &mixed);
     checks.apply(&workload.arena, &events);
     checks.check("churned", &subject, &workload, &kinds);
 
-    let clears: Vec<Event> = (0..CLEARED).map(|worker| Event { worker, change: Change::Clear }).collect();
-    let clear_cpu_s = clears.iter().map(|event| apply(&subject, &mut writer, &workload.arena, std::slice::from_ref(event)).as_secs_f64()).collect();
+    let clears: Vec<Event> = (0..CLEARED)
+        .map(|worker| Event {
+            worker,
+            change: Change::Clear,
+        })
+        .collect();
+    let clear_cpu_s = clears
+        .iter()
+        .map(|event| {
+            apply(
+                &subject,
+                &mut writer,
+                &workload.arena,
+                std::slice::from_ref(event),
+            )
+            .as_secs_f64()
+        })
+        .collect();
     checks.apply(&workload.arena, &clears);
     checks.check("cleared", &subject, &workload, &kinds);
     checks.holes(&subject, &mut writer, &mut workload);
-    SharedPrefixes { loaded, queries: timed, churned, beside, clear_cpu_s, wrong: checks.wrong }
+    SharedPrefixes {
+        loaded,
+        queries: timed,
+        churned,
+        beside,
+        clear_cpu_s,
+        wrong: checks.wrong,
+    }
 }
 
 fn single_holders<S: Subject>() -> SingleHolders {
@@ -224,7 +281,11 @@ fn single_holders<S: Subject>() -> SingleHolders {
     rng.shuffle(&mut workload.sequences);
     let events = churn::replace_tails(&mut workload, &mut rng, 0..REPLACED_B);
     let churned = churn(&subject, &mut writer, &workload.arena, &events);
-    SingleHolders { loaded, queries: timed, churned }
+    SingleHolders {
+        loaded,
+        queries: timed,
+        churned,
+    }
 }
 
 fn conversations<S: Subject>(trace: &Trace) -> Conversations {
@@ -239,9 +300,17 @@ fn conversations<S: Subject>(trace: &Trace) -> Conversations {
     let queries = Times::of(queries.collect());
     // By itself: between queries, single events would mostly measure the clock.
     let (subject, mut writer) = S::create(mooncake::WORKERS);
-    let events: Vec<Event> = trace.steps.iter().flat_map(|step| step.events.clone()).collect();
+    let events: Vec<Event> = trace
+        .steps
+        .iter()
+        .flat_map(|step| step.events.clone())
+        .collect();
     let cpu = apply(&subject, &mut writer, &trace.arena, &events);
-    Conversations { queries, blocks: events.iter().map(Event::blocks).sum(), cpu_s: cpu.as_secs_f64() }
+    Conversations {
+        queries,
+        blocks: events.iter().map(Event::blocks).sum(),
+        cpu_s: cpu.as_secs_f64(),
+    }
 }
 
 /// Answers beside the oracle's; nothing where they were not asked for.
@@ -253,7 +322,10 @@ struct Checks {
 impl Checks {
     fn new(verify: bool, workload: &Workload) -> Self {
         let oracle = verify.then(|| Oracle::new(workload.workers));
-        let mut checks = Self { oracle, wrong: BTreeMap::new() };
+        let mut checks = Self {
+            oracle,
+            wrong: BTreeMap::new(),
+        };
         checks.apply(&workload.arena, &workload.load);
         checks
     }
@@ -265,11 +337,24 @@ impl Checks {
     }
 
     /// The loaded state's queries (of which churn makes some stale) and those of today's sequences.
-    fn check<S: Subject>(&mut self, when: &'static str, subject: &S, workload: &Workload, kinds: &[Kind]) {
+    fn check<S: Subject>(
+        &mut self,
+        when: &'static str,
+        subject: &S,
+        workload: &Workload,
+        kinds: &[Kind],
+    ) {
         let Some(oracle) = &self.oracle else { return };
-        let today = workload.sequences.iter().take(CHECKED).map(|sequence| workload.arena.contents([&sequence.head, &sequence.tail]));
+        let today = workload
+            .sequences
+            .iter()
+            .take(CHECKED)
+            .map(|sequence| workload.arena.contents([&sequence.head, &sequence.tail]));
         let today: Vec<Vec<u64>> = today.collect();
-        let queries = kinds.iter().flat_map(|kind| kind.queries.iter().take(CHECKED)).chain(&today);
+        let queries = kinds
+            .iter()
+            .flat_map(|kind| kind.queries.iter().take(CHECKED))
+            .chain(&today);
         self.wrong.insert(when, compare(subject, oracle, queries));
     }
 
@@ -279,17 +364,32 @@ impl Checks {
             return;
         }
         let mut seen = std::collections::HashSet::new();
-        let chosen = workload.sequences.iter().filter(|sequence| sequence.worker >= CLEARED && seen.insert(sequence.head.start));
+        let chosen = workload
+            .sequences
+            .iter()
+            .filter(|sequence| sequence.worker >= CLEARED && seen.insert(sequence.head.start));
         let chosen: Vec<_> = chosen.take(CHECKED).cloned().collect();
-        let queries: Vec<Vec<u64>> = chosen.iter().map(|sequence| workload.arena.contents([&sequence.head, &sequence.tail])).collect();
+        let queries: Vec<Vec<u64>> = chosen
+            .iter()
+            .map(|sequence| workload.arena.contents([&sequence.head, &sequence.tail]))
+            .collect();
         let mut removals = Vec::new();
         let mut stores = Vec::new();
         for sequence in &chosen {
             let hole = sequence.head.start + HOLE;
             let parent = Some(workload.arena.blocks[hole - 1].engine);
             let worker = sequence.worker;
-            removals.push(Event { worker, change: churn::remove(&mut workload.arena, std::iter::once(hole)) });
-            stores.push(Event { worker, change: Change::Store { parent, blocks: hole..hole + 1 } });
+            removals.push(Event {
+                worker,
+                change: churn::remove(&mut workload.arena, std::iter::once(hole)),
+            });
+            stores.push(Event {
+                worker,
+                change: Change::Store {
+                    parent,
+                    blocks: hole..hole + 1,
+                },
+            });
         }
         for (when, events) in [("hole", removals), ("healed", stores)] {
             apply(subject, writer, &workload.arena, &events);

@@ -62,7 +62,9 @@ impl Cache {
     fn evict(&mut self) -> Vec<u64> {
         let mut evicted = Vec::new();
         while self.stamps.len() > CAPACITY {
-            let Some((_, hash)) = self.order.pop_first() else { break };
+            let Some((_, hash)) = self.order.pop_first() else {
+                break;
+            };
             self.stamps.remove(&hash);
             evicted.push(hash);
         }
@@ -95,37 +97,61 @@ pub fn read(path: &Path, seed: u64) -> io::Result<Trace> {
             .collect();
         let worker = route(&caches, &blocks, &mut rng);
         let events = serve(&mut caches[worker], worker as u32, &blocks, &mut arena);
-        steps.push(Step { query: blocks.iter().map(|block| block.content).collect(), events });
+        steps.push(Step {
+            query: blocks.iter().map(|block| block.content).collect(),
+            events,
+        });
     }
     Ok(Trace { arena, steps })
 }
 
 fn held(cache: &Cache, blocks: &[Block]) -> usize {
-    blocks.iter().take_while(|block| cache.stamps.contains_key(&block.engine)).count()
+    blocks
+        .iter()
+        .take_while(|block| cache.stamps.contains_key(&block.engine))
+        .count()
 }
 
 fn route(caches: &[Cache], blocks: &[Block], rng: &mut Rng) -> usize {
-    let depths: Vec<usize> = caches.iter().map(|cache| held(cache, blocks)).map(|depth| if depth <= WORTHLESS { 0 } else { depth }).collect();
+    let depths: Vec<usize> = caches
+        .iter()
+        .map(|cache| held(cache, blocks))
+        .map(|depth| if depth <= WORTHLESS { 0 } else { depth })
+        .collect();
     let best = depths.iter().copied().max().unwrap_or_default();
-    let ties: Vec<usize> = (0..depths.len()).filter(|&worker| depths[worker] == best).collect();
+    let ties: Vec<usize> = (0..depths.len())
+        .filter(|&worker| depths[worker] == best)
+        .collect();
     ties[rng.usize(..ties.len())]
 }
 
 fn serve(cache: &mut Cache, worker: u32, blocks: &[Block], arena: &mut Arena) -> Vec<Event> {
     let depth = held(cache, blocks);
-    blocks.iter().rev().for_each(|block| cache.touch(block.engine));
+    blocks
+        .iter()
+        .rev()
+        .for_each(|block| cache.touch(block.engine));
     let mut events = Vec::new();
     let evicted = cache.evict();
     if !evicted.is_empty() {
         let start = arena.removals.len();
         arena.removals.extend(evicted);
-        events.push(Event { worker, change: Change::Remove(start..arena.removals.len()) });
+        events.push(Event {
+            worker,
+            change: Change::Remove(start..arena.removals.len()),
+        });
     }
     if depth < blocks.len() {
         let start = arena.blocks.len();
         arena.blocks.extend_from_slice(&blocks[depth..]);
         let parent = depth.checked_sub(1).map(|before| blocks[before].engine);
-        events.push(Event { worker, change: Change::Store { parent, blocks: start..arena.blocks.len() } });
+        events.push(Event {
+            worker,
+            change: Change::Store {
+                parent,
+                blocks: start..arena.blocks.len(),
+            },
+        });
     }
     events
 }

@@ -15,14 +15,20 @@ pub struct Oracle {
 impl Oracle {
     /// Nobody holds anything.
     pub fn new(workers: u32) -> Self {
-        Self { held: vec![HashSet::default(); workers as usize] }
+        Self {
+            held: vec![HashSet::default(); workers as usize],
+        }
     }
 
     /// Does what the event says.
     pub fn apply(&mut self, arena: &Arena, event: &Event) {
         let held = &mut self.held[event.worker as usize];
         match &event.change {
-            Change::Store { blocks, .. } => held.extend(arena.blocks[blocks.clone()].iter().map(|block| block.engine)),
+            Change::Store { blocks, .. } => held.extend(
+                arena.blocks[blocks.clone()]
+                    .iter()
+                    .map(|block| block.engine),
+            ),
             Change::Remove(hashes) => {
                 for hash in &arena.removals[hashes.clone()] {
                     held.remove(hash);
@@ -43,6 +49,9 @@ impl Oracle {
                 hash
             })
             .collect();
-        self.held.iter().map(|held| hashes.iter().take_while(|hash| held.contains(hash)).count() as u32).collect()
+        self.held
+            .iter()
+            .map(|held| hashes.iter().take_while(|hash| held.contains(hash)).count() as u32)
+            .collect()
     }
 }

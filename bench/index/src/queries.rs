@@ -23,14 +23,23 @@ pub fn of_shared_prefixes(workload: &Workload, rng: &mut Rng, count: usize) -> V
         let (head, suffix) = &workload.hot[rng.usize(..workload.hot.len())];
         unknown_after(arena.contents([head, suffix]), rng)
     });
-    let hot = Kind { name: "hot64@78", queries: hot.collect() };
+    let hot = Kind {
+        name: "hot64@78",
+        queries: hot.collect(),
+    };
     let unique = (0..count).map(|_| {
         let sequence = &workload.sequences[rng.usize(..workload.sequences.len())];
         arena.contents([&sequence.head, &sequence.tail])
     });
-    let unique = Kind { name: "uniq80", queries: unique.collect() };
+    let unique = Kind {
+        name: "uniq80",
+        queries: unique.collect(),
+    };
     let miss = (0..count).map(|_| (0..SHORT + UNKNOWN).map(|_| rng.u64(..)).collect());
-    let miss = Kind { name: "miss80", queries: miss.collect() };
+    let miss = Kind {
+        name: "miss80",
+        queries: miss.collect(),
+    };
     vec![hot, unique, miss]
 }
 
@@ -42,7 +51,16 @@ pub fn of_single_holders(workload: &Workload, rng: &mut Rng, count: usize) -> Ve
     };
     let whole = (0..count).map(|_| some(rng)).collect();
     let part = (0..count).map(|_| unknown_after(some(rng), rng)).collect();
-    vec![Kind { name: "single@128", queries: whole }, Kind { name: "single@78", queries: part }]
+    vec![
+        Kind {
+            name: "single@128",
+            queries: whole,
+        },
+        Kind {
+            name: "single@78",
+            queries: part,
+        },
+    ]
 }
 
 fn unknown_after(mut contents: Vec<u64>, rng: &mut Rng) -> Vec<u64> {

@@ -17,7 +17,11 @@ pub struct Wrong {
 }
 
 /// Asks each query and compares every worker's depth.
-pub fn compare<'a, S: Subject>(subject: &S, oracle: &Oracle, queries: impl IntoIterator<Item = &'a Vec<u64>>) -> Wrong {
+pub fn compare<'a, S: Subject>(
+    subject: &S,
+    oracle: &Oracle,
+    queries: impl IntoIterator<Item = &'a Vec<u64>>,
+) -> Wrong {
     let mut wrong = Wrong::default();
     for query in queries {
         let right = oracle.depths(query);

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use dynamo_kv_router::protocols::{LocalBlockHash, compute_next_seq_hash};
 use fastrand::Rng;
-use xxhash_rust::xxh3::xxh3_64;
 
 const PREFIXES: usize = 2_000;
 const HOT: usize = 200;
@@ -19,7 +19,7 @@ const BLOCKS_B: usize = 128;
 /// A block as its engine announces it.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
-    /// The engine's chained hash. Chained by another function than any index uses inside, so that nobody profits from knowing it.
+    /// The engine's chained hash.
     pub engine: u64,
     /// Hash of the block's own tokens: random.
     pub content: u64,
@@ -110,16 +110,19 @@ impl Arena {
 
     /// Content hashes of a sequence.
     pub fn contents<'a>(&'a self, ranges: impl IntoIterator<Item = &'a Range<usize>>) -> Vec<u64> {
-        ranges.into_iter().flat_map(|range| &self.blocks[range.clone()]).map(|block| block.content).collect()
+        ranges
+            .into_iter()
+            .flat_map(|range| &self.blocks[range.clone()])
+            .map(|block| block.content)
+            .collect()
     }
 }
 
-/// The engines' chained hash.
+/// The engines' chained hash: the one that `PositionalIndexer` computes from a query for itself, so it has to be this.
 pub fn engine_hash(parent: Option<u64>, content: u64) -> u64 {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&parent.unwrap_or_default().to_le_bytes());
-    bytes[8..].copy_from_slice(&content.to_le_bytes());
-    xxh3_64(&bytes)
+    parent.map_or(content, |parent| {
+        compute_next_seq_hash(parent, LocalBlockHash(content))
+    })
 }
 
 /// Workload A: few long prefixes, some held by 64 workers, each holder with suffixes of its own.
@@ -134,15 +137,26 @@ pub fn shared_prefixes(seed: u64) -> Workload {
         let head = arena.grow(&mut rng, None, PREFIX_BLOCKS);
         let parent = arena.last(&head);
         let shared = (prefix < HOT).then(|| arena.grow(&mut rng, parent, SUFFIX_BLOCKS));
-        let holders = if prefix < HOT { HOLDERS } else { zipf(&mut rng, &weights, total) };
+        let holders = if prefix < HOT {
+            HOLDERS
+        } else {
+            zipf(&mut rng, &weights, total)
+        };
         rng.shuffle(&mut workers);
         for &worker in &workers[..holders] {
-            let store = |blocks, parent| Event { worker, change: Change::Store { parent, blocks } };
+            let store = |blocks, parent| Event {
+                worker,
+                change: Change::Store { parent, blocks },
+            };
             let mut events = vec![store(head.clone(), None)];
             for _ in 0..SUFFIXES {
                 let tail = arena.grow(&mut rng, parent, SUFFIX_BLOCKS);
                 events.push(store(tail.clone(), parent));
-                sequences.push(Sequence { worker, head: head.clone(), tail });
+                sequences.push(Sequence {
+                    worker,
+                    head: head.clone(),
+                    tail,
+                });
             }
             events.extend(shared.clone().map(|blocks| store(blocks, parent)));
             groups.push(events);
@@ -161,16 +175,40 @@ pub fn single_holders(seed: u64) -> Workload {
     for _ in 0..SEQUENCES_B {
         let worker = rng.u32(..WORKERS_B);
         let blocks = arena.grow(&mut rng, None, BLOCKS_B);
-        load.push(Event { worker, change: Change::Store { parent: None, blocks: blocks.clone() } });
-        sequences.push(Sequence { worker, head: 0..0, tail: blocks });
+        load.push(Event {
+            worker,
+            change: Change::Store {
+                parent: None,
+                blocks: blocks.clone(),
+            },
+        });
+        sequences.push(Sequence {
+            worker,
+            head: 0..0,
+            tail: blocks,
+        });
     }
     workload(WORKERS_B, arena, load, sequences, Vec::new())
 }
 
-fn workload(workers: u32, arena: Arena, load: Vec<Event>, sequences: Vec<Sequence>, hot: Vec<(Range<usize>, Range<usize>)>) -> Workload {
+fn workload(
+    workers: u32,
+    arena: Arena,
+    load: Vec<Event>,
+    sequences: Vec<Sequence>,
+    hot: Vec<(Range<usize>, Range<usize>)>,
+) -> Workload {
     let pairs = load.iter().map(Event::blocks).sum();
     let distinct = arena.blocks.len();
-    Workload { workers, arena, load, sequences, hot, pairs, distinct }
+    Workload {
+        workers,
+        arena,
+        load,
+        sequences,
+        hot,
+        pairs,
+        distinct,
+    }
 }
 
 fn zipf(rng: &mut Rng, weights: &[f64], total: f64) -> usize {
@@ -186,10 +224,17 @@ fn zipf(rng: &mut Rng, weights: &[f64], total: f64) -> usize {
 
 /// All events in a random order in which the first of each group stays the group's first.
 fn interleave(rng: &mut Rng, groups: Vec<Vec<Event>>) -> Vec<Event> {
-    let mut turns: Vec<u32> = groups.iter().enumerate().flat_map(|(group, events)| std::iter::repeat_n(group as u32, events.len())).collect();
+    let mut turns: Vec<u32> = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(group, events)| std::iter::repeat_n(group as u32, events.len()))
+        .collect();
     rng.shuffle(&mut turns);
     let mut queues: Vec<_> = groups.into_iter().map(Vec::into_iter).collect();
-    turns.into_iter().filter_map(|group| queues[group as usize].next()).collect()
+    turns
+        .into_iter()
+        .filter_map(|group| queues[group as usize].next())
+        .collect()
 }
 
 impl Event {
@@ -212,10 +257,20 @@ mod tests {
         let a = shared_prefixes(1);
         // The number of holders of 1,800 prefixes is drawn: the reference had 6,136,160 pairs in 272,297 events.
         assert!((5_900_000..6_400_000).contains(&a.pairs), "{}", a.pairs);
-        assert!((262_000..283_000).contains(&a.load.len()), "{}", a.load.len());
-        assert_eq!(a.distinct, PREFIXES * PREFIX_BLOCKS + HOT * SUFFIX_BLOCKS + a.sequences.len() * SUFFIX_BLOCKS);
+        assert!(
+            (262_000..283_000).contains(&a.load.len()),
+            "{}",
+            a.load.len()
+        );
+        assert_eq!(
+            a.distinct,
+            PREFIXES * PREFIX_BLOCKS + HOT * SUFFIX_BLOCKS + a.sequences.len() * SUFFIX_BLOCKS
+        );
         let b = single_holders(1);
-        assert_eq!((b.pairs, b.distinct, b.load.len()), (4_000_000, 4_000_000, SEQUENCES_B));
+        assert_eq!(
+            (b.pairs, b.distinct, b.load.len()),
+            (4_000_000, 4_000_000, SEQUENCES_B)
+        );
     }
 
     #[test]
@@ -223,9 +278,14 @@ mod tests {
         let a = shared_prefixes(2);
         let mut known = std::collections::HashSet::new();
         for event in &a.load {
-            let Change::Store { parent, blocks } = &event.change else { panic!("a load only stores") };
+            let Change::Store { parent, blocks } = &event.change else {
+                panic!("a load only stores")
+            };
             assert!(parent.is_none_or(|parent| known.contains(&(event.worker, parent))));
-            known.insert((event.worker, a.arena.last(blocks).expect("a store has blocks")));
+            known.insert((
+                event.worker,
+                a.arena.last(blocks).expect("a store has blocks"),
+            ));
         }
     }
 }

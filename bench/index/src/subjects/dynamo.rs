@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dynamo_kv_router::RadixTree;
 use dynamo_kv_router::protocols::{
-    ExternalSequenceBlockHash, KvCacheEvent, KvCacheEventData, KvCacheRemoveData, KvCacheStoreData, KvCacheStoredBlockData, LocalBlockHash, RouterEvent,
+    ExternalSequenceBlockHash, KvCacheEvent, KvCacheEventData, KvCacheRemoveData, KvCacheStoreData,
+    KvCacheStoredBlockData, LocalBlockHash, RouterEvent,
 };
 
 use crate::clock::spent;
@@ -40,12 +41,23 @@ pub fn router_event(arena: &Arena, event: &Event) -> RouterEvent {
                 blocks: arena.blocks[blocks.clone()].iter().map(block).collect(),
             })
         }
-        Change::Remove(hashes) => {
-            KvCacheEventData::Removed(KvCacheRemoveData { block_hashes: arena.removals[hashes.clone()].iter().copied().map(ExternalSequenceBlockHash).collect() })
-        }
+        Change::Remove(hashes) => KvCacheEventData::Removed(KvCacheRemoveData {
+            block_hashes: arena.removals[hashes.clone()]
+                .iter()
+                .copied()
+                .map(ExternalSequenceBlockHash)
+                .collect(),
+        }),
         Change::Clear => KvCacheEventData::Cleared,
     };
-    RouterEvent::new(u64::from(event.worker), KvCacheEvent { event_id: 0, data, dp_rank: 0 })
+    RouterEvent::new(
+        u64::from(event.worker),
+        KvCacheEvent {
+            event_id: 0,
+            data,
+            dp_rank: 0,
+        },
+    )
 }
 
 impl Subject for Tree {
@@ -66,7 +78,12 @@ impl Subject for Tree {
         spent(|| {
             for event in batch {
                 // A removal of what an earlier removal truncated is refused; that is how this tree is, and the verification shows it.
-                let _ = self.0.lock().expect("the tree does not panic").0.apply_event(event);
+                let _ = self
+                    .0
+                    .lock()
+                    .expect("the tree does not panic")
+                    .0
+                    .apply_event(event);
             }
         })
     }
@@ -76,12 +93,27 @@ impl Subject for Tree {
     }
 
     fn answer(&self, asked: &mut Self::Asked) -> usize {
-        self.0.lock().expect("the tree does not panic").0.find_matches(std::mem::take(asked), false).scores.len()
+        self.0
+            .lock()
+            .expect("the tree does not panic")
+            .0
+            .find_matches(std::mem::take(asked), false)
+            .scores
+            .len()
     }
 
     fn depths(&self, contents: &[u64]) -> Vec<(u32, u32)> {
         let contents = contents.iter().copied().map(LocalBlockHash).collect();
-        let found = self.0.lock().expect("the tree does not panic").0.find_matches(contents, false);
-        found.scores.into_iter().map(|(worker, depth)| (worker.worker_id as u32, depth)).collect()
+        let found = self
+            .0
+            .lock()
+            .expect("the tree does not panic")
+            .0
+            .find_matches(contents, false);
+        found
+            .scores
+            .into_iter()
+            .map(|(worker, depth)| (worker.worker_id as u32, depth))
+            .collect()
     }
 }

@@ -74,7 +74,7 @@ impl Thread {
         let before = self.clock.now();
         work();
         self.flush();
-        self.clock.now() - before
+        self.clock.since(before)
     }
 }
 
@@ -84,7 +84,10 @@ impl Drop for Thread {
         let _ = self.tasks.send(WorkerTask::Terminate);
         if let Some(handle) = self.handle.take() {
             let ended = handle.join();
-            assert!(ended.is_ok() || std::thread::panicking(), "the writer thread panicked");
+            assert!(
+                ended.is_ok() || std::thread::panicking(),
+                "the writer thread panicked"
+            );
         }
     }
 }
@@ -99,9 +102,20 @@ impl<I: Kind> Subject for Threaded<I> {
         let index = Arc::new(I::empty());
         let (tasks, received) = flume::unbounded();
         let of_thread = Arc::clone(&index);
-        let handle = std::thread::spawn(move || of_thread.worker(received, None).expect("the loop ends by its own task"));
+        let handle = std::thread::spawn(move || {
+            of_thread
+                .worker(received, None)
+                .expect("the loop ends by its own task")
+        });
         let clock = CpuClock::of(&handle);
-        (Self(index), Thread { tasks, clock, handle: Some(handle) })
+        (
+            Self(index),
+            Thread {
+                tasks,
+                clock,
+                handle: Some(handle),
+            },
+        )
     }
 
     fn prepare(arena: &Arena, event: &Event) -> RouterEvent {
@@ -109,7 +123,11 @@ impl<I: Kind> Subject for Threaded<I> {
     }
 
     fn apply(&self, thread: &mut Thread, batch: Vec<RouterEvent>) -> Duration {
-        thread.spent(|| batch.into_iter().for_each(|event| thread.send(WorkerTask::Event(event))))
+        thread.spent(|| {
+            batch
+                .into_iter()
+                .for_each(|event| thread.send(WorkerTask::Event(event)))
+        })
     }
 
     fn ask(&self, contents: &[u64], asked: &mut Self::Asked) {
@@ -123,7 +141,12 @@ impl<I: Kind> Subject for Threaded<I> {
 
     fn depths(&self, contents: &[u64]) -> Vec<(u32, u32)> {
         let contents: Vec<_> = contents.iter().copied().map(LocalBlockHash).collect();
-        self.0.find_matches(&contents, false).scores.into_iter().map(|(worker, depth)| (worker.worker_id as u32, depth)).collect()
+        self.0
+            .find_matches(&contents, false)
+            .scores
+            .into_iter()
+            .map(|(worker, depth)| (worker.worker_id as u32, depth))
+            .collect()
     }
 
     fn upkeep(&self, thread: &mut Thread) -> Option<Duration> {

@@ -43,7 +43,9 @@ impl Naive {
             }
             NamedChange::Remove(hashes) => {
                 for hash in hashes {
-                    let Some(holders) = map.get_mut(hash) else { continue };
+                    let Some(holders) = map.get_mut(hash) else {
+                        continue;
+                    };
                     if let Some(place) = holders.iter().position(|&holder| holder == event.worker) {
                         holders.swap_remove(place);
                         if holders.is_empty() {
@@ -101,11 +103,19 @@ impl Subject for Naive {
 
     fn prepare(arena: &Arena, event: &Event) -> Named {
         let change = match &event.change {
-            Change::Store { blocks, .. } => NamedChange::Store(arena.blocks[blocks.clone()].iter().map(|block| block.engine).collect()),
+            Change::Store { blocks, .. } => NamedChange::Store(
+                arena.blocks[blocks.clone()]
+                    .iter()
+                    .map(|block| block.engine)
+                    .collect(),
+            ),
             Change::Remove(hashes) => NamedChange::Remove(arena.removals[hashes.clone()].to_vec()),
             Change::Clear => NamedChange::Clear,
         };
-        Named { worker: event.worker, change }
+        Named {
+            worker: event.worker,
+            change,
+        }
     }
 
     fn apply(&self, (): &mut (), batch: Vec<Named>) -> Duration {
