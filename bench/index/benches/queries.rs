@@ -35,7 +35,7 @@ impl Visit for Bench {
                     .benchmark_group(format!("{letter} {}", kind.name));
                 group.sampling_mode(SamplingMode::Flat);
                 group.bench_function(S::NAME, |bencher| {
-                    bencher.iter_custom(|rounds| rounds_of(&subject, &kind.queries, rounds))
+                    bencher.iter_custom(|rounds| rounds_of(&subject, &kind.queries, rounds));
                 });
                 group.finish();
             }

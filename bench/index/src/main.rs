@@ -54,7 +54,7 @@ fn measure(mut arguments: impl Iterator<Item = String>) -> Result<String, String
                     arguments
                         .next()
                         .ok_or("--trace needs the path of a trace")?,
-                ))
+                ));
             }
             name => match subjects.0.iter().find(|(known, _)| *known == name) {
                 Some((_, run)) => chosen = Some(*run),

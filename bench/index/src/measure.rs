@@ -5,17 +5,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use fastrand::Rng;
-use serde::Serialize;
 
 use crate::allocator::live_bytes;
-use crate::beside::{self, Beside};
-use crate::long_prompt::{self, LongPrompt};
+use crate::beside;
+use crate::long_prompt;
+use crate::many_workers;
 use crate::mooncake::{self, Trace};
-use crate::oracle::Oracle;
 use crate::queries::{self, Kind};
+use crate::report::{Churned, Conversations, Loaded, Report, SharedPrefixes, SingleHolders};
 use crate::subject::Subject;
 use crate::timing::{Times, answer, clock_cost};
-use crate::verify::{Wrong, compare};
+use crate::verify::Checks;
 use crate::workload::{self, Arena, Change, Event, Workload};
 use crate::{churn, resident};
 
@@ -23,105 +23,13 @@ use crate::{churn, resident};
 pub const SEED: u64 = 20_261_120;
 /// Queries of each kind.
 const QUERIES: usize = 8_192;
-const CHECKED: usize = 500;
 /// Events given to an index at once; small beside the caches that its own work needs.
 const BATCH: usize = 1_024;
 const REPLACED_A: usize = 120_000;
 const REPLACED_BESIDE: usize = 60_000;
 const REPLACED_B: usize = 8_000;
-const CLEARED: u32 = 8;
-/// The block that is taken out of a sequence of 80, counted from 0.
-const HOLE: usize = 40;
-
-/// The figures of one process.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// The index.
-    pub subject: &'static str,
-    /// What timing adds to each single call.
-    pub clock: Times,
-    /// Workload A.
-    pub a: SharedPrefixes,
-    /// Workload B.
-    pub b: SingleHolders,
-    /// Workload C, when there is a trace.
-    pub c: Option<Conversations>,
-    /// The prompt of 240,000 tokens, where it is measured.
-    pub long_prompt: Vec<LongPrompt>,
-}
-
-/// Figures of a load from empty.
-#[derive(Debug, Serialize)]
-pub struct Loaded {
-    /// Pairs of block and holder.
-    pub pairs: usize,
-    /// Different blocks.
-    pub distinct: usize,
-    /// Events of the load.
-    pub events: usize,
-    /// Heap bytes of the index, by the counting allocator.
-    pub heap_bytes: isize,
-    /// By how much the process's resident memory grew meanwhile: the allocator's own share is in it.
-    pub resident_bytes: isize,
-    /// What the index itself says.
-    pub gauge_bytes: Option<usize>,
-    /// CPU time of the load.
-    pub cpu_s: f64,
-}
-
-/// Figures of removing and storing.
-#[derive(Debug, Serialize)]
-pub struct Churned {
-    /// Blocks removed and stored.
-    pub blocks: usize,
-    /// CPU time of that.
-    pub cpu_s: f64,
-    /// Growth of the heap.
-    pub growth_bytes: isize,
-    /// The same after the upkeep that the index wants.
-    pub growth_after_upkeep_bytes: Option<isize>,
-    /// CPU time of one upkeep.
-    pub upkeep_cpu_s: Option<f64>,
-}
-
-/// Workload A.
-#[derive(Debug, Serialize)]
-pub struct SharedPrefixes {
-    /// Load.
-    pub loaded: Loaded,
-    /// By kind.
-    pub queries: BTreeMap<&'static str, Times>,
-    /// Store and remove.
-    pub churned: Churned,
-    /// Reader and writer at once.
-    pub beside: Beside,
-    /// CPU seconds of clearing one worker, each.
-    pub clear_cpu_s: Vec<f64>,
-    /// Answers compared with the oracle's, when asked for.
-    pub wrong: BTreeMap<&'static str, Wrong>,
-}
-
-/// Workload B.
-#[derive(Debug, Serialize)]
-pub struct SingleHolders {
-    /// Load.
-    pub loaded: Loaded,
-    /// By kind.
-    pub queries: BTreeMap<&'static str, Times>,
-    /// Store and remove.
-    pub churned: Churned,
-}
-
-/// Workload C.
-#[derive(Debug, Serialize)]
-pub struct Conversations {
-    /// Requests of the trace, each asked right before what it changes.
-    pub queries: Times,
-    /// Blocks stored and removed.
-    pub blocks: usize,
-    /// CPU time of that, by itself.
-    pub cpu_s: f64,
-}
+/// Workers `0..CLEARED` are cleared one after the other.
+pub const CLEARED: u32 = 8;
 
 /// Takes an index through everything. `trace`: workload C; `verify`: compare answers with an oracle's (and use much more memory).
 ///
@@ -133,6 +41,7 @@ pub fn run<S: Subject>(trace: Option<&Path>, verify: bool) -> std::io::Result<Re
     Ok(Report {
         subject: S::NAME,
         clock: clock_cost(),
+        named_of_4096: many_workers::named::<S>(SEED),
         a: shared_prefixes::<S>(verify),
         b: single_holders::<S>(),
         c: trace.as_ref().map(conversations::<S>),
@@ -310,93 +219,5 @@ fn conversations<S: Subject>(trace: &Trace) -> Conversations {
         queries,
         blocks: events.iter().map(Event::blocks).sum(),
         cpu_s: cpu.as_secs_f64(),
-    }
-}
-
-/// Answers beside the oracle's; nothing where they were not asked for.
-struct Checks {
-    oracle: Option<Oracle>,
-    wrong: BTreeMap<&'static str, Wrong>,
-}
-
-impl Checks {
-    fn new(verify: bool, workload: &Workload) -> Self {
-        let oracle = verify.then(|| Oracle::new(workload.workers));
-        let mut checks = Self {
-            oracle,
-            wrong: BTreeMap::new(),
-        };
-        checks.apply(&workload.arena, &workload.load);
-        checks
-    }
-
-    fn apply(&mut self, arena: &Arena, events: &[Event]) {
-        if let Some(oracle) = &mut self.oracle {
-            events.iter().for_each(|event| oracle.apply(arena, event));
-        }
-    }
-
-    /// The loaded state's queries (of which churn makes some stale) and those of today's sequences.
-    fn check<S: Subject>(
-        &mut self,
-        when: &'static str,
-        subject: &S,
-        workload: &Workload,
-        kinds: &[Kind],
-    ) {
-        let Some(oracle) = &self.oracle else { return };
-        let today = workload
-            .sequences
-            .iter()
-            .take(CHECKED)
-            .map(|sequence| workload.arena.contents([&sequence.head, &sequence.tail]));
-        let today: Vec<Vec<u64>> = today.collect();
-        let queries = kinds
-            .iter()
-            .flat_map(|kind| kind.queries.iter().take(CHECKED))
-            .chain(&today);
-        self.wrong.insert(when, compare(subject, oracle, queries));
-    }
-
-    /// Takes a block out of the middle of sequences of different prefixes, asks; stores those blocks again, alone, and asks again.
-    fn holes<S: Subject>(&mut self, subject: &S, writer: &mut S::Writer, workload: &mut Workload) {
-        if self.oracle.is_none() {
-            return;
-        }
-        let mut seen = std::collections::HashSet::new();
-        let chosen = workload
-            .sequences
-            .iter()
-            .filter(|sequence| sequence.worker >= CLEARED && seen.insert(sequence.head.start));
-        let chosen: Vec<_> = chosen.take(CHECKED).cloned().collect();
-        let queries: Vec<Vec<u64>> = chosen
-            .iter()
-            .map(|sequence| workload.arena.contents([&sequence.head, &sequence.tail]))
-            .collect();
-        let mut removals = Vec::new();
-        let mut stores = Vec::new();
-        for sequence in &chosen {
-            let hole = sequence.head.start + HOLE;
-            let parent = Some(workload.arena.blocks[hole - 1].engine);
-            let worker = sequence.worker;
-            removals.push(Event {
-                worker,
-                change: churn::remove(&mut workload.arena, std::iter::once(hole)),
-            });
-            stores.push(Event {
-                worker,
-                change: Change::Store {
-                    parent,
-                    blocks: hole..hole + 1,
-                },
-            });
-        }
-        for (when, events) in [("hole", removals), ("healed", stores)] {
-            apply(subject, writer, &workload.arena, &events);
-            self.apply(&workload.arena, &events);
-            if let Some(oracle) = &self.oracle {
-                self.wrong.insert(when, compare(subject, oracle, &queries));
-            }
-        }
     }
 }

@@ -8,6 +8,8 @@ use crate::workload::{Arena, Event};
 pub trait Subject: Sync + Sized {
     /// Its column on the page.
     const NAME: &'static str;
+    /// Workers it can tell apart at once, where it has a limit.
+    const MOST_WORKERS: u32 = u32::MAX;
     /// An event in the index's own form; built outside of the clocks.
     type Change: Send;
     /// What the writing side owns.

@@ -105,7 +105,7 @@ impl<I: Kind> Subject for Threaded<I> {
         let handle = std::thread::spawn(move || {
             of_thread
                 .worker(received, None)
-                .expect("the loop ends by its own task")
+                .expect("the loop ends by its own task");
         });
         let clock = CpuClock::of(&handle);
         (
@@ -124,9 +124,9 @@ impl<I: Kind> Subject for Threaded<I> {
 
     fn apply(&self, thread: &mut Thread, batch: Vec<RouterEvent>) -> Duration {
         thread.spent(|| {
-            batch
-                .into_iter()
-                .for_each(|event| thread.send(WorkerTask::Event(event)))
+            for event in batch {
+                thread.send(WorkerTask::Event(event));
+            }
         })
     }
 

@@ -31,6 +31,7 @@ enum NamedChange {
 
 impl<const CALLBACK: bool> Subject for Smg<CALLBACK> {
     const NAME: &'static str = if CALLBACK { "smg-callback" } else { "smg" };
+    const MOST_WORKERS: u32 = 1_024;
     type Change = Named;
     type Writer = Lanes;
     type Asked = Vec<ContentHash>;
