@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use index_bench::allocator::Counting;
-use index_bench::measure::{Report, run};
+use index_bench::measure::run;
+use index_bench::report::Report;
 use index_bench::roster::{Visit, visit_all};
 use index_bench::subject::Subject;
 
