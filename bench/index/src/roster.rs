@@ -6,6 +6,7 @@ use crate::subject::Subject;
 use crate::subjects::dynamo::Tree;
 use crate::subjects::dynamo_threaded::Threaded;
 use crate::subjects::naive::Naive;
+use crate::subjects::ours::Ours;
 use crate::subjects::smg::Smg;
 
 /// What is done to an index of any type.
@@ -16,6 +17,7 @@ pub trait Visit {
 
 /// Shows every index to the visitor, in the order of the page's columns.
 pub fn visit_all(visitor: &mut impl Visit) {
+    visitor.visit::<Ours>();
     visitor.visit::<Naive>();
     visitor.visit::<Smg<false>>();
     visitor.visit::<Smg<true>>();

@@ -3,4 +3,5 @@
 pub mod dynamo;
 pub mod dynamo_threaded;
 pub mod naive;
+pub mod ours;
 pub mod smg;
