@@ -23,6 +23,7 @@
 mod cell;
 mod evict;
 mod hash;
+mod hold;
 mod lanes;
 mod matches;
 mod owners;
@@ -272,6 +273,12 @@ impl ExactIndex {
     /// Blocks that a lane is expected to hold, by their keys, which stand for the engine's hashes as well.
     pub fn store_keys(&self, lane: Lane, keys: &[u64]) -> Stored {
         self.change(|writer| writer.store_keys(lane, keys))
+    }
+
+    /// A block announced without its tokens (a copy in another tier): it is known by the engine's hash from any lane of the same owner. `blocks` above 1: a bigger block of a slower
+    /// tier, that covers as many blocks up to this one; those before it that nobody holds end it. Removed as one. Returns the blocks covered, 0 if the hash is unknown.
+    pub fn hold(&self, lane: Lane, engine: u64, blocks: u32) -> usize {
+        self.change(|writer| writer.hold(lane, engine, blocks))
     }
 
     /// Blocks that the engine has removed. Returns those that the lane does not hold any more: the last of their announcements is gone.

@@ -38,7 +38,7 @@ impl Chunk {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             renamed: AtomicU32::new(0),
-            touched: AtomicBool::new(true),
+            touched: AtomicBool::new(false),
             keys: std::array::from_fn(|_| AtomicU64::new(0)),
             words: std::array::from_fn(|_| AtomicU32::new(EMPTY)),
         })

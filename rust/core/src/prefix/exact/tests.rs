@@ -45,6 +45,14 @@ enum Step {
         at: usize,
         engine: u64,
     },
+    /// A copy in another tier of a block of a chain, and blocks before it.
+    Hold {
+        owner: u32,
+        tier: u8,
+        chain: u8,
+        at: usize,
+        blocks: usize,
+    },
     Clear {
         owner: u32,
         tier: u8,
@@ -60,6 +68,7 @@ fn steps(owners: u32, blocks: usize) -> impl Strategy<Value = Vec<Step>> {
         8 => (place.clone(), any::<bool>()).prop_map(|((owner, tier, chain, from, blocks), other)| Step::Store { owner, tier, chain, from, blocks, other }),
         4 => (place.clone(), any::<bool>()).prop_map(|((owner, tier, chain, from, blocks), backwards)| Step::Remove { owner, tier, chain, from, blocks, backwards }),
         1 => place.clone().prop_map(|(owner, _, chain, _, blocks)| Step::Predict { owner, chain, blocks }),
+        2 => place.clone().prop_map(|(owner, tier, chain, at, blocks)| Step::Hold { owner, tier, chain, at, blocks }),
         1 => (place, 0_u64..40).prop_map(|((owner, _, chain, at, _), engine)| Step::Rename { owner, chain, at, engine }),
         1 => (0..owners, 0_u8..3).prop_map(|(owner, tier)| Step::Clear { owner, tier }),
         1 => (0..owners).prop_map(|owner| Step::Close { owner }),
@@ -85,8 +94,9 @@ fn keys_of(number: u8, blocks: usize) -> Vec<u64> {
 
 #[derive(Default)]
 struct Model {
-    /// By owner and tier: engine hash to key and announcements.
-    lanes: BTreeMap<(u32, u8), BTreeMap<u64, (u64, u32)>>,
+    /// By owner and tier: engine hash to keys, its own first, and announcements.
+    lanes: BTreeMap<(u32, u8), BTreeMap<u64, (Vec<u64>, u32)>>,
+    parents: BTreeMap<u64, u64>,
 }
 
 impl Model {
@@ -94,7 +104,7 @@ impl Model {
         let lanes = self.lanes.iter().filter(|(lane, _)| lane.0 == owner);
         lanes
             .filter_map(|(_, entries)| entries.get(&engine))
-            .map(|entry| entry.0)
+            .map(|entry| entry.0[0])
             .next()
     }
 
@@ -104,12 +114,38 @@ impl Model {
             .entry((owner, tier))
             .or_default()
             .entry(engine)
-            .or_insert((key, 0));
-        *entry = if entry.0 == key {
-            (key, entry.1 + 1)
+            .or_default();
+        *entry = if entry.0.first() == Some(&key) {
+            (entry.0.clone(), entry.1 + 1)
         } else {
-            (key, 1)
+            (vec![key], 1)
         };
+    }
+
+    fn hold(&mut self, owner: u32, tier: u8, engine: u64, blocks: usize) -> usize {
+        let Some(key) = self.knows(owner, engine) else {
+            return 0;
+        };
+        let held: BTreeSet<u64> = self.pairs().into_iter().map(|pair| pair.1).collect();
+        let entry = self
+            .lanes
+            .entry((owner, tier))
+            .or_default()
+            .entry(engine)
+            .or_default();
+        if entry.1 == 0 {
+            let parent = |key: &u64| {
+                self.parents
+                    .get(key)
+                    .copied()
+                    .filter(|key| held.contains(key))
+            };
+            entry.0 = std::iter::successors(Some(key), parent)
+                .take(blocks)
+                .collect();
+        }
+        entry.1 += 1;
+        entry.0.len()
     }
 
     fn remove(&mut self, owner: u32, tier: u8, engine: u64) {
@@ -126,7 +162,11 @@ impl Model {
     fn pairs(&self) -> BTreeSet<((u32, u8), u64)> {
         let lanes = self.lanes.iter();
         lanes
-            .flat_map(|(lane, entries)| entries.values().map(|entry| (*lane, entry.0)))
+            .flat_map(|(lane, entries)| {
+                entries
+                    .values()
+                    .flat_map(|entry| entry.0.iter().map(|key| (*lane, *key)))
+            })
             .collect()
     }
 
@@ -210,8 +250,14 @@ impl Both {
                     self.model.knows(owner, engine)
                 });
                 for block in &run {
+                    let before = key;
                     key = key.map(|key| super::chain(key, block.content));
                     if let Some(key) = key {
+                        self.model.parents.extend(
+                            before
+                                .filter(|before| *before != root(16, None))
+                                .map(|before| (key, before)),
+                        );
                         self.model.add(owner, tier, block.engine, key);
                     }
                 }
@@ -243,6 +289,8 @@ impl Both {
                 self.index.store_keys(self.lane(owner, 15), &keys);
                 keys.iter()
                     .for_each(|key| self.model.add(owner, 15, *key, *key));
+                let parents = keys.windows(2).map(|pair| (pair[1], pair[0]));
+                self.model.parents.extend(parents);
             }
             Step::Rename {
                 owner,
@@ -259,6 +307,21 @@ impl Both {
                 assert!(answer.is_ok());
                 self.model
                     .add(owner, 0, run[0].engine, super::chain(7, run[0].content));
+            }
+            Step::Hold {
+                owner,
+                tier,
+                chain,
+                at,
+                blocks,
+            } => {
+                let engine = keys_of(chain, at + 1)[at];
+                let expected = self.model.hold(owner, tier, engine, blocks);
+                assert_eq!(
+                    self.index
+                        .hold(self.lane(owner, tier), engine, blocks as u32),
+                    expected
+                );
             }
             Step::Clear { owner, tier } => {
                 self.index.clear(self.lane(owner, tier));
@@ -331,4 +394,208 @@ proptest! {
         both.check();
         assert_eq!(both.index.usage().sets, 0);
     }
+}
+
+/// Blocks of `kind` are only ever held by owners whose number leaves that remainder, whatever lane they get: nobody else may ever be reported for them.
+#[test]
+fn a_reader_beside_a_writer_sees_no_holder_that_never_was_and_misses_none_that_stays() {
+    const KINDS: u32 = 3;
+    const STAYS: u32 = 60_000;
+    let index = ExactIndex::new(AMPLE);
+    let run = |kind: u32, number: u32, blocks: u32| -> Vec<StoredBlock> {
+        (0..blocks)
+            .map(|at| {
+                let content = content(&[kind, number, at], &[]);
+                StoredBlock {
+                    engine: content,
+                    content,
+                }
+            })
+            .collect()
+    };
+    let keys = |run: &[StoredBlock]| -> Vec<u64> {
+        let mut key = 1;
+        run.iter()
+            .map(|block| {
+                key = chain(key, block.content);
+                key
+            })
+            .collect()
+    };
+    let runs: Vec<(u32, Vec<StoredBlock>)> = (0..KINDS)
+        .flat_map(|kind| (0..4).map(move |number| (kind, number)))
+        .map(|(kind, number)| (kind, run(kind, number, 40)))
+        .collect();
+    let all: Vec<(u32, Vec<u64>)> = runs.iter().map(|(kind, run)| (*kind, keys(run))).collect();
+    for (kind, run) in &runs {
+        let lane = index.open(STAYS + kind, Tier::GPU).expect("few are open");
+        index
+            .store(lane, Parent::Root(1), &run[..30])
+            .expect("a root is always known");
+    }
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut out = Matches::new();
+                    let mut seen = 0_u64;
+                    while !done.load(Ordering::Acquire) {
+                        for (kind, keys) in &all {
+                            index.matches(keys.iter().copied(), &[1.0; MAX_TIERS], &mut out);
+                            assert!(
+                                out.blocks(STAYS + kind) >= 30,
+                                "{}",
+                                out.blocks(STAYS + kind)
+                            );
+                            for (owner, blocks, _) in out.iter() {
+                                assert_eq!(owner % KINDS, *kind, "{blocks} blocks");
+                                seen += u64::from(owner < STAYS);
+                            }
+                        }
+                    }
+                    seen
+                })
+            })
+            .collect();
+        let mut random = fastrand::Rng::with_seed(5);
+        // Owners come and go, so lanes change hands; fillers take the slots that others leave.
+        for round in 0..6_000_u32 {
+            let owner = random.u32(0..60);
+            let lane = index.open(owner, Tier::GPU).expect("few are open");
+            let (_, run) = &runs[(owner % KINDS) as usize * 4 + random.usize(0..4)];
+            index
+                .store(lane, Parent::Root(1), run)
+                .expect("a root is always known");
+            let filler = run_of_filler(owner, round);
+            index.store_keys(lane, &filler);
+            match random.u32(0..4) {
+                0 => index.close(random.u32(0..60)),
+                1 => index.clear(lane),
+                _ => {
+                    let engines: Vec<u64> = run.iter().map(|block| block.engine).collect();
+                    index.remove(lane, &engines);
+                    index.remove(lane, &filler);
+                }
+            }
+        }
+        done.store(true, Ordering::Release);
+        for reader in readers {
+            let seen = reader.join().expect("no assertion of a reader failed");
+            assert!(seen > 0, "the readers met nobody who came and went");
+        }
+    });
+}
+
+fn run_of_filler(owner: u32, round: u32) -> Vec<u64> {
+    (0..20)
+        .map(|at| content(&[owner, round, at, 9], &[]))
+        .collect()
+}
+
+/// Chains of which the model knows what the index was told, and the index may have evicted some.
+#[test]
+fn what_remains_after_eviction_is_exact_and_the_budget_holds() {
+    let index = ExactIndex::new(AMPLE);
+    let empty = index.usage().bytes;
+    let budget = empty + 200_000;
+    index.set_budget(budget);
+    let lanes: Vec<Lane> = (0..8)
+        .map(|owner| index.open(owner, Tier::GPU).expect("few are open"))
+        .collect();
+    let mut out = Matches::new();
+    let weights = [1.0; MAX_TIERS];
+    let chains: Vec<Vec<u64>> = (0..400_u32)
+        .map(|number| (0..50).map(|at| content(&[number, at], &[])).collect())
+        .collect();
+    for (number, keys) in chains.iter().enumerate() {
+        for lane in [number % 8, (number + 1) % 8] {
+            let stored = index.store_keys(lanes[lane], keys);
+            assert_eq!((stored.new, stored.cut), (50, 0));
+            assert!(index.usage().bytes <= budget, "{:?}", index.usage());
+        }
+        // The first chain is asked for again and again, so it stays.
+        index.matches(chains[0].iter().copied(), &weights, &mut out);
+        assert_eq!(
+            out.blocks(0),
+            50,
+            "evicted after {number} chains: {:?}",
+            index.usage()
+        );
+    }
+    assert!(index.usage().evicted_pairs > 20_000, "{:?}", index.usage());
+    let mut pairs = 0;
+    for (number, keys) in chains.iter().enumerate() {
+        for key in keys {
+            index.matches([*key], &weights, &mut out);
+            for (owner, _, _) in out.iter() {
+                assert!([number % 8, (number + 1) % 8].contains(&(owner as usize)));
+                pairs += 1;
+            }
+        }
+    }
+    assert_eq!(pairs, index.usage().pairs);
+    // What was evicted is forgotten by the lanes as well: stored again it is new, and all goes without a trace.
+    let again = index.store_keys(lanes[1], &chains[1]);
+    assert_eq!(again.new + again.repeated, 50);
+    (0..8).for_each(|owner| index.close(owner));
+    let usage = index.usage();
+    assert_eq!((usage.pairs, usage.blocks, usage.sets), (0, 0, 0));
+    assert!(
+        usage.bytes < empty + 20_000,
+        "{} bytes, {empty} when empty",
+        usage.bytes
+    );
+}
+
+#[test]
+fn a_call_that_does_not_fit_is_cut_short_and_counted() {
+    let index = ExactIndex::new(AMPLE);
+    index.set_budget(index.usage().bytes + 1_000);
+    let lane = index.open(1, Tier::GPU).expect("none is open");
+    let keys: Vec<u64> = (0..100).collect();
+    let stored = index.store_keys(lane, &keys);
+    assert_eq!(stored.new + stored.cut, 100);
+    assert!(stored.cut > 0);
+    assert_eq!(index.usage().cut_blocks, stored.cut as u64);
+}
+
+#[test]
+fn thousands_of_endpoints_have_lanes_and_their_numbers_are_used_again() {
+    let index = ExactIndex::new(AMPLE);
+    let mut out = Matches::new();
+    for owner in 0..5_000 {
+        let lane = index
+            .open(owner, Tier::GPU)
+            .expect("there are numbers for 65,535");
+        assert_eq!(index.open(owner, Tier::GPU), Ok(lane));
+        index.store_keys(lane, &[7, 8][..1 + owner as usize % 2]);
+    }
+    index.matches([7, 8], &[1.0; MAX_TIERS], &mut out);
+    assert_eq!(
+        (out.iter().count(), out.blocks(10), out.blocks(4_999)),
+        (5_000, 1, 2)
+    );
+    for round in 0..20 {
+        for owner in 0..5_000 {
+            if owner % 1_000 == round {
+                index.close(owner);
+                index
+                    .open(owner + 10_000 + round, Tier(1))
+                    .expect("closed numbers come back");
+            }
+        }
+    }
+    index.matches([7], &[1.0; MAX_TIERS], &mut out);
+    assert_eq!(out.iter().count(), 4_900);
+}
+
+#[test]
+fn an_unknown_parent_is_an_error_that_names_it() {
+    let index = ExactIndex::new(AMPLE);
+    let lane = index.open(1, Tier::GPU).expect("none is open");
+    let error = index
+        .store(lane, Parent::Block(0xabc), &[])
+        .expect_err("nothing is stored");
+    assert!(error.to_string().contains("0x0000000000000abc"), "{error}");
 }

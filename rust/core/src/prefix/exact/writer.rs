@@ -41,7 +41,7 @@ pub(super) struct Change {
 pub(super) struct Writer {
     /// What readers see.
     root: Arc<ArcSwap<Root>>,
-    secrets: Secrets,
+    pub(super) secrets: Secrets,
     pub(super) slots: Slots,
     pub(super) table: Table,
     pub(super) sets: Sets,
