@@ -72,7 +72,7 @@ with one block out of the middle of a sequence removed (*hole*), and stored agai
 
 _LONG_PROMPT = "One prompt of 240,000 tokens before 96 workers, from token ids to every worker's depth: hashing of blocks, chaining and matching."
 
-_INDEX_MEMORY = "Ours by other counts: resident memory holds the allocator's share, the gauge is what the index itself says and budgets by."
+_INDEX_MEMORY = "Ours by other counts: resident memory holds the allocator's share (of A only, since B finds what A has given back), the gauge is what the index itself says and budgets by."
 
 _PLAN = """### 100 million pairs, on paper
 
@@ -111,11 +111,11 @@ def render(sections: dict[str, Json]) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _provenance(section: Json) -> str:
+def _provenance(section: Json, what: str = "{rounds} rounds of {seconds:g} s") -> str:
     machine, settings = section["machine"], section["settings"]
     warning = "\n\n**The machine was busy with other work: these figures are not to be relied on.**" if section["other_cores"] > QUIET_CORES else ""
     return (
-        f"<sub>{section['date']}, commit {section['commit']}, `{section['command']}`: {settings['rounds']} rounds of {settings['seconds']:g} s. "
+        f"<sub>{section['date']}, commit {section['commit']}, `{section['command']}`: {what.format(**settings)}. "
         f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
         f"other work on the machine meanwhile: {section['other_cores']:.2f} cores.</sub>{warning}"
     )
@@ -133,7 +133,7 @@ def _index(section: Json) -> list[str]:
         "clock_ns": first["clock"]["p50_ns"],
     }
     tables_ = (index_tables.main(section), _LONG_PROMPT, index_tables.long_prompt(section), _INDEX_MEMORY, index_tables.memory(section))
-    return [_INDEX.format(**facts), _provenance(section), *tables_, _PLAN, index_tables.plan(section)]
+    return [_INDEX.format(**facts), _provenance(section, "medians of {rounds} processes an index"), *tables_, _PLAN, index_tables.plan(section)]
 
 
 def _memory(memory: Json) -> str:
