@@ -1,7 +1,7 @@
 //! What one lane holds: the engine's own hashes, each with the slot of its block. Twelve bytes an entry.
 //!
 //! Entries stand in the order of their mixed hashes, each as near as that order allows behind the place that its hash names (linear probing, kept sorted). So a look-up that
-//! misses stops early, and growing and shrinking are one pass from front to back, which lets the table grow by small steps and stay full.
+//! misses stops early, and growing and shrinking are one pass from front to back, which lets the table grow by small steps.
 
 use hashbrown::HashMap;
 
@@ -15,7 +15,7 @@ const FREE: u64 = u64::MAX;
 const TAIL: usize = 8;
 
 /// A table grows when more than this part of its places would be in use.
-const FULLEST: (usize, usize) = (7, 8);
+const FULLEST: (usize, usize) = (4, 5);
 
 /// The entries of a lane, by mixed hash.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Entries {
     fn places_for(&self, more: usize) -> Option<usize> {
         let wanted = self.len + more;
         (wanted * FULLEST.1 > self.places * FULLEST.0)
-            .then(|| (wanted * FULLEST.1 / FULLEST.0 + 1).max(self.places * 5 / 4))
+            .then(|| (wanted * FULLEST.1 / FULLEST.0 + 1).max(self.places * 4 / 3))
     }
 
     /// Bytes that the table grows by for `more` entries.
@@ -149,35 +149,25 @@ impl Entries {
             *self = Self::default();
             return;
         }
-        let mut tail = tail;
-        loop {
-            let mut new = Self {
-                hashes: vec![FREE; places + tail],
-                slots: vec![NONE; places + tail],
-                places,
-                len: 0,
-            };
-            let mut next = 0;
-            let entries = self.hashes.iter().zip(&self.slots);
-            let fits = entries
-                .filter(|(hash, slot)| **hash != FREE && keep(**slot))
-                .all(|(hash, slot)| {
-                    next = new.home(*hash).max(next);
-                    let fits = next < new.hashes.len();
-                    if fits {
-                        new.hashes[next] = *hash;
-                        new.slots[next] = *slot;
-                        new.len += 1;
-                        next += 1;
-                    }
-                    fits
-                });
-            if fits {
-                *self = new;
-                return;
-            }
-            tail *= 2;
+        let mut new = Self {
+            hashes: Vec::with_capacity(places + tail),
+            slots: Vec::with_capacity(places + tail),
+            places,
+            len: 0,
+        };
+        let entries = self.hashes.iter().zip(&self.slots);
+        for (hash, slot) in entries.filter(|(hash, slot)| **hash != FREE && keep(**slot)) {
+            let place = new.home(*hash).max(new.hashes.len());
+            new.hashes.resize(place, FREE);
+            new.slots.resize(place, NONE);
+            new.hashes.push(*hash);
+            new.slots.push(*slot);
+            new.len += 1;
         }
+        let end = new.hashes.len().max(places + tail);
+        new.hashes.resize(end, FREE);
+        new.slots.resize(end, NONE);
+        *self = new;
     }
 
     /// Bytes on the heap.

@@ -2,6 +2,7 @@
 //!
 //! Blocks of a prompt mostly lie in neighbouring slots and share their holder word, so the walk compares two numbers a block, and works on sets only where the word changes.
 
+use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use super::cell::EMPTY;
@@ -12,6 +13,11 @@ use super::{MAX_TIERS, Root, Secrets};
 
 /// How often a query looks again at a block whose holders change meanwhile; after that it ends there.
 const LOOKS: usize = 8;
+
+/// Blocks side by side after which a run counts as a long one.
+const LONG: u32 = 4;
+/// Slots of a long run that are loaded ahead at a time.
+const AHEAD: u32 = 64;
 
 /// Result of a query, and its memory: use it again and again.
 ///
@@ -173,6 +179,8 @@ impl<'a> Walk<'a> {
         };
         let mut chunk: Option<&Chunk> = None;
         let mut next = 0;
+        // Place in the chunk at which more is to be loaded ahead.
+        let mut warm_at = 0;
         let mut key = first;
         loop {
             let mut word = match chunk {
@@ -187,6 +195,7 @@ impl<'a> Walk<'a> {
                 });
                 let Some(slot) = found else { break };
                 next = slot;
+                warm_at = slot % CHUNK + LONG;
                 if let Some(chunk) = chunk {
                     chunk.touch();
                 }
@@ -201,6 +210,12 @@ impl<'a> Walk<'a> {
             }
             self.depth += 1;
             next += 1;
+            if next % CHUNK == warm_at
+                && let Some(chunk) = chunk
+            {
+                black_box(chunk.warm(warm_at..warm_at + AHEAD + AHEAD / 4));
+                warm_at += AHEAD;
+            }
             match keys.next() {
                 Some(following) => key = following,
                 None => break,
@@ -375,7 +390,15 @@ impl<'a> Walk<'a> {
     fn end_lane(&mut self, lane: u16) {
         if let Some((owner, tier)) = self.lanes.get(lane) {
             let weighted = self.depth as f32 * self.weights[tier];
-            self.out.give(owner, self.depth, weighted);
+            let out = &mut *self.out;
+            // Mostly an owner has one lane, and is met once.
+            match out.found.get_mut(owner as usize) {
+                Some(found) if found.blocks == 0 => {
+                    (found.blocks, found.weighted) = (self.depth, weighted);
+                    out.owners.push(owner);
+                }
+                _ => out.give(owner, self.depth, weighted),
+            }
         }
     }
 

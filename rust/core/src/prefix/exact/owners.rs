@@ -92,9 +92,9 @@ impl Owners {
         }
         let packed = owner * MAX_TIERS as u32 + u32::from(tier.0) % MAX_TIERS as u32;
         self.map.lanes[lane].store(packed, Ordering::Release);
-        let owned = self.owned.entry(owner).or_default();
-        owned.push((tier, lane as u16));
-        if owned.len() > 1 {
+        let lanes = self.owned.entry(owner).or_default();
+        lanes.push((tier, lane as u16));
+        if lanes.len() > 1 {
             self.map.tiered.store(true, Ordering::Release);
         }
         Ok((Lane(lane as u16), true))

@@ -51,6 +51,24 @@ impl Chunk {
         cell::read(&self.renamed, &self.keys[place], &self.words[place], wanted)
     }
 
+    /// Loads what the slots `places` take, so that a query waits once for many lines; the result only keeps the loads from being left out.
+    #[inline]
+    pub(super) fn warm(&self, places: std::ops::Range<u32>) -> u64 {
+        let places = places.start as usize..places.end.min(CHUNK) as usize;
+        let keys = self.keys.get(places.clone()).unwrap_or_default();
+        let words = self.words.get(places).unwrap_or_default();
+        // A line has 8 keys or 16 words.
+        let keys = keys
+            .iter()
+            .step_by(8)
+            .map(|key| key.load(Ordering::Relaxed));
+        let words = words
+            .iter()
+            .step_by(16)
+            .map(|word| u64::from(word.load(Ordering::Relaxed)));
+        keys.chain(words).fold(0, |all, one| all ^ one)
+    }
+
     /// Notes for eviction that a query was here.
     #[inline]
     pub(super) fn touch(&self) {
@@ -109,7 +127,7 @@ pub(super) struct Slots {
     fill: VecDeque<u32>,
     /// Chunk that is being filled, and where in it to look next.
     current: Option<(u32, u32)>,
-    free_slots: usize,
+    free_total: usize,
     live_chunks: usize,
 }
 
@@ -158,7 +176,7 @@ impl Slots {
                         let place = word as u32 * 64 + free.trailing_zeros();
                         held.free[word] &= !(1 << (place % 64));
                         held.free_count -= 1;
-                        self.free_slots -= 1;
+                        self.free_total -= 1;
                         self.current = Some((number, place + 1)).filter(|at| at.1 < CHUNK);
                         return Some(number * CHUNK + place);
                     }
@@ -179,7 +197,7 @@ impl Slots {
             }
         }
         // Crumbs: only when they have come to a sixteenth of everything are they worth the jumps.
-        if self.free_slots * 16 > self.live_chunks * CHUNK as usize
+        if self.free_total * 16 > self.live_chunks * CHUNK as usize
             && let Some(number) = (0..self.chunks.len())
                 .filter(|number| self.chunks[*number].chunk.is_some())
                 .max_by_key(|number| self.chunks[*number].free_count)
@@ -219,7 +237,7 @@ impl Slots {
         held.free = [u64::MAX; WORDS];
         held.free_count = CHUNK;
         held.follows = [0; WORDS];
-        self.free_slots += CHUNK as usize;
+        self.free_total += CHUNK as usize;
         self.live_chunks += 1;
         Some(number)
     }
@@ -277,7 +295,7 @@ impl Slots {
         let held = &mut self.chunks[number as usize];
         held.free[(slot % CHUNK) as usize / 64] |= 1 << (slot % 64);
         held.free_count += 1;
-        self.free_slots += 1;
+        self.free_total += 1;
         if held.free_count == CHUNK {
             self.drop_chunk(number);
         } else if held.free_count >= WORTH && !held.queued {
@@ -289,7 +307,7 @@ impl Slots {
     fn drop_chunk(&mut self, number: u32) {
         let held = &mut self.chunks[number as usize];
         held.chunk = None;
-        self.free_slots -= CHUNK as usize;
+        self.free_total -= CHUNK as usize;
         self.live_chunks -= 1;
         self.vacant.push(number);
         if self.current.is_some_and(|at| at.0 == number) {
@@ -349,7 +367,7 @@ impl Slots {
 
     /// Blocks in slots.
     pub(super) fn len(&self) -> usize {
-        self.live_chunks * CHUNK as usize - self.free_slots
+        self.live_chunks * CHUNK as usize - self.free_total
     }
 
     /// Bytes on the heap.
@@ -363,7 +381,7 @@ impl Slots {
     /// Bytes that `blocks` new ones take at most.
     pub(super) fn bytes_for(&self, blocks: usize) -> usize {
         let chunks = blocks
-            .saturating_sub(self.free_slots)
+            .saturating_sub(self.free_total)
             .div_ceil(CHUNK as usize);
         chunks * (size_of::<Chunk>() + size_of::<Held>())
             + chunks.div_ceil(PAGE) * size_of::<Page>()

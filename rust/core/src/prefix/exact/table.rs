@@ -109,7 +109,7 @@ fn shard_of(hash: u64) -> usize {
 
 #[inline]
 fn home(hash: u64, buckets: usize) -> usize {
-    (((hash << SHARD_BITS) >> 32) * buckets as u64 >> 32) as usize
+    ((((hash << SHARD_BITS) >> 32) * buckets as u64) >> 32) as usize
 }
 
 #[inline]
@@ -241,14 +241,23 @@ impl Table {
 
     fn rebuild(&mut self, number: usize, buckets: usize, hash_of: impl Fn(u32) -> u64) {
         let new: Shard = (0..buckets).map(|_| Bucket::default()).collect();
-        for bucket in self.shards[number].iter() {
-            let tags = u128::from(bucket.tags.load(Ordering::Relaxed))
-                | u128::from(bucket.more_tags.load(Ordering::Relaxed)) << 64;
-            for cell in 0..CELLS {
-                if (tags >> (cell * 8)) as u8 != 0 {
-                    let slot = bucket.slots[cell].load(Ordering::Relaxed);
-                    put(&new, hash_of(slot), slot);
+        // A few buckets at a time: their keys lie anywhere, and are waited for together.
+        for old in self.shards[number].chunks(4) {
+            let mut entries = [(0, 0); 4 * CELLS + 1];
+            let mut count = 0;
+            for bucket in old {
+                let tags = u128::from(bucket.tags.load(Ordering::Relaxed))
+                    | u128::from(bucket.more_tags.load(Ordering::Relaxed)) << 64;
+                for cell in 0..CELLS {
+                    entries[count].1 = bucket.slots[cell].load(Ordering::Relaxed);
+                    count += usize::from((tags >> (cell * 8)) as u8 != 0);
                 }
+            }
+            for entry in &mut entries[..count] {
+                entry.0 = hash_of(entry.1);
+            }
+            for (hash, slot) in &entries[..count] {
+                put(&new, *hash, *slot);
             }
         }
         self.buckets = self.buckets + buckets - self.shards[number].len();

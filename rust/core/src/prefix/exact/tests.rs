@@ -92,10 +92,13 @@ fn keys_of(number: u8, blocks: usize) -> Vec<u64> {
         .collect()
 }
 
+/// By engine hash.
+type Announced = BTreeMap<u64, (Vec<u64>, u32)>;
+
 #[derive(Default)]
 struct Model {
     /// By owner and tier: engine hash to keys, its own first, and announcements.
-    lanes: BTreeMap<(u32, u8), BTreeMap<u64, (Vec<u64>, u32)>>,
+    lanes: BTreeMap<(u32, u8), Announced>,
     parents: BTreeMap<u64, u64>,
 }
 
@@ -222,6 +225,7 @@ impl Both {
             .expect("lanes are far from used up")
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm a step")]
     fn apply(&mut self, step: &Step) {
         match *step {
             Step::Store {
@@ -275,8 +279,9 @@ impl Both {
                     run.reverse();
                 }
                 let before = self.model.pairs().len();
-                run.iter()
-                    .for_each(|engine| self.model.remove(owner, tier, *engine));
+                for engine in &run {
+                    self.model.remove(owner, tier, *engine);
+                }
                 let removed = self.index.remove(self.lane(owner, tier), &run);
                 assert_eq!(removed, before - self.model.pairs().len());
             }
@@ -287,8 +292,9 @@ impl Both {
             } => {
                 let keys = keys_of(chain, blocks);
                 self.index.store_keys(self.lane(owner, 15), &keys);
-                keys.iter()
-                    .for_each(|key| self.model.add(owner, 15, *key, *key));
+                for key in &keys {
+                    self.model.add(owner, 15, *key, *key);
+                }
                 let parents = keys.windows(2).map(|pair| (pair[1], pair[0]));
                 self.model.parents.extend(parents);
             }
@@ -569,7 +575,7 @@ fn thousands_of_endpoints_have_lanes_and_their_numbers_are_used_again() {
             .open(owner, Tier::GPU)
             .expect("there are numbers for 65,535");
         assert_eq!(index.open(owner, Tier::GPU), Ok(lane));
-        index.store_keys(lane, &[7, 8][..1 + owner as usize % 2]);
+        index.store_keys(lane, &[7, 8][..=(owner as usize % 2)]);
     }
     index.matches([7, 8], &[1.0; MAX_TIERS], &mut out);
     assert_eq!(
