@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from harness import results, tables
+from harness import index_tables, results, tables
 from harness.results import Json
 from harness.targets import verdicts
 
 PAGE = Path(__file__).with_name("README.md")
 # More than this of other work, and figures say more about it than about the product. The kernel's own work for the load is within it.
 QUIET_CORES = 0.3
-SECTIONS = ("extproc", "scrape", "envoy", "pick", "plugin")
+SECTIONS = ("extproc", "scrape", "envoy", "pick", "plugin", "index")
 
 _OPENING = """# Measured speed
 
@@ -57,6 +57,30 @@ A scorer that makes one array of one column ([harness/least_scorer.py](harness/l
 is {function_us:.1f} µs. Then through each host, one request of 512 bytes at a time, latency and CPU of whole requests: that the plugin's thread has to be woken is in these figures too.
 """
 
+_INDEX = """## The exact prefix index beside others
+
+`python bench/run.py --only index`: the package [index/](index/), release with thin LTO, all indexes on mimalloc, one process an index and round, then the queries of all of them in one criterion run.
+*hb* = holder-block, one pair of a block and a worker that holds it. *Heap*: live bytes by a counting allocator; *CPU* by the thread's own clock, building events excluded.
+Workloads, seeded: **A** 256 workers, 2,000 prefixes of 64 blocks (200 of them on 64 workers, the others on 1 to 64 by Zipf), per holder six suffixes of 16 of its own ({pairs_a:,} hb, {distinct_a:,} blocks, {events_a:,} events);
+**B** 31,250 sequences of 128 blocks, each on one of 64 workers. **C** {trace}.
+Queries, shuffled among kinds, each timed alone (the clock's own {clock_ns:.0f} ns are within), from content hashes that lie in the first-level cache: `hot64@78` 64 holders at depth 78 and two unknown blocks, `uniq80` a stored sequence,
+`miss80` nothing known, `single@128` and `single@78` one holder. Criterion times 16 queries in a row. Ours is read to the last holder within the time; the others' maps of results are only built, not read.
+*store+remove*: the tail of a sequence goes, last block first, and a fresh one comes; blocks of both count. *Wrong answers*: compared with an oracle after the load, after churn, after eight workers were cleared,
+with one block out of the middle of a sequence removed (*hole*), and stored again alone (*healed*). Dynamo's `PositionalIndexer` and compressed tree store only through the loop of a writer thread of theirs, its CPU clock is read;
+`RadixTree` stands behind one mutex, the naive map behind a read-write lock. The compressed tree's growth is the one after its sweep. A dash: not measured.
+"""
+
+_LONG_PROMPT = "One prompt of 240,000 tokens before 96 workers, from token ids to every worker's depth: hashing of blocks, chaining and matching."
+
+_INDEX_MEMORY = "Ours by other counts: resident memory holds the allocator's share (of A only, since B finds what A has given back), the gauge is what the index itself says and budgets by."
+
+_PLAN = """### 100 million pairs, on paper
+
+**Computed** from the figures above, not measured. What grows: a block's key, its set of holders and its place in the table once for all of its holders; one entry in the table of each worker that holds it. Sets of holders are shared by the blocks
+that have the same, so they do not grow with the number of blocks. Loading counts the slower of the measured store rates A and B, events at hand; it does not count that larger tables miss the caches more often.
+The number of workers does not enter: a worker's table grows with what it holds.
+"""
+
 
 def main() -> None:
     sections = {name: section for name in SECTIONS if (section := results.read(name)) is not None}
@@ -82,17 +106,34 @@ def render(sections: dict[str, Json]) -> str:
     if "plugin" in sections:
         section = sections["plugin"]
         parts += [_PLUGIN.format(endpoints=section["endpoints"], **section["single"]), _provenance(section), tables.plugin(section)]
+    if "index" in sections:
+        parts += _index(sections["index"])
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _provenance(section: Json) -> str:
+def _provenance(section: Json, what: str = "{rounds} rounds of {seconds:g} s") -> str:
     machine, settings = section["machine"], section["settings"]
     warning = "\n\n**The machine was busy with other work: these figures are not to be relied on.**" if section["other_cores"] > QUIET_CORES else ""
     return (
-        f"<sub>{section['date']}, commit {section['commit']}, `{section['command']}`: {settings['rounds']} rounds of {settings['seconds']:g} s. "
+        f"<sub>{section['date']}, commit {section['commit']}, `{section['command']}`: {what.format(**settings)}. "
         f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
         f"other work on the machine meanwhile: {section['other_cores']:.2f} cores.</sub>{warning}"
     )
+
+
+def _index(section: Json) -> list[str]:
+    first = section["processes"][0]
+    loaded = first["a"]["loaded"]
+    trace = "`{}` of Mooncake over 32 workers of 2,000 blocks of 512 tokens, least recently used out first; the longest match, ties at random, but one block or less is none"
+    facts = {
+        "pairs_a": loaded["pairs"],
+        "distinct_a": loaded["distinct"],
+        "events_a": loaded["events"],
+        "trace": trace.format(section["trace"]) if section["trace"] else "(a recorded trace) was left out: its file was not there",
+        "clock_ns": first["clock"]["p50_ns"],
+    }
+    tables_ = (index_tables.main(section), _LONG_PROMPT, index_tables.long_prompt(section), _INDEX_MEMORY, index_tables.memory(section))
+    return [_INDEX.format(**facts), _provenance(section, "medians of {rounds} processes an index"), *tables_, _PLAN, index_tables.plan(section)]
 
 
 def _memory(memory: Json) -> str:

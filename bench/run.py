@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 import page
-from harness import envoy, extproc, pick, plugin, results, scrape
+from harness import envoy, extproc, index, pick, plugin, results, scrape
 from harness.errors import BenchError
 from harness.results import Json, Settings, Usage
 
@@ -16,6 +16,7 @@ SECTIONS: dict[str, Callable[[Settings], Json]] = {
     "envoy": envoy.measure,
     "pick": pick.measure,
     "plugin": plugin.measure,
+    "index": index.measure,
 }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
+INDEX_PACKAGE = REPOSITORY / "bench" / "index" / "Cargo.toml"
+INDEX_TARGET = TARGET / "index-bench"
 METRICS_PAGE = REPOSITORY / "bench" / "data" / "vllm-0.32-metrics.txt"
 LEAST_SCORER = REPOSITORY / "bench" / "harness" / "least_scorer.py"
 # Names another build of the load generator.
@@ -77,3 +79,19 @@ def _benchmark(file: str, report: Path) -> list[str]:
 def pick_bench() -> list[str]:
     """The engine's own benches of one pick; leave their results under target/."""
     return ["cargo", "bench", "--quiet", "-p", "warmroute-core", "--bench", "schedule"]
+
+
+def index_build() -> list[str]:
+    """The binary that takes one prefix index through the workloads; a package of its own with the peers' crates, to be built into `INDEX_TARGET`."""
+    return ["cargo", "build", "--quiet", "--release", "--locked", "--bins", "--manifest-path", str(INDEX_PACKAGE)]
+
+
+def index_measure(name: str, trace: Path | None, *, verify: bool) -> list[str]:
+    """Figures of one prefix index, as JSON."""
+    traced = ["--trace", str(trace)] if trace else []
+    return [str(INDEX_TARGET / "release" / "measure"), name, *traced, *(["--verify"] if verify else [])]
+
+
+def index_queries() -> list[str]:
+    """Criterion's run of the queries of all prefix indexes; leaves its results under `INDEX_TARGET`."""
+    return ["cargo", "bench", "--quiet", "--locked", "--manifest-path", str(INDEX_PACKAGE), "--bench", "queries"]

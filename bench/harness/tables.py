@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from harness import figures
 from harness.figures import Runs
 from harness.results import Json
-from harness.targets import Verdict
+from harness.verdict import Verdict
 
 CASES = ("8 KB", "64 KB", "400 KB", "open loop")
 

@@ -1,11 +1,11 @@
 """The targets, and whether the measured figures meet them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from harness import figures
+from harness import figures, index_tables
 from harness.figures import Runs
 from harness.results import Json
+from harness.verdict import Verdict
 
 PLUGIN_US = 30
 PAGES_PER_SECOND = 2000.0
@@ -13,27 +13,6 @@ PAGES_PER_SECOND = 2000.0
 FULL_RATE = 0.95
 # The clock tick of /proc leaves about this much uncertain; processing a chunk costs 4 to 9 µs.
 FREE_CHUNK_US = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One target: what was asked for, what was measured, whether it is met (None: it could not be judged), and why not."""
-
-    target: str
-    limit: float
-    measured: float | None
-    unit: str
-    at_least: bool = False
-    spoiled: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """False also when errors spoiled the figure; None when there is none."""
-        if self.spoiled:
-            return False
-        if self.measured is None:
-            return None
-        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
 def verdicts(sections: dict[str, Json]) -> Iterator[Verdict]:
@@ -52,6 +31,8 @@ def verdicts(sections: dict[str, Json]) -> Iterator[Verdict]:
         yield from _scrape(sections["scrape"])
     if "envoy" in sections:
         yield from _envoy(sections["envoy"])
+    if "index" in sections:
+        yield from index_tables.verdicts(sections["index"])
 
 
 def _spoiled(runs: Runs) -> str:
