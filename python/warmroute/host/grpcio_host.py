@@ -170,5 +170,7 @@ class GrpcioHost:
         self._handler.stopping = True
         if self._server is not None:
             await self._server.stop(drain_seconds)
+        # gRPC tells the streams that they are cut only after this: those that wait have not heard of it yet.
+        cut = self._handler.cut + self._handler.work.waiting
         self._handler.work.close()
-        return self._handler.cut == 0
+        return cut == 0

@@ -33,6 +33,8 @@ class WorkPool:
         self._limit = threads + queue
         # Also of streams that are gone, until a thread has come to it.
         self._running: set[asyncio.Future[None]] = set()
+        #: Streams that wait now.
+        self.waiting = 0
 
     async def done(self, work: Work) -> tuple[list[bytes], bool | Work]:
         """Wait for the work and go on with its exchange; at once where there is no room for it."""
@@ -40,15 +42,18 @@ class WorkPool:
             running = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
             self._running.add(running)
             running.add_done_callback(self._running.discard)
+            self.waiting += 1
             try:
                 await asyncio.shield(running)
             except asyncio.CancelledError:
                 work.cancel()
                 raise
+            finally:
+                self.waiting -= 1
         return work.resume()
 
     def close(self) -> None:
-        """Start nothing more. For when no stream is left."""
+        """Start nothing more and end what waits. For when the server has stopped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for running in list(self._running):
             running.cancel()

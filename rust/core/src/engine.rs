@@ -2,12 +2,14 @@
 
 mod decision;
 mod decisions;
+mod exact;
 mod gates;
 mod indexes;
 mod matching;
 mod policy;
 mod refusals;
 mod settings;
+mod speculation;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -25,14 +27,16 @@ pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
 use crate::exchange::Refusal;
-use crate::plugin::{Externals, PrefixSettings};
-use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull};
+use crate::kv_events::KvEvents;
+use crate::plugin::{EventSettings, Externals, PrefixSettings};
+use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
 use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
 use crate::stats::{PluginTimers, PrefixStats, Stats};
 use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
+use exact::Exact;
 use indexes::Indexes;
 use refusals::Refusals;
 
@@ -43,6 +47,7 @@ pub struct Engine {
     pool: Arc<Pool>,
     /// Those of the policy in force, as the pool's slots come and go.
     indexes: Arc<Indexes>,
+    exact: Arc<Exact>,
     /// Only to measure how long a decision takes; decisions themselves are given the time.
     clock: fn() -> Nanos,
     active: ArcSwap<Active>,
@@ -99,11 +104,18 @@ impl Engine {
         }
         let pool = Arc::new(Pool::new());
         let indexes = Arc::new(Indexes::default());
-        let following = Arc::clone(&indexes);
-        pool.on_slot_change(move |change| following.follow(change));
+        let exact = Arc::new(Exact::new(Arc::clone(stats.exact())));
+        let (following, forgetting) = (Arc::clone(&indexes), Arc::clone(&exact));
+        pool.on_slot_change(move |change| {
+            following.follow(change);
+            if let SlotChange::Freed(slot) = change {
+                forgetting.forget(slot);
+            }
+        });
         let active = Active::new(policy, &stats, &pool, None, settings.index_bytes);
         let engine = Self {
             indexes,
+            exact,
             clock,
             active: ArcSwap::from_pointee(active),
             pool,
@@ -192,6 +204,18 @@ impl Engine {
         blocks.sum()
     }
 
+    /// What the host gives the engines' KV events to.
+    pub fn kv_events(&self) -> &Arc<KvEvents> {
+        self.exact.events()
+    }
+
+    /// Where KV events are to come from by the policy in force; `None`: nothing reads them.
+    pub fn event_settings(&self) -> Option<EventSettings> {
+        let active = self.active.load();
+        let exact = active.policy.prefixes.exact()?;
+        Some(exact.events.clone())
+    }
+
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -249,13 +273,20 @@ impl Engine {
                 index.add_endpoint(endpoint.slot, self.capacity(endpoint, &of.settings));
             }
         }
+        self.exact
+            .configure(policy.prefixes.exact().map(|settings| &**settings));
         let now = self.now();
+        self.exact.expire(now);
         for endpoint in &snapshot.endpoints {
             endpoint.follow_cache(now);
         }
         for (producer, stats) in policy.prefixes.producers.iter().zip(&active.prefix_stats) {
-            let usage = active.indexes[producer.approximate].usage();
-            stats.set_entries(usage.pairs as u64);
+            let entries = if producer.exact.is_some() {
+                self.exact.index().usage().pairs
+            } else {
+                active.indexes[producer.approximate].usage().pairs
+            };
+            stats.set_entries(entries as u64);
         }
     }
 

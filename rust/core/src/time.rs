@@ -1,6 +1,6 @@
 //! Time as the engine sees it.
 
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Nanoseconds on a monotonic clock that the host owns; its zero is arbitrary but the same for one engine.
@@ -11,6 +11,16 @@ impl Nanos {
     /// Seconds since the clock's zero.
     pub fn as_seconds(self) -> f64 {
         self.0 as f64 / 1e9
+    }
+}
+
+impl Add<Duration> for Nanos {
+    type Output = Self;
+
+    /// Never beyond the clock's end.
+    fn add(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
     }
 }
 

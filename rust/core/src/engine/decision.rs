@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 
 use super::decisions::RecordedDecision;
 use super::gates::Gates;
-use super::matching::match_prompt;
 use super::policy::Policy;
 use super::{Active, Choosing, Engine};
 use crate::Nanos;
@@ -136,7 +135,7 @@ impl Engine {
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let mut response_headers = HeaderPairs::new();
         let subset = gates.screen(subset, &mut response_headers, explanation.as_mut())?;
-        let matching = match_prompt(inquiry, self.block_tokens());
+        let matching = self.match_prompt(inquiry);
         gates.admit(subset.as_deref(), &matching.columns)?;
 
         // What was refused so far never came to the scheduler; from here on it is an attempt, as the reference counts them.
@@ -162,7 +161,7 @@ impl Engine {
             .inspect_err(failed)?;
         self.show_in_flight(policy, facts, &mut choice);
         let first = choice.endpoints[0];
-        active.remember(first.slot, &matching.chains, self.block_tokens());
+        self.remember(inquiry, first.slot, &matching);
         let redirected = choice.edits.destination.is_some();
         let destination = choice
             .edits

@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::{Active, Inquiry};
+use super::exact::{ExactPrompt, Fallback};
+use super::{Active, Engine, Inquiry};
 use crate::prefix::{self, ApproximateIndex};
 use crate::schedule::PrefixColumn;
 
@@ -12,36 +13,75 @@ pub(super) struct Matching {
     pub(super) columns: SmallVec<[PrefixColumn; 1]>,
     /// Chained hashes of the prompts for the approximate indexes.
     pub(super) chains: Vec<Vec<u64>>,
+    /// The prompt as the exact index knows it, where it was asked.
+    pub(super) exact: Option<ExactPrompt>,
 }
 
-/// Asks every producer of the policy.
-pub(super) fn match_prompt(inquiry: &Inquiry<'_>, block_tokens: u32) -> Matching {
-    let active = inquiry.active;
-    let prefixes = &active.policy.prefixes;
-    if prefixes.producers.is_empty() {
-        return Matching::default();
-    }
-    let seed = prefix::seed(&inquiry.facts.target_model, inquiry.cache_salt);
-    let chains: Vec<Vec<u64>> = inquiry
-        .sequences
-        .iter()
-        .map(|ids| prefix::chain(seed, ids))
-        .collect();
-    let columns = prefixes.producers.iter().map(|producer| {
-        let approximate = &prefixes.approximates[producer.approximate];
-        let most = approximate.settings.longest.blocks(block_tokens);
-        let cut = |chain: &Vec<u64>| chain.len().min(most) as u32;
-        PrefixColumn {
-            producer: producer.name.clone(),
-            total_blocks: chains.iter().map(cut).sum(),
-            block_tokens,
-            blocks: sent_blocks(&active.indexes[producer.approximate], &chains, most),
-            held: Vec::new(),
+impl Engine {
+    /// Asks every producer of the policy.
+    pub(super) fn match_prompt(&self, inquiry: &Inquiry<'_>) -> Matching {
+        let active = inquiry.active;
+        let prefixes = &active.policy.prefixes;
+        if prefixes.producers.is_empty() {
+            return Matching::default();
         }
-    });
-    Matching {
-        columns: columns.collect(),
-        chains,
+        let block_tokens = self.block_tokens();
+        let seed = prefix::seed(&inquiry.facts.target_model, inquiry.cache_salt);
+        let chains: Vec<Vec<u64>> = inquiry
+            .sequences
+            .iter()
+            .map(|ids| prefix::chain(seed, ids))
+            .collect();
+        let exact = prefixes.exact().and_then(|_| self.exact_prompt(inquiry));
+        let columns = prefixes.producers.iter().map(|producer| {
+            let approximate = &prefixes.approximates[producer.approximate];
+            let most = approximate.settings.longest.blocks(block_tokens);
+            let cut = |chain: &Vec<u64>| chain.len().min(most) as u32;
+            let sent = PrefixColumn {
+                producer: producer.name.clone(),
+                total_blocks: chains.iter().map(cut).sum(),
+                block_tokens,
+                blocks: sent_blocks(&active.indexes[producer.approximate], &chains, most),
+                held: Vec::new(),
+            };
+            match (&producer.exact, &exact) {
+                (Some(settings), Some(prompt)) => {
+                    self.exact
+                        .column(prompt, settings, &producer.name, &sent, self.clock)
+                }
+                _ => sent,
+            }
+        });
+        Matching {
+            columns: columns.collect(),
+            chains,
+            exact,
+        }
+    }
+
+    /// `None`, and counted, where the prompt can only be matched against what was sent.
+    fn exact_prompt(&self, inquiry: &Inquiry<'_>) -> Option<ExactPrompt> {
+        let model = &inquiry.facts.target_model;
+        let prompt = self
+            .exact
+            .prompt(model, inquiry.cache_salt, inquiry.tokens.as_ref());
+        prompt
+            .map_err(|fallback: Fallback| self.exact.fell_back(fallback))
+            .ok()
+    }
+
+    /// What was just sent to `slot` counts as held from now on.
+    pub(super) fn remember(&self, inquiry: &Inquiry<'_>, slot: u32, matching: &Matching) {
+        let active = inquiry.active;
+        active.remember(slot, &matching.chains, self.block_tokens());
+        let producers = &active.policy.prefixes.producers;
+        let exact = producers.iter().zip(&matching.columns);
+        let exact = exact.filter_map(|(producer, column)| Some((producer.exact.as_ref()?, column)));
+        if let (Some((settings, column)), Some(prompt)) = (exact.clone().next(), &matching.exact) {
+            let held = column.held(slot as usize);
+            self.exact
+                .speculate(slot, prompt, held, settings, inquiry.now);
+        }
     }
 }
 

@@ -252,9 +252,17 @@ impl Exchange {
         tokens: Option<Result<Vec<TokenSequence>, TokenizeError>>,
         now: Nanos,
     ) -> Result<(Decided, Flight), Refusal> {
+        let mut facts = ready.facts;
+        if active.policy.prefixes.exact().is_some()
+            && let Some(Ok(sequences)) = &tokens
+            && !sequences.iter().any(|one| one.truncated)
+        {
+            // Blocks are counted in the model's own tokens.
+            facts.prompt_tokens = sequences.iter().map(|one| one.tokens.len() as u32).sum();
+        }
         let inquiry = Inquiry {
             active,
-            facts: ready.facts,
+            facts,
             sequences: &ready.sequences,
             cache_salt: ready.cache_salt.as_deref(),
             tokens,

@@ -248,6 +248,17 @@ impl KvEvents {
         self.publish();
     }
 
+    /// The endpoint of a slot is gone: its publishers are closed, before the slot can be another's.
+    pub fn close_slot(&self, slot: u32) {
+        let publishers = self.publishers.read();
+        let of_slot = publishers.iter().filter(|(_, one)| one.holder.slot == slot);
+        let of_slot: Vec<u64> = of_slot.map(|(id, _)| *id).collect();
+        drop(publishers);
+        for id in of_slot {
+            self.close(PublisherId(id));
+        }
+    }
+
     /// The publisher's connection was lost, or is there again. Its entries stay: the next message tells whether anything was missed.
     pub fn connected(&self, publisher: PublisherId, connected: bool) {
         let Some(publisher) = self.find(publisher) else {

@@ -4,6 +4,7 @@
 //! (`endpoint-picker.md` 8.1, 8.2, 8.4); the prefix `llm_d_epp_` and the text form belong to whoever serves the page.
 
 mod buckets;
+mod exact;
 mod export;
 mod family;
 mod in_flight;
@@ -17,6 +18,7 @@ mod streams;
 mod tokenize;
 
 pub(crate) use buckets::RATIO;
+pub use exact::ExactStats;
 pub use family::{Family, FamilySource, Kind, Sample, SampleValue};
 pub use in_flight::{InFlightRequest, InFlightStats};
 pub(crate) use number::Histogram;

@@ -9,6 +9,7 @@ use hashbrown::{Equivalent, HashMap};
 use parking_lot::RwLock;
 
 use super::buckets;
+use super::exact::ExactStats;
 use super::family::FamilySource;
 use super::in_flight::InFlightStats;
 use super::labels::LabelValues;
@@ -105,6 +106,7 @@ pub struct Stats {
     /// Of the producers of prefix matches in force.
     pub(super) prefixes: ArcSwap<Vec<Arc<PrefixStats>>>,
     pub(super) tokenize: Arc<TokenizeStats>,
+    pub(super) exact: Arc<ExactStats>,
 }
 
 impl Stats {
@@ -126,6 +128,7 @@ impl Stats {
             streams: None,
             prefixes: ArcSwap::default(),
             tokenize: Arc::default(),
+            exact: Arc::default(),
         }
     }
 
@@ -143,6 +146,11 @@ impl Stats {
             .collect();
         self.prefixes.store(Arc::new(stats.clone()));
         stats
+    }
+
+    /// The counters of the exact prefix index.
+    pub fn exact(&self) -> &Arc<ExactStats> {
+        &self.exact
     }
 
     /// Where to measure these plugins, given in the order in which a decision runs them.

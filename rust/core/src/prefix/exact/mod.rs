@@ -151,6 +151,8 @@ pub struct ExactUsage {
     pub budget_bytes: usize,
     /// Pairs of a block and a lane that holds it.
     pub pairs: usize,
+    /// Pairs that were added since the beginning; those that are no longer there have left.
+    pub admitted_pairs: u64,
     /// Distinct blocks.
     pub blocks: usize,
     /// Distinct sets of two lanes or more.
@@ -213,6 +215,7 @@ struct Usage {
     bytes: AtomicUsize,
     budget_bytes: AtomicUsize,
     pairs: AtomicUsize,
+    admitted_pairs: AtomicU64,
     blocks: AtomicUsize,
     sets: AtomicUsize,
     evicted_pairs: AtomicU64,
@@ -281,6 +284,16 @@ impl ExactIndex {
         self.change(|writer| writer.hold(lane, engine, blocks))
     }
 
+    /// As `store_keys` into the lane of that owner and tier, unless another thread is changing the index: then nothing is stored. Lanes that cannot be opened store nothing.
+    pub fn try_store_keys(&self, owner: u32, tier: Tier, keys: &[u64]) -> Option<Stored> {
+        let writer = self.writer.try_lock()?;
+        let store = |writer: &mut Writer| {
+            let lane = writer.open(owner, tier);
+            lane.map(|lane| writer.store_keys(lane, keys))
+        };
+        Some(self.apply(writer, store).unwrap_or_default())
+    }
+
     /// Blocks that the engine has removed. Returns those that the lane does not hold any more: the last of their announcements is gone.
     pub fn remove(&self, lane: Lane, engine: &[u64]) -> usize {
         self.change(|writer| writer.remove(lane, engine))
@@ -308,6 +321,7 @@ impl ExactIndex {
             bytes: usage.bytes.load(Ordering::Relaxed),
             budget_bytes: usage.budget_bytes.load(Ordering::Relaxed),
             pairs: usage.pairs.load(Ordering::Relaxed),
+            admitted_pairs: usage.admitted_pairs.load(Ordering::Relaxed),
             blocks: usage.blocks.load(Ordering::Relaxed),
             sets: usage.sets.load(Ordering::Relaxed),
             evicted_pairs: usage.evicted_pairs.load(Ordering::Relaxed),
@@ -339,7 +353,14 @@ impl ExactIndex {
     }
 
     fn change<Answer>(&self, change: impl FnOnce(&mut Writer) -> Answer) -> Answer {
-        let mut writer = self.writer.lock();
+        self.apply(self.writer.lock(), change)
+    }
+
+    fn apply<Answer>(
+        &self,
+        mut writer: MutexGuard<Writer>,
+        change: impl FnOnce(&mut Writer) -> Answer,
+    ) -> Answer {
         let answer = change(&mut writer);
         writer.keep_budget();
         writer.finish();
@@ -352,6 +373,9 @@ impl ExactIndex {
         usage.bytes.store(writer.bytes(), Ordering::Relaxed);
         usage.budget_bytes.store(writer.budget, Ordering::Relaxed);
         usage.pairs.store(writer.pairs, Ordering::Relaxed);
+        usage
+            .admitted_pairs
+            .store(writer.admitted_pairs, Ordering::Relaxed);
         usage.blocks.store(writer.slots.len(), Ordering::Relaxed);
         usage.sets.store(writer.sets.len(), Ordering::Relaxed);
         usage

@@ -53,6 +53,7 @@ pub(super) struct Writer {
     /// Bytes of all lanes.
     pub(super) lane_bytes: usize,
     pub(super) pairs: usize,
+    pub(super) admitted_pairs: u64,
     pub(super) budget: usize,
     pub(super) evicted_pairs: u64,
     pub(super) cut_blocks: u64,
@@ -81,6 +82,7 @@ impl Writer {
             items: Vec::new(),
             lane_bytes: 0,
             pairs: 0,
+            admitted_pairs: 0,
             budget,
             evicted_pairs: 0,
             cut_blocks: 0,
@@ -280,6 +282,7 @@ impl Writer {
         self.table
             .insert(hash, slot, |slot| secrets.key(slots.key(slot)));
         self.pairs += 1;
+        self.admitted_pairs += 1;
         Some(slot)
     }
 
@@ -298,6 +301,7 @@ impl Writer {
         self.sets.moved(from, change.to);
         self.slots.set_word(slot, change.to);
         self.pairs += 1;
+        self.admitted_pairs += 1;
     }
 
     /// Takes back one reason why a lane holds a slot. True: it was the last, so the lane does not hold it any more.

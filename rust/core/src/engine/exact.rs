@@ -1,0 +1,277 @@
+//! The exact prefix index as a decision uses it: what the engines say that they hold, and what was just sent to them.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use super::speculation::Speculation;
+use crate::Nanos;
+use crate::kv_events::{KvEvents, PromptKeys};
+use crate::plugin::ExactSettings;
+use crate::prefix::exact::{ExactIndex, MAX_TIERS, Matches, Tier};
+use crate::schedule::PrefixColumn;
+use crate::stats::ExactStats;
+use crate::tokens::{TokenSequence, TokenizeError};
+
+/// Budget of the index until a configuration gives one: nothing is stored before.
+const IDLE_BYTES: usize = 1 << 20;
+
+/// The index, what fills it, and what is counted of it.
+pub(super) struct Exact {
+    index: Arc<ExactIndex>,
+    events: Arc<KvEvents>,
+    speculation: Speculation,
+    stats: Arc<ExactStats>,
+}
+
+impl fmt::Debug for Exact {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Exact")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a prompt is not matched against what engines say that they hold, but against what was sent to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// No publisher is subscribed to.
+    NoEvents,
+    /// The configuration has no tokenizer, or the request carries no prompt that one could read.
+    NoTokens,
+    /// The tokenizer failed; its own word for why.
+    Tokenizer(&'static str),
+}
+
+impl Fallback {
+    /// As a label of metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::NoEvents => "no_events",
+            Self::NoTokens => "no_tokens",
+            Self::Tokenizer(reason) => reason,
+        }
+    }
+}
+
+/// A prompt as the exact index knows it.
+#[derive(Debug)]
+pub(super) struct ExactPrompt {
+    keys: Vec<PromptKeys>,
+    /// Tokens in the smallest block that engines use.
+    unit: u32,
+    total_blocks: u32,
+}
+
+thread_local! {
+    /// Result of a query, kept for its memory.
+    static MATCHES: RefCell<Matches> = RefCell::default();
+}
+
+impl Exact {
+    pub(super) fn new(stats: Arc<ExactStats>) -> Self {
+        let index = Arc::new(ExactIndex::new(IDLE_BYTES));
+        Self {
+            events: Arc::new(KvEvents::new(Arc::clone(&index))),
+            index,
+            speculation: Speculation::default(),
+            stats,
+        }
+    }
+
+    /// What the host gives the engines' events to.
+    pub(super) fn events(&self) -> &Arc<KvEvents> {
+        &self.events
+    }
+
+    pub(super) fn index(&self) -> &Arc<ExactIndex> {
+        &self.index
+    }
+
+    /// Follows the policy in force.
+    pub(super) fn configure(&self, settings: Option<&ExactSettings>) {
+        let bytes = settings.map_or(IDLE_BYTES, |settings| settings.byte_budget);
+        if self.index.usage().budget_bytes != bytes {
+            self.index.set_budget(bytes);
+        }
+    }
+
+    /// The prompt's blocks by the size that engines use.
+    pub(super) fn prompt(
+        &self,
+        model: &str,
+        cache_salt: Option<&str>,
+        tokens: Option<&Result<Vec<TokenSequence>, TokenizeError>>,
+    ) -> Result<ExactPrompt, Fallback> {
+        if !self.events.has_publishers() {
+            return Err(Fallback::NoEvents);
+        }
+        let sequences = match tokens {
+            None => return Err(Fallback::NoTokens),
+            Some(Err(error)) => return Err(Fallback::Tokenizer(error.reason())),
+            Some(Ok(sequences)) if sequences.iter().all(|one| one.tokens.is_empty()) => {
+                return Err(Fallback::NoTokens);
+            }
+            Some(Ok(sequences)) => sequences,
+        };
+        let keys = self.events.keys(model, cache_salt, sequences);
+        // Before any engine has stored a block there is no size to count in; one of 16 tokens counts as well as any other.
+        let sizes = keys.iter().map(|keys| keys.block_tokens);
+        let unit = sizes.min().unwrap_or(16).max(1);
+        let blocks = sequences.iter().map(|one| one.tokens.len() as u32 / unit);
+        Ok(ExactPrompt {
+            unit,
+            total_blocks: blocks.sum(),
+            keys,
+        })
+    }
+
+    /// What each slot holds of a prompt. Of endpoints that tell nothing, `sent` is what they are expected to hold.
+    pub(super) fn column(
+        &self,
+        prompt: &ExactPrompt,
+        settings: &ExactSettings,
+        producer: &Arc<str>,
+        sent: &PrefixColumn,
+        clock: fn() -> Nanos,
+    ) -> PrefixColumn {
+        let begun = clock();
+        let mut column = PrefixColumn {
+            producer: Arc::clone(producer),
+            total_blocks: prompt.total_blocks,
+            block_tokens: prompt.unit,
+            blocks: Vec::new(),
+            held: Vec::new(),
+        };
+        let share = f64::from(prompt.total_blocks) / f64::from(sent.total_blocks.max(1));
+        for (slot, blocks) in sent.blocks.iter().enumerate() {
+            let known = self.events.knows(slot as u32);
+            let blocks = if known {
+                0.0
+            } else {
+                f64::from(*blocks) * share
+            };
+            column.blocks.push(blocks as u32);
+        }
+        column.held.clone_from(&column.blocks);
+        let weights = self.events.weights(|medium| settings.weight(medium));
+        MATCHES.with_borrow_mut(|matches| {
+            for keys in &prompt.keys {
+                self.add(keys, prompt.unit, &weights, matches, &mut column);
+            }
+        });
+        let most = column.held.iter().max().copied().unwrap_or(0);
+        self.stats.looked_up(clock() - begun, most);
+        column
+    }
+
+    /// Adds what engines of one block size hold.
+    fn add(
+        &self,
+        keys: &PromptKeys,
+        unit: u32,
+        weights: &[f32; MAX_TIERS],
+        matches: &mut Matches,
+        column: &mut PrefixColumn,
+    ) {
+        // (weighted, in any tier) tokens of each engine, over all sequences.
+        let mut sums = vec![(0.0_f32, 0_u32); keys.owners.len()];
+        for sequence in &keys.sequences {
+            matches.clear();
+            self.index
+                .matches(sequence.iter().copied(), weights, matches);
+            for (sum, holder) in sums.iter_mut().zip(&keys.owners) {
+                let blocks = matches.blocks(holder.owner);
+                if blocks > 0 {
+                    sum.0 += matches.weighted(holder.owner);
+                    sum.1 += blocks;
+                }
+            }
+        }
+        matches.clear();
+        for ((weighted, blocks), holder) in sums.into_iter().zip(&keys.owners) {
+            let slot = holder.slot as usize;
+            // Blocks of a larger size are as many of the unit's as fit into them; an endpoint with several engines counts with the best of them.
+            let scale = keys.block_tokens as f32 / unit as f32;
+            let (weighted, blocks) = (
+                // Sums of tenths may end just below a whole number.
+                (weighted * scale + 1e-3) as u32,
+                (f64::from(blocks) * f64::from(scale)) as u32,
+            );
+            if blocks == 0 || !self.events.knows(holder.slot) {
+                continue;
+            }
+            if slot >= column.blocks.len() {
+                column.blocks.resize(slot + 1, 0);
+                column.held.resize(slot + 1, 0);
+            }
+            column.blocks[slot] = column.blocks[slot].max(weighted);
+            column.held[slot] = column.held[slot].max(blocks);
+        }
+    }
+
+    /// Counts a prompt that had to be matched against what was sent.
+    pub(super) fn fell_back(&self, fallback: Fallback) {
+        self.stats.fell_back(fallback.reason());
+    }
+
+    /// What is sent to `slot` now counts as held for a while, where its engine tells what it holds. `held`: blocks of the prompt that it has already.
+    pub(super) fn speculate(
+        &self,
+        slot: u32,
+        prompt: &ExactPrompt,
+        held: u32,
+        settings: &ExactSettings,
+        now: Nanos,
+    ) {
+        let Some(ttl) = settings.speculative_ttl else {
+            return;
+        };
+        if !self.events.knows(slot) {
+            return;
+        }
+        // Of one sequence in blocks of one size it is known which are new.
+        let skip = match &prompt.keys[..] {
+            [keys] if keys.sequences.len() == 1 => held as usize,
+            _ => 0,
+        };
+        for keys in &prompt.keys {
+            if keys.owners.iter().any(|holder| holder.slot == slot) {
+                for sequence in &keys.sequences {
+                    self.speculation.add(
+                        &self.index,
+                        slot,
+                        &sequence[skip.min(sequence.len())..],
+                        now + ttl,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Takes back what was speculated and did not come true in time. To be called about once a second.
+    pub(super) fn expire(&self, now: Nanos) {
+        self.speculation.expire(&self.index, now);
+        let usage = self.index.usage();
+        self.stats.set_usage(usage);
+    }
+
+    /// The slot's endpoint is gone.
+    pub(super) fn forget(&self, slot: u32) {
+        self.events.close_slot(slot);
+    }
+}
+
+impl ExactSettings {
+    /// What a block in a medium counts.
+    fn weight(&self, medium: &str) -> f32 {
+        let mut weights = self.weights.iter();
+        weights
+            .find(|(name, _)| **name == *medium)
+            .map_or(1.0, |(_, weight)| *weight)
+    }
+}
+
+/// The lane of speculative entries.
+pub(super) const SPECULATIVE: Tier = Tier::SPECULATIVE;
