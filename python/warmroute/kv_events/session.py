@@ -126,7 +126,7 @@ class Session:
 
     def _join(self, key: Key, target: Target) -> str:
         """Open what an endpoint needs; what went wrong, or nothing."""
-        slot, incarnation = key
+        slot, incarnation, _ = key
         publisher = self._sink.open(slot, incarnation, target.pod, target.rank, self._settings.engine)
         if publisher is None:
             # Gone again: the next look shows who is there now.
