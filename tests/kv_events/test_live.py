@@ -167,14 +167,15 @@ def test_taken_port_is_told_with_what_to_do(subscribe: Subscribe) -> None:
             subscribe(RecordingSink(), discover=False, bind=address)
 
 
-def test_thread_that_fails_is_counted_and_starts_again(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [RuntimeError("out of order"), SystemExit("as a panic: no Exception")])
+def test_thread_that_fails_is_counted_and_starts_again(publish: Publish, monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
     monkeypatch.setattr(subscriber_module, "_RESTART_SECONDS", 0.01)
     publisher = publish(replay=None)
     sink = RecordingSink([row(0, publisher)])
     events = KvEvents(sink)
     events.follow(KvEventsSettings())
     publisher.subscribed()
-    sink.crash = RuntimeError("out of order")
+    sink.crash = fault
     publisher.subscribed()
     publisher.publish(stored(1))
     eventually(lambda: sink.applied[1] == [0], "a message after the fault")

@@ -88,7 +88,7 @@ class KvEventsSubscriber:
     def _receive(self, session: Session) -> None:
         try:
             session.run(self._stopping)
-        except Exception:
+        except BaseException:
             self.restarts += 1
             logger.exception("receiving KV events failed; starting again with nothing known of the endpoints' caches")
         self._session = None
