@@ -28,7 +28,7 @@ pub use settings::{Settings, SettingsError};
 use crate::Nanos;
 use crate::exchange::Refusal;
 use crate::kv_events::KvEvents;
-use crate::plugin::{EventSettings, Externals, PrefixSettings};
+use crate::plugin::{Externals, PrefixSettings};
 use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
 use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
@@ -77,6 +77,14 @@ pub struct Active {
     prefix_stats: Vec<Arc<PrefixStats>>,
 }
 
+/// What a policy comes to live in.
+struct Around<'a> {
+    stats: &'a Stats,
+    pool: &'a Arc<Pool>,
+    exact: &'a Exact,
+    index_bytes: usize,
+}
+
 /// What the critical section works with, kept between decisions so that none allocates.
 #[derive(Debug)]
 struct Choosing {
@@ -104,7 +112,7 @@ impl Engine {
         }
         let pool = Arc::new(Pool::new());
         let indexes = Arc::new(Indexes::default());
-        let exact = Arc::new(Exact::new(Arc::clone(stats.exact())));
+        let exact = Arc::new(Exact::new());
         let (following, forgetting) = (Arc::clone(&indexes), Arc::clone(&exact));
         pool.on_slot_change(move |change| {
             following.follow(change);
@@ -112,7 +120,13 @@ impl Engine {
                 forgetting.forget(slot);
             }
         });
-        let active = Active::new(policy, &stats, &pool, None, settings.index_bytes);
+        let around = Around {
+            stats: &stats,
+            pool: &pool,
+            exact: &exact,
+            index_bytes: settings.index_bytes,
+        };
+        let active = Active::new(policy, None, &around);
         let engine = Self {
             indexes,
             exact,
@@ -147,13 +161,14 @@ impl Engine {
         let active = self.active.load();
         let limit = self.settings.max_endpoints;
         let policy = Policy::build(policy, externals, limit, Some(&active.policy))?;
-        self.active.store(Arc::new(Active::new(
-            policy,
-            &self.stats,
-            &self.pool,
-            Some(&active),
-            self.settings.index_bytes,
-        )));
+        let around = Around {
+            stats: &self.stats,
+            pool: &self.pool,
+            exact: &self.exact,
+            index_bytes: self.settings.index_bytes,
+        };
+        let active = Active::new(policy, Some(&active), &around);
+        self.active.store(Arc::new(active));
         self.maintain();
         Ok(())
     }
@@ -207,13 +222,6 @@ impl Engine {
     /// What the host gives the engines' KV events to.
     pub fn kv_events(&self) -> &Arc<KvEvents> {
         self.exact.events()
-    }
-
-    /// Where KV events are to come from by the policy in force; `None`: nothing reads them.
-    pub fn event_settings(&self) -> Option<EventSettings> {
-        let active = self.active.load();
-        let exact = active.policy.prefixes.exact()?;
-        Some(exact.events.clone())
     }
 
     /// The counters.
@@ -346,13 +354,13 @@ impl Active {
         !self.policy.reporters.is_empty()
     }
 
-    fn new(
-        policy: Policy,
-        stats: &Stats,
-        pool: &Arc<Pool>,
-        previous: Option<&Self>,
-        index_bytes: usize,
-    ) -> Self {
+    fn new(policy: Policy, previous: Option<&Self>, around: &Around<'_>) -> Self {
+        let Around {
+            stats,
+            pool,
+            exact,
+            index_bytes,
+        } = *around;
         let timers = policy
             .profiles()
             .iter()
@@ -361,7 +369,11 @@ impl Active {
         let producers = policy.prefixes.producers.iter();
         let prefix_stats =
             stats.prefix_producers(producers.map(|producer| (&producer.name, &producer.type_name)));
-        stats.set_plugin_families(policy.families.clone(), pool);
+        let mut families = policy.families.clone();
+        if policy.prefixes.exact().is_some() {
+            families.extend(exact.families());
+        }
+        stats.set_plugin_families(families, pool);
         Self {
             timers,
             gate_timers: stats.plugin_timers(policy.gate_plugins()),

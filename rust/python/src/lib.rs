@@ -11,6 +11,7 @@ mod scan;
 mod scraper;
 mod scraper_settings;
 mod server;
+mod tokenizer;
 
 use pyo3::prelude::*;
 

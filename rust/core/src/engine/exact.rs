@@ -10,7 +10,7 @@ use crate::kv_events::{KvEvents, PromptKeys};
 use crate::plugin::ExactSettings;
 use crate::prefix::exact::{ExactIndex, MAX_TIERS, Matches, Tier};
 use crate::schedule::PrefixColumn;
-use crate::stats::ExactStats;
+use crate::stats::{ExactStats, FamilySource};
 use crate::tokens::{TokenSequence, TokenizeError};
 
 /// Budget of the index until a configuration gives one: nothing is stored before.
@@ -70,19 +70,24 @@ thread_local! {
 }
 
 impl Exact {
-    pub(super) fn new(stats: Arc<ExactStats>) -> Self {
+    pub(super) fn new() -> Self {
         let index = Arc::new(ExactIndex::new(IDLE_BYTES));
         Self {
             events: Arc::new(KvEvents::new(Arc::clone(&index))),
             index,
             speculation: Speculation::default(),
-            stats,
+            stats: Arc::default(),
         }
     }
 
     /// What the host gives the engines' events to.
     pub(super) fn events(&self) -> &Arc<KvEvents> {
         &self.events
+    }
+
+    /// What is told of it on the metrics page.
+    pub(super) fn families(&self) -> [Arc<dyn FamilySource>; 2] {
+        [Arc::clone(&self.stats) as _, Arc::clone(&self.events) as _]
     }
 
     pub(super) fn index(&self) -> &Arc<ExactIndex> {

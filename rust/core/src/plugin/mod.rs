@@ -29,5 +29,5 @@ pub use set::{
     Externals, Instance, OpenTokenizer, PluginError, PluginSet, PluginSpec, check_plugin,
 };
 pub use settings::{
-    EventSettings, ExactSettings, InFlightSettings, PrefixLimit, PrefixSettings, TokenizerSettings,
+    ExactSettings, InFlightSettings, PrefixLimit, PrefixSettings, TokenizerSettings,
 };

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 /// The approximate prefix index, as `approx-prefix-cache-producer` describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixSettings {
@@ -59,25 +57,6 @@ pub struct ExactSettings {
     pub byte_budget: usize,
     /// How long what was just sent counts as held before the engine has said so; `None`: it does not.
     pub speculative_ttl: Option<Duration>,
-    /// Where the engines' events come from.
-    pub events: EventSettings,
-}
-
-/// Where KV events come from, for the host that subscribes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct EventSettings {
-    /// Subscribe to each endpoint of the pool.
-    pub discover: bool,
-    /// Port of an endpoint's publisher; a data-parallel rank is added to it.
-    pub socket_port: u16,
-    /// Port of its replay socket, the rank added; 0: none.
-    pub replay_port: u16,
-    /// Address to bind, for engines that connect to the picker.
-    pub bind: Option<Box<str>>,
-    /// What topics begin with.
-    pub topic: Box<str>,
-    /// `vllm` or `sglang`.
-    pub engine: Box<str>,
 }
 
 /// Who makes token ids of prompts, as `token-producer` describes it. A host opens it, the engine only calls it.

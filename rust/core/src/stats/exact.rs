@@ -6,8 +6,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::buckets;
-use super::family::{Family, Kind, Sample, SampleValue};
+use super::family::{Family, FamilySource, Kind, Sample, SampleValue};
 use super::number::Histogram;
+use crate::pool::Snapshot;
 use crate::prefix::exact::ExactUsage;
 
 /// The counters of the exact prefix index.
@@ -59,8 +60,10 @@ impl ExactStats {
     pub fn set_usage(&self, usage: ExactUsage) {
         *self.usage.lock() = usage;
     }
+}
 
-    pub(super) fn families(&self) -> Vec<Family> {
+impl FamilySource for ExactStats {
+    fn families(&self, _snapshot: &Snapshot) -> Vec<Family> {
         let usage = *self.usage.lock();
         let one = |name, kind, help, value: u64| Family {
             name,

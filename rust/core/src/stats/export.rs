@@ -151,7 +151,6 @@ impl Stats {
         );
         families.extend(prefix::families(&self.prefixes.load()));
         families.extend(self.tokenize.families());
-        families.extend(self.exact.families());
         families.extend(self.plugin_families.all());
         families.extend(self.in_flight.families());
         families

@@ -9,7 +9,6 @@ use hashbrown::{Equivalent, HashMap};
 use parking_lot::RwLock;
 
 use super::buckets;
-use super::exact::ExactStats;
 use super::family::FamilySource;
 use super::in_flight::InFlightStats;
 use super::labels::LabelValues;
@@ -106,7 +105,6 @@ pub struct Stats {
     /// Of the producers of prefix matches in force.
     pub(super) prefixes: ArcSwap<Vec<Arc<PrefixStats>>>,
     pub(super) tokenize: Arc<TokenizeStats>,
-    pub(super) exact: Arc<ExactStats>,
 }
 
 impl Stats {
@@ -128,7 +126,6 @@ impl Stats {
             streams: None,
             prefixes: ArcSwap::default(),
             tokenize: Arc::default(),
-            exact: Arc::default(),
         }
     }
 
@@ -146,11 +143,6 @@ impl Stats {
             .collect();
         self.prefixes.store(Arc::new(stats.clone()));
         stats
-    }
-
-    /// The counters of the exact prefix index.
-    pub fn exact(&self) -> &Arc<ExactStats> {
-        &self.exact
     }
 
     /// Where to measure these plugins, given in the order in which a decision runs them.

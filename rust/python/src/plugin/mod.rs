@@ -113,7 +113,7 @@ pub(crate) fn externals(plugins: Option<HashMap<String, Py<PythonPlugin>>>) -> E
     });
     Externals {
         plugins: plugins.collect(),
-        ..Externals::default()
+        open_tokenizer: Some(crate::tokenizer::open),
     }
 }
 

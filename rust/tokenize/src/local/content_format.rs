@@ -61,7 +61,12 @@ impl<'a> Iterator for Statements<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         loop {
-            let open = self.0.find("{%").into_iter().chain(self.0.find("{#")).min()?;
+            let open = self
+                .0
+                .find("{%")
+                .into_iter()
+                .chain(self.0.find("{#"))
+                .min()?;
             let comment = self.0[open..].starts_with("{#");
             let inside = &self.0[open + 2..];
             let close = inside.find(if comment { "#}" } else { "%}" })?;
@@ -103,7 +108,10 @@ fn is_name(character: char) -> bool {
 /// Whether an expression is the variable (or one key of it), possibly sliced, filtered or tested, and nothing else.
 fn reads(expression: &str, variable: &str, key: Option<&str>) -> bool {
     let mut expression = expression.trim();
-    while let Some(inner) = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+    while let Some(inner) = expression
+        .strip_prefix('(')
+        .and_then(|rest| rest.strip_suffix(')'))
+    {
         expression = inner.trim();
     }
     let Some(mut rest) = expression.strip_prefix(variable) else {
@@ -137,13 +145,34 @@ mod tests {
     #[test]
     fn a_loop_over_the_content_of_a_message_asks_for_parts() {
         for (source, expected) in [
-            ("{% for m in messages %}{{ m['content'] }}{% endfor %}", ContentFormat::Text),
-            ("{%- for m in messages -%}{%- for c in m['content'] -%}{% endfor %}{% endfor %}", ContentFormat::Parts),
-            ("{% for m in messages[1:] %}{% for c in m.content | list if c.text %}x{% endfor %}{% endfor %}", ContentFormat::Parts),
-            ("{% set loop_messages = messages[1:] %}{% set rest = loop_messages %}{% for m in rest %}{% for c in m[\"content\"] %}x{% endfor %}{% endfor %}", ContentFormat::Parts),
-            ("{# {% for m in messages %}{% for c in m.content %} #}{{ messages }}", ContentFormat::Text),
-            ("{% for m in messages %}{% for c in m.contents %}x{% endfor %}{% endfor %}", ContentFormat::Text),
-            ("{% for m in messages %}{% for c in m.tool_calls %}x{% endfor %}{% endfor %}", ContentFormat::Text),
+            (
+                "{% for m in messages %}{{ m['content'] }}{% endfor %}",
+                ContentFormat::Text,
+            ),
+            (
+                "{%- for m in messages -%}{%- for c in m['content'] -%}{% endfor %}{% endfor %}",
+                ContentFormat::Parts,
+            ),
+            (
+                "{% for m in messages[1:] %}{% for c in m.content | list if c.text %}x{% endfor %}{% endfor %}",
+                ContentFormat::Parts,
+            ),
+            (
+                "{% set loop_messages = messages[1:] %}{% set rest = loop_messages %}{% for m in rest %}{% for c in m[\"content\"] %}x{% endfor %}{% endfor %}",
+                ContentFormat::Parts,
+            ),
+            (
+                "{# {% for m in messages %}{% for c in m.content %} #}{{ messages }}",
+                ContentFormat::Text,
+            ),
+            (
+                "{% for m in messages %}{% for c in m.contents %}x{% endfor %}{% endfor %}",
+                ContentFormat::Text,
+            ),
+            (
+                "{% for m in messages %}{% for c in m.tool_calls %}x{% endfor %}{% endfor %}",
+                ContentFormat::Text,
+            ),
             ("{% for c in content %}x{% endfor %}", ContentFormat::Text),
             ("{% unclosed", ContentFormat::Text),
         ] {

@@ -26,7 +26,9 @@ impl Cuts {
     /// `description` is the `tokenizer.json` that the tokenizer was read from.
     pub(crate) fn new(description: &Json, tokenizer: &Tokenizer) -> Option<Self> {
         if matches!(
-            description.get("model").and_then(|model| model.get("dropout")),
+            description
+                .get("model")
+                .and_then(|model| model.get("dropout")),
             Some(Json::Float(_) | Json::Integer(1..))
         ) {
             // Its tokens are drawn by chance.
@@ -51,7 +53,10 @@ impl Cuts {
     /// The first cut at `from` or behind it, inside of the text.
     pub(crate) fn next(&self, text: &str, from: usize) -> Option<usize> {
         let from = text.ceil_char_boundary(from.max(1));
-        let word = self.words.then(|| next_word(text.as_bytes(), from)).flatten();
+        let word = self
+            .words
+            .then(|| next_word(text.as_bytes(), from))
+            .flatten();
         // Only a token before the next word is of interest.
         let until = word.map_or(text.len(), |at| at + 1);
         let token = self.tokens.as_ref().and_then(|tokens| {
@@ -110,7 +115,10 @@ fn separable_tokens(added: &[AddedToken]) -> Vec<&str> {
             !token.lstrip
                 && !token.single_word
                 && starts_apart(token)
-                && token.content.chars().all(|character| !character.is_whitespace())
+                && token
+                    .content
+                    .chars()
+                    .all(|character| !character.is_whitespace())
         })
         .collect();
     let mut starts = [false; 256];
@@ -136,7 +144,9 @@ fn separable_tokens(added: &[AddedToken]) -> Vec<&str> {
         .map(|token| token.content.as_str())
         .filter(|token| {
             let token = token.as_bytes();
-            inner.iter().all(|rest| !rest.starts_with(token) && !token.starts_with(rest))
+            inner
+                .iter()
+                .all(|rest| !rest.starts_with(token) && !token.starts_with(rest))
                 && shifted.iter().all(|other| !other.starts_with(token))
         })
         .collect()
@@ -283,12 +293,19 @@ fn at_split(part: &Json, spaceless: bool) -> AtWords {
             .and_then(|pattern| pattern.get(key))
             .and_then(Json::as_text)
     };
-    let behavior = part.get("behavior").and_then(Json::as_text).unwrap_or_default();
+    let behavior = part
+        .get("behavior")
+        .and_then(Json::as_text)
+        .unwrap_or_default();
     let invert = part.get("invert").and_then(Json::as_bool).unwrap_or(false);
     if let Some(text) = pattern("String") {
         // Gemma splits at spaces, of which its normalizer has left none.
         let absent = spaceless && text == " ";
-        return if absent && !invert { AtWords::Leaves } else { AtWords::Unknown };
+        return if absent && !invert {
+            AtWords::Leaves
+        } else {
+            AtWords::Unknown
+        };
     }
     let isolates = matches!((behavior, invert), ("Isolated", false) | ("Removed", true));
     match pattern("Regex") {
@@ -315,7 +332,8 @@ fn no_token_spans_words(model: &Json) -> bool {
     let Some(vocabulary) = model.get("vocab").and_then(Json::as_object) else {
         return false;
     };
-    let known = |character: char| vocabulary.contains_key(character.encode_utf8(&mut [0; 4]) as &str);
+    let known =
+        |character: char| vocabulary.contains_key(character.encode_utf8(&mut [0; 4]) as &str);
     // A character without a token of its own could be fused with its neighbours.
     ('a'..='z').all(known)
         && [' ', '▁', 'Ġ'].into_iter().any(known)

@@ -118,7 +118,11 @@ impl Encoder {
         Ok(tokens)
     }
 
-    fn encode_whole(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizeError> {
+    fn encode_whole(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+    ) -> Result<Vec<u32>, TokenizeError> {
         self.tokenizer
             .encode_fast(text, add_special_tokens)
             .map(|encoding| encoding.get_ids().to_vec())

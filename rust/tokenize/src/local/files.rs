@@ -39,17 +39,18 @@ pub(crate) struct Files {
 /// Reads a folder, or a `tokenizer.json` without anything beside it.
 pub(crate) fn read(path: &Path, chat_template: Option<&Path>) -> Result<Files, OpenError> {
     let folder = path.is_dir().then_some(path);
-    let tokenizer_path = folder.map_or_else(|| path.to_owned(), |folder| folder.join("tokenizer.json"));
+    let tokenizer_path =
+        folder.map_or_else(|| path.to_owned(), |folder| folder.join("tokenizer.json"));
     let text = read_file(&tokenizer_path)?.ok_or_else(|| OpenError::NotFound {
         path: tokenizer_path.clone(),
     })?;
     let description = parse(&tokenizer_path, &text)?;
-    let mut tokenizer: Tokenizer = text
-        .parse()
-        .map_err(|error: tokenizers::Error| OpenError::Invalid {
-            path: tokenizer_path.clone(),
-            reason: error.to_string(),
-        })?;
+    let mut tokenizer: Tokenizer =
+        text.parse()
+            .map_err(|error: tokenizers::Error| OpenError::Invalid {
+                path: tokenizer_path.clone(),
+                reason: error.to_string(),
+            })?;
     // As `transformers` does before each call that asks for neither.
     tokenizer
         .with_truncation(None)

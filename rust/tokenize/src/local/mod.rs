@@ -106,11 +106,12 @@ impl LocalTokenizer {
         let rendered = self.templates.render(chat, self.trust_request_template)?;
         let (text, specials) = if chat.has_media() {
             if chat.truncation != Truncation::default() {
-                return Err(unsupported("a prompt with media is cut by the engine alone"));
+                return Err(unsupported(
+                    "a prompt with media is cut by the engine alone",
+                ));
             }
-            let text = media_cut(&rendered).ok_or_else(|| {
-                unsupported("the chat template leaves the place of a medium out")
-            })?;
+            let text = media_cut(&rendered)
+                .ok_or_else(|| unsupported("the chat template leaves the place of a medium out"))?;
             // What follows the last cut may become other tokens together with the medium.
             (&text[..self.encoder.last_cut(text)], Specials::Before)
         } else {

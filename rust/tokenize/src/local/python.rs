@@ -253,20 +253,37 @@ mod tests {
             ("0.0001", "0.0001", "0.0001"),
             ("1e-5", "1e-05", "1e-05"),
             ("1e16", "1e+16", "1e+16"),
-            ("123456789012345.6", "123456789012345.6", "123456789012345.6"),
+            (
+                "123456789012345.6",
+                "123456789012345.6",
+                "123456789012345.6",
+            ),
             ("1.5e300", "1.5e+300", "1.5e+300"),
             ("-0.0", "-0.0", "-0.0"),
-            ("18446744073709551615", "18446744073709551615", "18446744073709551615"),
+            (
+                "18446744073709551615",
+                "18446744073709551615",
+                "18446744073709551615",
+            ),
             (r#""<é\n""#, "<é\n", r#""<é\n""#),
-            (r#"["it's", "a\"b'", true]"#, r#"["it's", 'a"b\'', True]"#, r#"["it's", "a\"b'", true]"#),
-            (r#"{"z": {}, "a": [], "n": null}"#, "{'z': {}, 'a': [], 'n': None}", r#"{"z": {}, "a": [], "n": null}"#),
+            (
+                r#"["it's", "a\"b'", true]"#,
+                r#"["it's", 'a"b\'', True]"#,
+                r#"["it's", "a\"b'", true]"#,
+            ),
+            (
+                r#"{"z": {}, "a": [], "n": null}"#,
+                "{'z': {}, 'a': [], 'n': None}",
+                r#"{"z": {}, "a": [], "n": null}"#,
+            ),
         ] {
             let value = value(text);
             let mut written = String::new();
             write_str(&mut written, &value).expect("strings take everything");
             assert_eq!(written, as_str, "{text}");
             written.clear();
-            write_json(&mut written, &value, &JsonStyle::default(), 0).expect("strings take everything");
+            write_json(&mut written, &value, &JsonStyle::default(), 0)
+                .expect("strings take everything");
             assert_eq!(written, as_json, "{text}");
         }
     }
@@ -281,7 +298,16 @@ mod tests {
             ..JsonStyle::default()
         };
         let mut written = String::new();
-        write_json(&mut written, &value(r#"{"b": [1, "é😀"], "a": {}, "c": []}"#), &style, 0).expect("strings take everything");
-        assert_eq!(written, "{\n  \"a\": {},\n  \"b\": [\n    1,\n    \"\\u00e9\\ud83d\\ude00\"\n  ],\n  \"c\": []\n}");
+        write_json(
+            &mut written,
+            &value(r#"{"b": [1, "é😀"], "a": {}, "c": []}"#),
+            &style,
+            0,
+        )
+        .expect("strings take everything");
+        assert_eq!(
+            written,
+            "{\n  \"a\": {},\n  \"b\": [\n    1,\n    \"\\u00e9\\ud83d\\ude00\"\n  ],\n  \"c\": []\n}"
+        );
     }
 }

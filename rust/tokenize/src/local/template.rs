@@ -105,7 +105,8 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         environment.set_debug(false);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_formatter(|out, _state, value| {
             write_str(out, value).map_err(|_| Error::new(ErrorKind::WriteFailure, "out of memory"))
         });
@@ -150,20 +151,29 @@ impl ChatTemplate {
         variables.extend([
             (
                 "messages".to_owned(),
-                messages.into_iter().map(Json::Object).map(Value::from).collect(),
+                messages
+                    .into_iter()
+                    .map(Json::Object)
+                    .map(Value::from)
+                    .collect(),
             ),
             (
                 "tools".to_owned(),
                 chat.tools.as_ref().map_or_else(|| Value::from(()), list),
             ),
             ("documents".to_owned(), documents.into()),
-            ("add_generation_prompt".to_owned(), chat.add_generation_prompt.into()),
+            (
+                "add_generation_prompt".to_owned(),
+                chat.add_generation_prompt.into(),
+            ),
         ]);
         let mut rendered = self
             .environment
             .get_template("chat template")
             .and_then(|template| template.render(Value::from_pairs(variables)))
-            .map_err(|error| bad_request(format!("the chat template refuses: {}", describe(&error))))?;
+            .map_err(|error| {
+                bad_request(format!("the chat template refuses: {}", describe(&error)))
+            })?;
         if let Some(continued) = continued {
             cut_at_tag(&mut rendered, &continued).map_err(bad_request)?;
         }
@@ -209,13 +219,16 @@ fn without_generation_tags(source: &str) -> String {
 
 /// Marks the end of the last message's text, which is returned.
 fn tag_final_message(messages: &mut [Object], source: &str) -> Result<String, String> {
-    const FAULT: &str = "continue_final_message is set but the last message has no text to continue";
+    const FAULT: &str =
+        "continue_final_message is set but the last message has no text to continue";
     let content = messages
         .last_mut()
         .and_then(|message| message.get_mut("content"))
         .ok_or(FAULT)?;
     if !source.contains("content") {
-        return Err("continue_final_message is set but the chat template reads no content".to_owned());
+        return Err(
+            "continue_final_message is set but the chat template reads no content".to_owned(),
+        );
     }
     let text = match content {
         Json::Text(text) => text,
@@ -294,7 +307,12 @@ fn tojson(value: &Value, positional: Rest<Value>, kwargs: Kwargs) -> Result<Valu
         style.indent = Some(match (indent.as_str(), indent.as_usize()) {
             (Some(text), _) => text.to_owned(),
             (None, Some(width)) if width <= 64 => " ".repeat(width),
-            _ => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: no such indent")),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    "tojson: no such indent",
+                ));
+            }
         });
         ",".clone_into(&mut style.item_separator);
     }

@@ -45,7 +45,10 @@ pub(super) fn read_chat(answer: &[u8]) -> Result<TokenSequence, String> {
 }
 
 /// One answer for each of `prompts`.
-pub(super) fn read_completions(answer: &[u8], prompts: usize) -> Result<Vec<TokenSequence>, String> {
+pub(super) fn read_completions(
+    answer: &[u8],
+    prompts: usize,
+) -> Result<Vec<TokenSequence>, String> {
     let rendered: Vec<Rendered> =
         serde_json::from_slice(answer).map_err(|error| unreadable(&error))?;
     if rendered.len() != prompts {

@@ -140,8 +140,11 @@ impl Client {
 }
 
 fn is_openai_error(text: &str) -> bool {
-    serde_json::from_str::<Json>(text)
-        .is_ok_and(|answer| answer.get("error").is_some_and(|error| error.as_object().is_some()))
+    serde_json::from_str::<Json>(text).is_ok_and(|answer| {
+        answer
+            .get("error")
+            .is_some_and(|error| error.as_object().is_some())
+    })
 }
 
 fn describe(error: &ureq::Error, timeout: Duration) -> String {

@@ -110,15 +110,20 @@ impl RemoteTokenizer {
         timeout: Duration,
     ) -> Result<Vec<u32>, TokenizeError> {
         let answer = self.ask(TOKENIZE, body, timeout)?.ok_or_else(|| {
-            self.client
-                .unavailable(TOKENIZE, "the server has neither render endpoints nor this one")
+            self.client.unavailable(
+                TOKENIZE,
+                "the server has neither render endpoints nor this one",
+            )
         })?;
         read_tokenized(&answer).map_err(|fault| self.client.unavailable(TOKENIZE, &fault))
     }
 
     fn prompts(&self, model: Json, prompts: Prompts) -> Result<Vec<TokenSequence>, TokenizeError> {
         let count = prompts.prompts.len();
-        let texts = prompts.prompts.iter().any(|prompt| matches!(prompt, Prompt::Text(_)));
+        let texts = prompts
+            .prompts
+            .iter()
+            .any(|prompt| matches!(prompt, Prompt::Text(_)));
         if texts && prompts.body.contains_key("prompt") {
             let mut body = prompts.body.clone();
             body.insert("model".to_owned(), model.clone());
@@ -160,7 +165,11 @@ impl RemoteTokenizer {
 
     fn chat(&self, model: Json, chat: Chat) -> Result<Vec<TokenSequence>, TokenizeError> {
         let media = chat.has_media();
-        let timeout = if media { self.media_timeout } else { self.timeout };
+        let timeout = if media {
+            self.media_timeout
+        } else {
+            self.timeout
+        };
         let truncation = chat.truncation;
         let mut body = chat.body;
         body.insert("model".to_owned(), model.clone());

@@ -27,11 +27,17 @@ pub(super) fn read(body: Object) -> Result<Input, TokenizeError> {
         }
     }
     chat.insert("messages".to_owned(), Json::List(converted));
-    if let Some(effort) = body.get("output_config").and_then(|config| config.get("effort")) {
+    if let Some(effort) = body
+        .get("output_config")
+        .and_then(|config| config.get("effort"))
+    {
         chat.insert("reasoning_effort".to_owned(), effort.clone());
     }
     if let Some(Json::List(tools)) = body.get("tools") {
-        chat.insert("tools".to_owned(), Json::List(tools.iter().map(tool).collect()));
+        chat.insert(
+            "tools".to_owned(),
+            Json::List(tools.iter().map(tool).collect()),
+        );
     }
     Ok(Input::Chat(Box::new(Chat::from_body(chat)?)))
 }
@@ -63,7 +69,10 @@ fn is_system(message: &Json) -> bool {
 }
 
 fn kind(block: &Json) -> &str {
-    block.get("type").and_then(Json::as_text).unwrap_or_default()
+    block
+        .get("type")
+        .and_then(Json::as_text)
+        .unwrap_or_default()
 }
 
 fn convert_message(message: &Json, converted: &mut Vec<Json>) -> Result<(), TokenizeError> {
@@ -97,7 +106,10 @@ fn convert_blocks(blocks: &[Json], role: &str, written: &mut Object, converted: 
         match kind(block) {
             "text" => {
                 if let Some(text) = block.get("text").filter(|text| text.as_text() != Some("")) {
-                    parts.push(object([("type", Json::text("text")), ("text", text.clone())]));
+                    parts.push(object([
+                        ("type", Json::text("text")),
+                        ("text", text.clone()),
+                    ]));
                 }
             }
             "image" => {
@@ -113,7 +125,10 @@ fn convert_blocks(blocks: &[Json], role: &str, written: &mut Object, converted: 
             "tool_use" => calls.push(call(block)),
             "tool_result" if role == "user" => tool_result(block, converted),
             "tool_result" => {
-                let text = block.get("content").and_then(Json::as_text).unwrap_or_default();
+                let text = block
+                    .get("content")
+                    .and_then(Json::as_text)
+                    .unwrap_or_default();
                 let text = Json::Text(format!("Tool result: {text}"));
                 parts.push(object([("type", Json::text("text")), ("text", text)]));
             }
@@ -163,7 +178,10 @@ fn call(block: &Json) -> Json {
         ("type", Json::text("function")),
         (
             "function",
-            object([("name", field("name")), ("arguments", Json::Text(arguments))]),
+            object([
+                ("name", field("name")),
+                ("arguments", Json::Text(arguments)),
+            ]),
         ),
     ])
 }
@@ -183,7 +201,10 @@ fn tool_result(block: &Json, converted: &mut Vec<Json>) {
                     "tool_reference" => {
                         let name = item.get("tool_name").or_else(|| item.get("name"));
                         references.extend(name.map(|name| {
-                            object([("type", Json::text("tool_reference")), ("name", name.clone())])
+                            object([
+                                ("type", Json::text("tool_reference")),
+                                ("name", name.clone()),
+                            ])
                         }));
                     }
                     _ => {}

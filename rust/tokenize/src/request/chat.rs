@@ -52,7 +52,10 @@ impl Chat {
             None | Some(Json::Null) => None,
             Some(Json::List(tools)) => Some(tools.iter().map(tool).collect::<Result<_, _>>()?),
             Some(other) => {
-                return Err(bad_request(format!("tools is {}, not a list", other.kind())));
+                return Err(bad_request(format!(
+                    "tools is {}, not a list",
+                    other.kind()
+                )));
             }
         };
         let mut variables = match body.get("chat_template_kwargs") {
@@ -73,7 +76,10 @@ impl Chat {
         Ok(Self {
             messages,
             tools,
-            documents: body.get("documents").filter(|value| **value != Json::Null).cloned(),
+            documents: body
+                .get("documents")
+                .filter(|value| **value != Json::Null)
+                .cloned(),
             variables,
             add_generation_prompt,
             continue_final_message,
@@ -117,7 +123,11 @@ fn has_media_part(message: &Json) -> bool {
     message
         .get("content")
         .and_then(Json::as_list)
-        .is_some_and(|parts| parts.iter().any(|part| matches!(read_part(part), Ok(Part::Medium))))
+        .is_some_and(|parts| {
+            parts
+                .iter()
+                .any(|part| matches!(read_part(part), Ok(Part::Medium)))
+        })
 }
 
 /// A tool in the order of vLLM's model of it (`FunctionDefinition`), absent fields as null.
@@ -183,7 +193,10 @@ fn read_part(part: &Json) -> Result<Part<'_>, String> {
                 _ => Ok(Part::Medium),
             }
         }
-        other => Err(format!("has {} among the parts of its content", other.kind())),
+        other => Err(format!(
+            "has {} among the parts of its content",
+            other.kind()
+        )),
     }
 }
 
@@ -222,7 +235,9 @@ fn conversation_message(
                     written.insert("tool_calls".to_owned(), Json::List(calls));
                 }
             }
-            let reasoning = message.get("reasoning").or_else(|| message.get("reasoning_content"));
+            let reasoning = message
+                .get("reasoning")
+                .or_else(|| message.get("reasoning_content"));
             if let Some(reasoning) = reasoning {
                 written.insert("reasoning".to_owned(), reasoning.clone());
                 written.insert("reasoning_content".to_owned(), reasoning.clone());
@@ -261,7 +276,10 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
             Part::Text(text) => text,
             Part::ToolReference(name) if format == ContentFormat::Parts => {
                 structured = true;
-                texts.push(object([("type", Json::text("tool_reference")), ("name", Json::text(name))]));
+                texts.push(object([
+                    ("type", Json::text("tool_reference")),
+                    ("name", Json::text(name)),
+                ]));
                 continue;
             }
             Part::ToolReference(name) => name,
@@ -273,7 +291,9 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
             Part::Nothing => continue,
         };
         texts.push(match format {
-            ContentFormat::Parts => object([("type", Json::text("text")), ("text", Json::text(text))]),
+            ContentFormat::Parts => {
+                object([("type", Json::text("text")), ("text", Json::text(text))])
+            }
             ContentFormat::Text if text.is_empty() => continue,
             ContentFormat::Text => Json::text(text),
         });
@@ -283,7 +303,10 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
     }
     let joined: Vec<&str> = texts
         .iter()
-        .filter_map(|text| text.as_text().or_else(|| text.get("text").and_then(Json::as_text)))
+        .filter_map(|text| {
+            text.as_text()
+                .or_else(|| text.get("text").and_then(Json::as_text))
+        })
         .collect();
     let mut joined = joined.join("\n");
     if medium {

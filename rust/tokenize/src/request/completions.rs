@@ -41,7 +41,10 @@ pub(super) fn read(mut body: Object, key: &str) -> Result<Input, TokenizeError> 
     };
     let add_special_tokens = flag(&body, "add_special_tokens", true)?;
     let truncation = Truncation::read(&body)?;
-    if prompts.iter().all(|prompt| matches!(prompt, Prompt::Tokens(_))) {
+    if prompts
+        .iter()
+        .all(|prompt| matches!(prompt, Prompt::Tokens(_)))
+    {
         // They need no renderer, and may be long.
         body = Object::new();
     }

@@ -36,7 +36,9 @@ pub(crate) fn read(dialect: Dialect, body: &[Bytes]) -> Result<Input, TokenizeEr
         Dialect::AnthropicMessages => anthropic::read(json::read_body(body)?),
         Dialect::VllmGenerate => generate::read_vllm(body),
         Dialect::SglangGenerate => generate::read_sglang(body),
-        other => Err(unsupported(format!("requests of {other:?} are not tokenised"))),
+        other => Err(unsupported(format!(
+            "requests of {other:?} are not tokenised"
+        ))),
     }
     .and_then(|input| match input {
         Input::Prompts(Prompts { prompts, .. }) if prompts.is_empty() => {
@@ -63,7 +65,9 @@ impl Truncation {
         let keep = match body.get("truncate_prompt_tokens") {
             None | Some(Json::Null | Json::Integer(-1)) => None,
             Some(Json::Integer(count)) => Some(usize::try_from(*count).map_err(|_| {
-                bad_request(format!("truncate_prompt_tokens is {count}, which is no number of tokens"))
+                bad_request(format!(
+                    "truncate_prompt_tokens is {count}, which is no number of tokens"
+                ))
             })?),
             Some(other) => {
                 return Err(bad_request(format!(

@@ -37,7 +37,10 @@ pub(super) fn read(body: Object) -> Result<Input, TokenizeError> {
         }
     }
     chat.insert("messages".to_owned(), Json::List(messages));
-    if let Some(effort) = body.get("reasoning").and_then(|reasoning| reasoning.get("effort")) {
+    if let Some(effort) = body
+        .get("reasoning")
+        .and_then(|reasoning| reasoning.get("effort"))
+    {
         chat.insert("reasoning_effort".to_owned(), effort.clone());
     }
     if continues {
@@ -89,7 +92,10 @@ fn convert_item(item: &Json, messages: &mut Vec<Json>) -> Result<(), TokenizeErr
         Some("function_call_output") => messages.push(object([
             ("role", Json::text("tool")),
             ("content", item.get("output").cloned().unwrap_or_default()),
-            ("tool_call_id", item.get("call_id").cloned().unwrap_or_default()),
+            (
+                "tool_call_id",
+                item.get("call_id").cloned().unwrap_or_default(),
+            ),
         ])),
         Some("reasoning") => {
             if item.get("encrypted_content").is_some() {
@@ -108,7 +114,9 @@ fn convert_item(item: &Json, messages: &mut Vec<Json>) -> Result<(), TokenizeErr
         }
         None | Some("message") => messages.push(item.clone()),
         Some(other) => {
-            return Err(unsupported(format!("an input item of type {other:?} is not read")));
+            return Err(unsupported(format!(
+                "an input item of type {other:?} is not read"
+            )));
         }
     }
     Ok(())

@@ -46,7 +46,11 @@ impl Server {
                 std::thread::spawn(move || serve(&stream, &*reply, &log));
             }
         });
-        Self { url, seen, connections }
+        Self {
+            url,
+            seen,
+            connections,
+        }
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -73,7 +77,13 @@ fn serve(stream: &TcpStream, reply: &dyn Fn(&Seen) -> Reply, log: &Mutex<Vec<See
             }
         }
         let lower = head.to_lowercase();
-        let length: usize = lower.split("content-length: ").nth(1)?.lines().next()?.parse().ok()?;
+        let length: usize = lower
+            .split("content-length: ")
+            .nth(1)?
+            .lines()
+            .next()?
+            .parse()
+            .ok()?;
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
         let seen = Seen {
@@ -91,7 +101,11 @@ fn serve(stream: &TcpStream, reply: &dyn Fn(&Seen) -> Reply, log: &Mutex<Vec<See
             }
             silence => {
                 if matches!(silence, Reply::Stall) {
-                    writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"token_ids\": [").ok()?;
+                    writer
+                        .write_all(
+                            b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"token_ids\": [",
+                        )
+                        .ok()?;
                 }
                 // Returns when the client closes.
                 reader.read_to_end(&mut Vec::new()).ok()?;

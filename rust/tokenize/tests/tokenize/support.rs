@@ -15,7 +15,8 @@ pub(crate) fn data(path: &str) -> PathBuf {
 
 pub(crate) fn read_json(path: &str) -> Value {
     let path = data(path);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

@@ -10,10 +10,15 @@ use crate::support::{data, read_json};
 
 fn with_template(name: &str) -> LocalTokenizer {
     let template = data(&format!("templates/{name}.jinja"));
-    LocalTokenizer::open(&data("vllm-0.32"), Some(&template), false, 0).expect("the template compiles")
+    LocalTokenizer::open(&data("vllm-0.32"), Some(&template), false, 0)
+        .expect("the template compiles")
 }
 
-pub(crate) fn render(tokenizer: &LocalTokenizer, dialect: Dialect, body: &str) -> Result<String, TokenizeError> {
+pub(crate) fn render(
+    tokenizer: &LocalTokenizer,
+    dialect: Dialect,
+    body: &str,
+) -> Result<String, TokenizeError> {
     tokenizer.render(&TokenRequest {
         dialect,
         body: &[Bytes::copy_from_slice(body.as_bytes())],
@@ -23,17 +28,26 @@ pub(crate) fn render(tokenizer: &LocalTokenizer, dialect: Dialect, body: &str) -
 
 #[test]
 fn conversations_become_the_prompts_that_transformers_makes_of_them() {
-    let text = std::fs::read_to_string(data("templates/expected.json")).expect("the expectations are there");
+    let text = std::fs::read_to_string(data("templates/expected.json"))
+        .expect("the expectations are there");
     let cases: Vec<Case> = serde_json::from_str(&text).expect("a list of cases");
     assert!(cases.len() > 20);
     let mut wrong = Vec::new();
     for case in cases {
-        let rendered = render(&with_template(&case.template), Dialect::OpenAiChat, &case.request);
+        let rendered = render(
+            &with_template(&case.template),
+            Dialect::OpenAiChat,
+            &case.request,
+        );
         match (case.prompt, case.error, rendered) {
             (Some(expected), None, Ok(rendered)) if rendered == expected => {}
-            (None, Some(expected), Err(TokenizeError::BadRequest(text))) if text.contains(&expected) => {}
+            (None, Some(expected), Err(TokenizeError::BadRequest(text)))
+                if text.contains(&expected) => {}
             (prompt, error, rendered) => {
-                wrong.push(format!("{} {}:\nexpected {prompt:?} {error:?}\nrendered {rendered:?}", case.template, case.name));
+                wrong.push(format!(
+                    "{} {}:\nexpected {prompt:?} {error:?}\nrendered {rendered:?}",
+                    case.template, case.name
+                ));
             }
         }
     }
@@ -60,7 +74,12 @@ fn other_apis_become_the_prompts_of_the_chat_requests_that_vllm_converts_them_to
             _ => Dialect::OpenAiResponses,
         };
         let chat = render(&tokenizer, Dialect::OpenAiChat, &case["chat"].to_string());
-        assert_eq!(render(&tokenizer, dialect, &case["request"].to_string()), chat, "{}", case["name"]);
+        assert_eq!(
+            render(&tokenizer, dialect, &case["request"].to_string()),
+            chat,
+            "{}",
+            case["name"]
+        );
         assert!(chat.is_ok(), "{}: {chat:?}", case["name"]);
     }
 }
@@ -68,8 +87,13 @@ fn other_apis_become_the_prompts_of_the_chat_requests_that_vllm_converts_them_to
 #[test]
 fn a_template_of_the_request_is_used_only_where_it_is_trusted() {
     let body = r#"{"model": "m", "messages": [{"role": "user", "content": "hi"}], "chat_template": "{{ messages[0].content }}!"}"#;
-    let open = |trusted| LocalTokenizer::open(&data("vllm-0.32"), None, trusted, 0).expect("the folder is complete");
-    assert_eq!(render(&open(true), Dialect::OpenAiChat, body).as_deref(), Ok("hi!"));
+    let open = |trusted| {
+        LocalTokenizer::open(&data("vllm-0.32"), None, trusted, 0).expect("the folder is complete")
+    };
+    assert_eq!(
+        render(&open(true), Dialect::OpenAiChat, body).as_deref(),
+        Ok("hi!")
+    );
     let refused = render(&open(false), Dialect::OpenAiChat, body).expect_err("not trusted");
     assert_eq!(refused.reason(), "bad_request");
     assert!(refused.to_string().contains("not trusted"));
@@ -78,7 +102,8 @@ fn a_template_of_the_request_is_used_only_where_it_is_trusted() {
 #[test]
 fn a_template_that_does_not_end_is_stopped() {
     let body = r#"{"model": "m", "messages": [{"role": "user", "content": "hi"}], "chat_template": "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}"}"#;
-    let tokenizer = LocalTokenizer::open(&data("vllm-0.32"), None, true, 0).expect("the folder is complete");
+    let tokenizer =
+        LocalTokenizer::open(&data("vllm-0.32"), None, true, 0).expect("the folder is complete");
     let stopped = render(&tokenizer, Dialect::OpenAiChat, body).expect_err("out of fuel");
     assert!(stopped.to_string().contains("fuel"), "{stopped}");
 }

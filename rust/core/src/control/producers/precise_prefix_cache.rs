@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::plugin::{
-    Data, EventSettings, ExactSettings, ParameterError, ParameterKind, Parameters, Parts,
-    PluginKind, Role, Shape, parse_duration,
+    Data, ExactSettings, ParameterError, ParameterKind, Parameters, Parts, PluginKind, Role, Shape,
+    parse_duration,
 };
 use crate::schedule::scorers::prefix_cache::PrefixCacheScorer;
 
@@ -178,6 +178,12 @@ const DISCOVERY: &[ParameterKind] = &[
         ..ParameterKind::BASE
     },
     ParameterKind {
+        name: "addressTemplate",
+        default: "\"tcp://{address}:{port}\"",
+        summary: "Address of an endpoint's publisher: {address}, {port} (socketPort plus rank), {rank} and {name} are replaced. An endpoint's label warmroute.dev/kv-events goes before. Not in the reference.",
+        ..ParameterKind::BASE
+    },
+    ParameterKind {
         name: "socketPort",
         shape: PORT,
         default: "5557",
@@ -335,8 +341,6 @@ fn settings(parameters: &Parameters<'_>) -> Result<ExactSettings, ParameterError
             })
             .collect(),
         speculative_ttl: parameters.boolean("speculativeIndexing").then_some(ttl),
-        events: events(&parameters.section("kvEventsConfig"))
-            .map_err(|error| error.within("kvEventsConfig", None))?,
     })
 }
 
@@ -359,30 +363,6 @@ fn byte_budget(index: &Parameters<'_>) -> Result<usize, ParameterError> {
         .and_then(|memory| memory.optional_integer("size"))
         .and_then(|entries| usize::try_from(entries).ok());
     Ok(entries.map_or(DEFAULT_BYTES, |entries| entries.saturating_mul(ENTRY_BYTES)))
-}
-
-fn events(of: &Parameters<'_>) -> Result<EventSettings, ParameterError> {
-    let pods = of.section("podDiscoveryConfig");
-    let port = |field| u16::try_from(pods.integer(field)).unwrap_or_default();
-    let settings = EventSettings {
-        discover: of.boolean("discoverPods"),
-        socket_port: port("socketPort"),
-        replay_port: port("replaySocketPort"),
-        bind: of.optional_text("zmqEndpoint").map(Box::from),
-        topic: of.text("topicFilter").into(),
-        engine: of.text("engineType").into(),
-    };
-    if !settings.discover && settings.bind.is_none() {
-        return Err(ParameterError::new(
-            "zmqEndpoint",
-            "must be an address to bind, as tcp://*:5557, where discoverPods is false: nothing would send events",
-        ));
-    }
-    if settings.discover && settings.socket_port == 0 {
-        let problem = "must be a port from 1 to 65535, not 0";
-        return Err(ParameterError::new("socketPort", problem).within("podDiscoveryConfig", None));
-    }
-    Ok(settings)
 }
 
 /// `512`, `10KB`, `2GiB`, with or without a space: units of 1000 and of 1024.
@@ -419,14 +399,6 @@ mod tests {
             weights: vec![("gpu".into(), 1.0), ("cpu".into(), 0.8)],
             byte_budget: 2 << 30,
             speculative_ttl: None,
-            events: EventSettings {
-                discover: true,
-                socket_port: 5557,
-                replay_port: 0,
-                bind: None,
-                topic: "kv@".into(),
-                engine: "vllm".into(),
-            },
         };
         assert_eq!(*settings, expected);
     }
@@ -457,10 +429,6 @@ mod tests {
             [("gpu".into(), 1.0), ("disk".into(), 0.25)]
         );
         assert_eq!(settings.speculative_ttl, Some(Duration::from_millis(500)));
-        let events = &settings.events;
-        assert_eq!((events.socket_port, events.replay_port), (5556, 5559));
-        assert_eq!(events.bind.as_deref(), Some("tcp://*:5557"));
-        assert_eq!((&*events.topic, &*events.engine), ("", "sglang"));
     }
 
     #[test]
@@ -492,14 +460,6 @@ mod tests {
             (
                 json!({"indexerConfig": {"kvBlockIndexConfig": {"costAwareMemoryConfig": {"size": "big"}}}}),
                 "indexerConfig.kvBlockIndexConfig.costAwareMemoryConfig.size: must be a number of bytes as 512MiB or 2GiB, not \"big\"",
-            ),
-            (
-                json!({"kvEventsConfig": {"discoverPods": false}}),
-                "kvEventsConfig.zmqEndpoint: must be an address to bind, as tcp://*:5557, where discoverPods is false: nothing would send events",
-            ),
-            (
-                json!({"kvEventsConfig": {"podDiscoveryConfig": {"socketPort": 0}}}),
-                "kvEventsConfig.podDiscoveryConfig.socketPort: must be a port from 1 to 65535, not 0",
             ),
             (
                 json!({"indexerConfig": {"kvCacheBackendConfigs": [{"name": "gpu"}]}}),

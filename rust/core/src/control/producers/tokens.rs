@@ -275,7 +275,7 @@ const LOCAL: &[ParameterKind] = &[
             least: 0,
             most: 1 << 40,
         },
-        default: "268435456",
+        default: "67108864",
         unit: "bytes",
         summary: "For beginnings of prompts that need not be tokenised again; 0: none.",
         ..ParameterKind::BASE
@@ -518,7 +518,7 @@ mod tests {
                 path: "/models/m".into(),
                 chat_template: None,
                 trust_request_template: false,
-                cache_bytes: 256 << 20,
+                cache_bytes: 64 << 20,
             })
         );
     }

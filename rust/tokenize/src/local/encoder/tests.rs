@@ -28,7 +28,9 @@ const TOKENIZERS: [(&str, bool, bool); 14] = [
 ];
 
 fn open(name: &str, cache_bytes: usize) -> Encoder {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
     let files = files::read(&path, None).unwrap_or_else(|error| panic!("{error}"));
     let mut encoder = Encoder::new(files.tokenizer, &files.description, cache_bytes);
     encoder.chunk_bytes = 7;
@@ -55,10 +57,16 @@ fn text() -> impl Strategy<Value = String> {
 
 /// Cases for each tokenizer: `PROPTEST_CASES` of them where it is set.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").map_or(100, |count| count.parse().expect("PROPTEST_CASES is a number"))
+    std::env::var("PROPTEST_CASES").map_or(100, |count| {
+        count.parse().expect("PROPTEST_CASES is a number")
+    })
 }
 
-fn check(name: &str, strategy: impl Strategy<Value = String>, property: impl Fn(&str) -> Result<(), TestCaseError>) {
+fn check(
+    name: &str,
+    strategy: impl Strategy<Value = String>,
+    property: impl Fn(&str) -> Result<(), TestCaseError>,
+) {
     let mut runner = TestRunner::new(ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::with_cases(cases())
@@ -72,8 +80,15 @@ fn check(name: &str, strategy: impl Strategy<Value = String>, property: impl Fn(
 fn the_tokens_of_both_sides_of_a_cut_are_the_tokens_of_the_whole() {
     for (name, tokens, words) in TOKENIZERS {
         let encoder = open(name, 0);
-        let cuts = encoder.cuts.as_ref().unwrap_or_else(|| panic!("{name} has cuts"));
-        assert_eq!(cuts.next("….<|im_end|>", 1).is_some() || cuts.next("….</s>", 1).is_some(), tokens, "{name}");
+        let cuts = encoder
+            .cuts
+            .as_ref()
+            .unwrap_or_else(|| panic!("{name} has cuts"));
+        assert_eq!(
+            cuts.next("….<|im_end|>", 1).is_some() || cuts.next("….</s>", 1).is_some(),
+            tokens,
+            "{name}"
+        );
         assert_eq!(cuts.next("one two", 1).is_some(), words, "{name}");
         check(name, text(), |text| {
             let whole = encoder.encode_whole(text, false)?;
@@ -96,7 +111,10 @@ fn a_cache_that_is_too_small_or_large_enough_changes_no_token() {
     for (name, _, _) in TOKENIZERS {
         for cache_bytes in [300, 1 << 20] {
             let encoder = open(name, cache_bytes);
-            let cache = encoder.cache.as_ref().unwrap_or_else(|| panic!("{name} has a cache"));
+            let cache = encoder
+                .cache
+                .as_ref()
+                .unwrap_or_else(|| panic!("{name} has a cache"));
             check(name, text(), |text| {
                 let reference = |text: &str, specials| encoder.encode_whole(text, specials);
                 // A conversation that grows, asked for twice at each turn.
@@ -105,8 +123,14 @@ fn a_cache_that_is_too_small_or_large_enough_changes_no_token() {
                     .collect();
                 for end in turns.iter().flat_map(|end| [end, end]) {
                     let text = &text[..*end];
-                    prop_assert_eq!(encoder.encode(text, Specials::None, |_, _| {})?, reference(text, false)?);
-                    prop_assert_eq!(encoder.encode(text, Specials::Both, |_, _| {})?, reference(text, true)?);
+                    prop_assert_eq!(
+                        encoder.encode(text, Specials::None, |_, _| {})?,
+                        reference(text, false)?
+                    );
+                    prop_assert_eq!(
+                        encoder.encode(text, Specials::Both, |_, _| {})?,
+                        reference(text, true)?
+                    );
                     prop_assert!(cache.bytes() <= cache_bytes);
                 }
                 Ok(())
@@ -120,12 +144,25 @@ fn a_conversation_goes_on_from_what_is_cached() {
     let mut encoder = open("tokenizers/qwen.json", 1 << 20);
     encoder.chunk_bytes = CHUNK_BYTES;
     let turn = "<|im_start|>user\nthe quick brown fox jumps over the lazy dog 123 times, isn't it?<|im_end|>\n".repeat(30);
-    encoder.encode(&turn, Specials::None, |_, _| {}).expect("it is text");
+    encoder
+        .encode(&turn, Specials::None, |_, _| {})
+        .expect("it is text");
     let cache = encoder.cache.as_ref().expect("it has a cache");
     let before = cache.bytes();
-    encoder.encode(&turn, Specials::None, |_, _| {}).expect("it is text");
+    encoder
+        .encode(&turn, Specials::None, |_, _| {})
+        .expect("it is text");
     assert_eq!(cache.bytes(), before, "nothing is new");
-    encoder.encode(&format!("{turn}<|im_start|>assistant\n"), Specials::None, |_, _| {}).expect("it is text");
+    encoder
+        .encode(
+            &format!("{turn}<|im_start|>assistant\n"),
+            Specials::None,
+            |_, _| {},
+        )
+        .expect("it is text");
     let grown = cache.bytes() - before;
-    assert!(grown > 0 && grown < before / 2, "{grown} of {before} bytes are new");
+    assert!(
+        grown > 0 && grown < before / 2,
+        "{grown} of {before} bytes are new"
+    );
 }
