@@ -57,7 +57,7 @@ class KvEventsSubscriber:
         return "" if session is None else session.address
 
     def states(self) -> list[dict[str, Any]]:
-        """One row a publisher: endpoint, rank, address, replay_address, connected, messages, replays, replaying."""
+        """One row a publisher: endpoint, rank, address, replay_address, connected, messages, replays, replayed_messages, replaying."""
         session = self._session
         return [] if session is None else list(session.states)
 
