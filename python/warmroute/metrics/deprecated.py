@@ -47,6 +47,21 @@ TWINS: dict[str, Twin] = {
     "prefix_indexer_size": Twin(f"{_EXTENSION}prefix_indexer_size"),
     "prefix_indexer_hit_ratio": Twin(f"{_EXTENSION}prefix_indexer_hit_ratio"),
     "prefix_indexer_hit_bytes": Twin(f"{_EXTENSION}prefix_indexer_hit_bytes"),
+    **{
+        f"kv_cache_index_{name}": Twin(f"kvcache_index_{name}")
+        for name in (
+            "admissions_total",
+            "evictions_total",
+            "lookup_requests_total",
+            "lookup_hits_total",
+            "max_pod_hit_count_total",
+            "lookup_latency_seconds",
+        )
+    },
+    **{
+        f"kv_cache_events_dedup_removed_hashes_{name}_total": Twin(f"kvcache_kvevents_dedup_removed_hashes_{name}_total")
+        for name in ("suppressed", "forwarded")
+    },
     "datalayer_poll_errors_total": Twin(f"{_SCHEDULER}datalayer_poll_errors_total"),
     "datalayer_extract_errors_total": Twin(f"{_SCHEDULER}datalayer_extract_errors_total"),
 }

@@ -21,7 +21,7 @@ pub use error::OpenError;
 use local::LocalTokenizer;
 use remote::RemoteTokenizer;
 
-/// Bytes that the local tokenizer's cache may take where nothing else is said: the tokens of about 15 million tokens of prompts.
+/// Bytes that the local tokenizer's cache may take where nothing else is said: about 15 million tokens.
 pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 
 /// Address of the model server where nothing else is said (`endpoint-picker.md` §3.8).

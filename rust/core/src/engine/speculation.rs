@@ -46,13 +46,12 @@ impl Speculation {
             expires,
         });
         while let Some(sent) = queues.pending.pop_front() {
-            match index.try_store_keys(sent.slot, SPECULATIVE, &sent.keys) {
-                Some(_) => queues.stored.push_back(sent),
-                None => {
-                    queues.pending.push_front(sent);
-                    break;
-                }
+            let stored = index.try_store_keys(sent.slot, SPECULATIVE, &sent.keys);
+            if stored.is_none() {
+                queues.pending.push_front(sent);
+                break;
             }
+            queues.stored.push_back(sent);
         }
         if queues.pending.len() > MOST {
             queues.pending.pop_front();

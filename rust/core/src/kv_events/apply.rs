@@ -1,7 +1,6 @@
 //! From events to the index: what of them counts, under which size of blocks, in which tier.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -10,6 +9,7 @@ use smallvec::SmallVec;
 use super::Engine;
 use super::decode;
 use super::event::{Event, Extra, Removed, Scratch, Stored};
+use super::extras::{has_extras, texts};
 use super::names::{Kind, NEW_TIERS, Tiers};
 use super::sequence::{Break, Sink};
 use super::stats::{Stats, add};
@@ -415,42 +415,6 @@ impl Applier<'_> {
         Arc::make_mut(&mut self.learned.adapters).insert(name.into());
         Ok(())
     }
-}
-
-/// The event says of a block more than which adapter it was computed with.
-fn has_extras(stored: &Stored<'_>, adapter: Option<&str>) -> bool {
-    let mut blocks = stored
-        .extras
-        .chunk_by(|(left, _), (right, _)| left == right);
-    blocks.any(|extras| {
-        let own: SmallVec<[Extra<'_>; 4]> = extras.iter().map(|(_, extra)| *extra).collect();
-        texts(&own, adapter, stored.adapter_number).next().is_some()
-    })
-}
-
-/// A block's extra keys as the request side knows them: all but the adapter, which older engines give as a number, and which is in the root of the keys.
-fn texts<'a>(
-    extras: &[Extra<'a>],
-    adapter: Option<&str>,
-    adapter_number: Option<u64>,
-) -> impl Iterator<Item = Cow<'a, str>> {
-    let is_adapter = match extras.first() {
-        Some(Extra::Text(text)) => adapter == Some(*text),
-        Some(Extra::Number(number)) => adapter_number == Some(*number),
-        _ => false,
-    };
-    let own: SmallVec<[Extra<'a>; 4]> = extras[usize::from(is_adapter)..].into();
-    own.into_iter().map(|extra| match extra {
-        Extra::Text(text) => Cow::Borrowed(text),
-        Extra::Number(number) => Cow::Owned(number.to_string()),
-        Extra::Bytes(bytes) => {
-            let mut hex = String::with_capacity(2 * bytes.len());
-            for byte in bytes {
-                let _ = write!(hex, "{byte:02x}");
-            }
-            Cow::Owned(hex)
-        }
-    })
 }
 
 /// Name of a part of a larger block, so many parts before its last; the last has the block's own.

@@ -82,21 +82,50 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A token id.
-    #[inline]
-    pub(super) fn token(&mut self) -> Result<u32, Malformed> {
-        // Nearly every id of a real vocabulary is one of these two.
-        match self.rest {
-            [0xcd, high, low, rest @ ..] => {
-                self.rest = rest;
-                return Ok(u32::from(u16::from_be_bytes([*high, *low])));
-            }
-            [small @ 0x00..=0x7f, rest @ ..] => {
-                self.rest = rest;
-                return Ok(u32::from(*small));
-            }
-            _ => {}
+    /// Token ids, so many of them. A pair counts as its first: `SGLang` with speculative decoding names each token together with the next one.
+    pub(super) fn tokens(&mut self, count: usize, out: &mut Vec<u32>) -> Result<(), Malformed> {
+        // Most of an engine's messages is token ids, so their common forms are read without looking twice.
+        let mut rest = self.rest;
+        for _ in 0..count {
+            let token = match rest {
+                [0xcd, high, low, next @ ..] => {
+                    rest = next;
+                    u32::from(u16::from_be_bytes([*high, *low]))
+                }
+                [0xce, a, b, c, d, next @ ..] => {
+                    rest = next;
+                    u32::from_be_bytes([*a, *b, *c, *d])
+                }
+                [small @ 0x00..=0x7f, next @ ..] => {
+                    rest = next;
+                    u32::from(*small)
+                }
+                _ => {
+                    let mut cursor = Cursor { rest };
+                    let token = cursor.token_or_pair()?;
+                    rest = cursor.rest;
+                    token
+                }
+            };
+            out.push(token);
         }
+        self.rest = rest;
+        Ok(())
+    }
+
+    fn token_or_pair(&mut self) -> Result<u32, Malformed> {
+        if self.shape()? != Shape::Array {
+            return self.token();
+        }
+        if self.array()? != 2 {
+            return Err(Malformed);
+        }
+        let first = self.token()?;
+        self.token()?;
+        Ok(first)
+    }
+
+    fn token(&mut self) -> Result<u32, Malformed> {
         u32::try_from(self.unsigned()?).map_err(|_| Malformed)
     }
 

@@ -262,19 +262,7 @@ fn tokens(cursor: &mut Cursor<'_>, out: &mut Vec<u32>) -> Result<(), Malformed> 
     out.clear();
     let length = bounded(cursor.array()?, MOST_TOKENS)?;
     out.reserve(length);
-    for _ in 0..length {
-        // `SGLang` with speculative decoding names each token together with the next one: the first of a pair is the prompt's.
-        if cursor.shape()? == Shape::Array {
-            if cursor.array()? != 2 {
-                return Err(Malformed);
-            }
-            out.push(cursor.token()?);
-            cursor.token()?;
-            continue;
-        }
-        out.push(cursor.token()?);
-    }
-    Ok(())
+    cursor.tokens(length, out)
 }
 
 /// Entries of `extra_keys`: nil or a list for each block.

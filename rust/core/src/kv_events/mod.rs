@@ -12,8 +12,10 @@ mod apply;
 mod cursor;
 mod decode;
 mod event;
+mod extras;
 mod keys;
 mod names;
+mod publisher;
 mod sequence;
 mod stats;
 
@@ -27,56 +29,18 @@ use parking_lot::{Mutex, RwLock};
 
 pub use keys::{BlockKeys, Holder, PromptKeys};
 pub use names::MOST_TIERS;
+pub use publisher::{Engine, PublisherId, PublisherState};
 
-use self::apply::{Applier, Learned};
+use self::apply::Applier;
 use self::keys::{Facts, View};
 use self::names::Tiers;
+use self::publisher::{Publisher, State, base_model};
 use self::sequence::Sequence;
-use self::stats::{PublisherStats, Stats, add};
+use self::stats::{Stats, add};
 use crate::pool::Snapshot;
 use crate::prefix::exact::{ExactIndex, MAX_TIERS, Tier};
 use crate::stats::{Family, FamilySource};
 use crate::tokens::TokenSequence;
-
-/// Longest model name in a topic.
-const LONGEST_MODEL: usize = 256;
-
-/// Which engine writes the messages; their arrays differ after the sixth field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
-    /// vLLM, and whatever speaks as it does.
-    #[default]
-    Vllm,
-    /// `SGLang`.
-    Sglang,
-}
-
-impl Engine {
-    /// By its name in the configuration (`kvEventsConfig.engineType`).
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "vllm" => Some(Self::Vllm),
-            "sglang" => Some(Self::Sglang),
-            _ => None,
-        }
-    }
-}
-
-/// One publisher, from [`KvEvents::open`] to [`KvEvents::close`]. Never used again for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PublisherId(u64);
-
-impl PublisherId {
-    /// As a number, for hosts in other languages.
-    pub fn number(self) -> u64 {
-        self.0
-    }
-
-    /// From such a number. One that was never given out names no publisher.
-    pub fn from_number(number: u64) -> Self {
-        Self(number)
-    }
-}
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,50 +57,6 @@ pub enum Received {
     },
     /// It changes nothing: it came before, cannot be read, or its publisher is closed.
     Ignored,
-}
-
-/// What is known about a publisher.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublisherState {
-    /// As [`KvEvents::open`] named it.
-    pub id: PublisherId,
-    /// Slot of its endpoint.
-    pub slot: u32,
-    /// Name in metrics.
-    pub pod: Arc<str>,
-    /// Its rank among the endpoint's publishers.
-    pub rank: u32,
-    /// Its connection stands.
-    pub connected: bool,
-    /// It has sent a message or answered a replay.
-    pub delivered: bool,
-    /// Tokens a block, once it has told.
-    pub block_tokens: Option<u32>,
-    /// Messages since it was opened.
-    pub messages: u64,
-    /// Messages that wait for a replay.
-    pub held: u64,
-}
-
-/// One engine's events.
-#[derive(Debug)]
-struct Publisher {
-    holder: keys::Holder,
-    pod: Arc<str>,
-    rank: u32,
-    engine: Engine,
-    stats: PublisherStats,
-    facts: ArcSwap<Facts>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    sequence: Sequence,
-    learned: Learned,
-    topic: Box<[u8]>,
-    was_connected: bool,
-    closed: bool,
 }
 
 /// Every publisher, and what they taught. Shared by the host's socket threads (which write) and decisions (which read without waiting for them).
@@ -195,24 +115,11 @@ impl KvEvents {
         } else {
             owner
         };
-        let publisher = Publisher {
-            holder: Holder {
-                slot: owner,
-                owner: number,
-            },
-            pod: pod.into(),
-            rank,
-            engine: form,
-            stats: PublisherStats::default(),
-            facts: ArcSwap::from_pointee(Facts {
-                connected: true,
-                ..Facts::default()
-            }),
-            state: Mutex::new(State {
-                was_connected: true,
-                ..State::default()
-            }),
+        let holder = Holder {
+            slot: owner,
+            owner: number,
         };
+        let publisher = Publisher::new(holder, pod, rank, form);
         publishers.insert(id, Arc::new(publisher));
         drop(publishers);
         self.publish();
@@ -303,9 +210,7 @@ impl KvEvents {
         if state.closed {
             return Received::Ignored;
         }
-        let topic = topic.get(..4 * LONGEST_MODEL).unwrap_or(topic);
-        if *state.topic != *topic {
-            state.topic = topic.into();
+        if state.moves_to(topic) {
             let model = base_model(topic);
             self.update(&publisher, |facts| facts.base_model = model);
         }
@@ -371,20 +276,7 @@ impl KvEvents {
         let publishers = self.publishers.read();
         let mut states: Vec<PublisherState> = publishers
             .iter()
-            .map(|(id, publisher)| {
-                let facts = publisher.facts.load();
-                PublisherState {
-                    id: PublisherId(*id),
-                    slot: publisher.holder.slot,
-                    pod: Arc::clone(&publisher.pod),
-                    rank: publisher.rank,
-                    connected: facts.connected,
-                    delivered: facts.delivered,
-                    block_tokens: facts.block_tokens,
-                    messages: publisher.stats.messages.load(Relaxed),
-                    held: publisher.stats.held.load(Relaxed),
-                }
-            })
+            .map(|(id, publisher)| publisher.describe(PublisherId(*id)))
             .collect();
         states.sort_unstable_by_key(|state| state.id.0);
         states
@@ -520,12 +412,4 @@ impl FamilySource for KvEvents {
             .collect();
         self.stats.families(&publishers)
     }
-}
-
-/// The model of a topic `kv@pod@model`.
-fn base_model(topic: &[u8]) -> Option<Arc<str>> {
-    let topic = std::str::from_utf8(topic).ok()?;
-    let mut parts = topic.splitn(3, '@');
-    let model = parts.nth(2)?;
-    (!model.is_empty() && model.len() <= LONGEST_MODEL).then(|| model.into())
 }

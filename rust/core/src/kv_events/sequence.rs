@@ -142,6 +142,8 @@ impl Sequence {
                 self.restart(sink);
                 // What waits was published after the connection came back: it is the new process's.
                 (self.held, self.held_bytes) = (held, bytes);
+            } else if number + 1 == next && self.recent_hash(number).is_some() {
+                self.doubtful = false;
             }
             return;
         }

@@ -231,5 +231,15 @@ fn another_process_after_a_lost_connection_is_found_out_although_its_numbers_fit
         assert_eq!(picker.events.replay_ended(publisher.id, replays), Applied);
         assert_eq!(picker.blocks(0, &count(0, 400)), 1);
     }
+    // Asked at once instead: what comes next needs no second answer.
+    picker.events.connected(publisher.id, false);
+    picker.events.connected(publisher.id, true);
+    assert_eq!(picker.events.join(publisher.id), Replay { from: 7 });
+    picker
+        .events
+        .replayed(publisher.id, &7_u64.to_be_bytes(), &other(7));
+    assert_eq!(picker.events.replay_ended(publisher.id, true), Applied);
+    assert_eq!(publisher.deliver(8, &other(8)), Applied);
+    assert_eq!(picker.blocks(0, &count(0, 400)), 1);
     assert_eq!(picker.counted("warmroute_kv_events_restarts_total", &[]), 1);
 }

@@ -71,9 +71,8 @@ fn strftime(format: &str, unix_seconds: u64) -> String {
             Some('p') => out.write_str(half),
             Some('F') => write!(out, "{year}-{month:02}-{day:02}"),
             Some('T') => write!(out, "{hour:02}:{minute:02}:{second:02}"),
-            Some('%') => out.write_str("%"),
+            Some('%') | None => out.write_str("%"),
             Some(other) => write!(out, "%{other}"),
-            None => out.write_str("%"),
         };
         // A string takes everything.
         debug_assert!(written.is_ok());

@@ -52,7 +52,13 @@ impl Cuts {
 
     /// The first cut at `from` or behind it, inside of the text.
     pub(crate) fn next(&self, text: &str, from: usize) -> Option<usize> {
-        let from = text.ceil_char_boundary(from.max(1));
+        let mut from = from.max(1);
+        if from >= text.len() {
+            return None;
+        }
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
         let word = self
             .words
             .then(|| next_word(text.as_bytes(), from))
@@ -197,7 +203,7 @@ fn normalizer_keeps_words_apart(normalizer: Option<&Json>) -> bool {
     }
 }
 
-/// SentencePiece's spelling of spaces.
+/// `SentencePiece`'s spelling of spaces.
 fn replaces_space(normalizer: &Json) -> bool {
     let pattern = normalizer
         .get("pattern")
@@ -231,9 +237,7 @@ fn pieces_end_at_words(description: &Json) -> bool {
     let spaceless = no_space_is_left(description.get("normalizer"));
     match at_words(description.get("pre_tokenizer"), spaceless) {
         AtWords::Splits => true,
-        AtWords::Leaves => description
-            .get("model")
-            .is_some_and(|model| no_token_spans_words(model)),
+        AtWords::Leaves => description.get("model").is_some_and(no_token_spans_words),
         AtWords::Unknown => false,
     }
 }

@@ -109,7 +109,7 @@ impl Files {
             let Some(text) = read_file(&path)? else {
                 continue;
             };
-            let template = if name.ends_with(".json") {
+            let template = if name == "chat_template.json" {
                 let config = parse(&path, &text)?;
                 match config.get("chat_template") {
                     Some(template) => template.clone(),

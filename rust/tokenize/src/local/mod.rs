@@ -80,7 +80,7 @@ impl LocalTokenizer {
             Specials::None
         };
         prompts
-            .prompts
+            .list
             .into_iter()
             .map(|prompt| {
                 let tokens = match prompt {

@@ -11,7 +11,7 @@ use super::clock::strftime_now;
 use super::content_format::{ContentFormat, detect};
 use super::python::{JsonStyle, write_json, write_str};
 use crate::json::{Json, Object, bad_request};
-use crate::request::Chat;
+use crate::request::{Chat, Ending};
 
 /// Instructions that one rendering may take: a conversation of ten thousand messages takes about one million, ten million take less than a second.
 const FUEL: u64 = 10_000_000;
@@ -61,12 +61,7 @@ impl ChatTemplates {
     /// # Errors
     /// When there is no template, or it refuses the conversation.
     pub(crate) fn render(&self, chat: &Chat, trust_request: bool) -> Result<String, TokenizeError> {
-        if chat.add_generation_prompt && chat.continue_final_message {
-            return Err(bad_request(
-                "the request sets both add_generation_prompt and continue_final_message",
-            ));
-        }
-        let own = match &chat.chat_template {
+        let own = match &chat.own_template {
             Some(_) if !trust_request => {
                 return Err(bad_request(
                     "the request brings a chat template of its own, which is not trusted",
@@ -132,7 +127,7 @@ impl ChatTemplate {
         special_tokens: &[(String, String)],
     ) -> Result<String, TokenizeError> {
         let mut messages = chat.conversation(self.format)?;
-        let continued = if chat.continue_final_message {
+        let continued = if chat.ending == Ending::FinalMessage {
             Some(tag_final_message(&mut messages, &self.source).map_err(bad_request)?)
         } else {
             None
@@ -164,7 +159,7 @@ impl ChatTemplate {
             ("documents".to_owned(), documents.into()),
             (
                 "add_generation_prompt".to_owned(),
-                chat.add_generation_prompt.into(),
+                (chat.ending == Ending::GenerationPrompt).into(),
             ),
         ]);
         let mut rendered = self
@@ -189,7 +184,10 @@ fn describe(error: &Error) -> String {
         source = inner.source();
     }
     if text.len() > MAX_ERROR_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+        let end = (0..=MAX_ERROR_BYTES)
+            .rev()
+            .find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
         text.push('…');
     }
     text
@@ -293,6 +291,7 @@ fn is_iterable(value: &Value) -> bool {
 }
 
 /// `json.dumps` as `transformers` gives it to templates.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of filters")]
 fn tojson(value: &Value, positional: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     let mut style = JsonStyle::default();
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];

@@ -31,6 +31,28 @@ pub(crate) struct Client {
     circuit: Circuit,
 }
 
+/// How long a request for tokens may take in all, however often the server is asked for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    total: Duration,
+    deadline: Instant,
+}
+
+impl Budget {
+    pub(crate) fn start(total: Duration) -> Self {
+        Self {
+            total,
+            deadline: Instant::now() + total,
+        }
+    }
+
+    /// What is left of it; never nothing, which would mean no bound.
+    fn left(self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left.max(Duration::from_millis(1))
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -76,12 +98,12 @@ impl Client {
         })
     }
 
-    /// Posts a JSON body; `timeout` bounds all of it, from the look-up of the name to the last byte.
+    /// Posts a JSON body; the budget bounds all of it, from the look-up of the name to the last byte.
     pub(crate) fn post(
         &self,
         path: &str,
         body: &[u8],
-        timeout: Duration,
+        budget: Budget,
     ) -> Result<Answer, TokenizeError> {
         if let Err(pause) = self.circuit.admit(Instant::now()) {
             return Err(self.unavailable(
@@ -92,7 +114,7 @@ impl Client {
                 ),
             ));
         }
-        let answer = self.exchange(path, body, timeout);
+        let answer = self.exchange(path, body, budget);
         match answer {
             Ok(_) => self.circuit.answered(),
             Err(_) => self.circuit.failed(Instant::now()),
@@ -100,16 +122,16 @@ impl Client {
         answer.map_err(|reason| self.unavailable(path, &reason))
     }
 
-    fn exchange(&self, path: &str, body: &[u8], timeout: Duration) -> Result<Answer, String> {
+    fn exchange(&self, path: &str, body: &[u8], budget: Budget) -> Result<Answer, String> {
         let mut response = self
             .agent
             .post(format!("{}{path}", self.url))
             .config()
-            .timeout_global(Some(timeout))
+            .timeout_global(Some(budget.left()))
             .build()
             .content_type("application/json")
             .send(body)
-            .map_err(|error| describe(&error, timeout))?;
+            .map_err(|error| describe(&error, budget))?;
         let status = response.status().as_u16();
         if status == 200 {
             return response
@@ -118,7 +140,7 @@ impl Client {
                 .limit(MAX_ANSWER_BYTES)
                 .read_to_vec()
                 .map(Answer::Ok)
-                .map_err(|error| describe(&error, timeout));
+                .map_err(|error| describe(&error, budget));
         }
         let mut text = Vec::new();
         let reader = response.body_mut().as_reader();
@@ -147,9 +169,9 @@ fn is_openai_error(text: &str) -> bool {
     })
 }
 
-fn describe(error: &ureq::Error, timeout: Duration) -> String {
+fn describe(error: &ureq::Error, budget: Budget) -> String {
     match error {
-        ureq::Error::Timeout(_) => format!("no answer within {:.1} s", timeout.as_secs_f64()),
+        ureq::Error::Timeout(_) => format!("no answer within {:.1} s", budget.total.as_secs_f64()),
         error => error.to_string(),
     }
 }

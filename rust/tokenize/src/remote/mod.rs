@@ -10,7 +10,7 @@ use std::time::Duration;
 use warmroute_core::tokens::{TokenRequest, TokenSequence, TokenizeError, Tokenizer};
 
 use answer::{read_chat, read_completions, read_tokenized};
-use client::{Answer, Client};
+use client::{Answer, Budget, Client};
 
 use crate::error::OpenError;
 use crate::json::{Json, Object, bad_request, unsupported};
@@ -72,44 +72,38 @@ impl RemoteTokenizer {
         &self,
         path: &str,
         body: &Object,
-        timeout: Duration,
+        budget: Budget,
         read: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<Option<T>, TokenizeError> {
         if self.only_tokenize.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match self.ask(path, body, timeout)? {
-            Some(answer) => read(&answer)
-                .map(Some)
-                .map_err(|fault| self.client.unavailable(path, &fault)),
-            None => {
-                self.only_tokenize.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-        }
+        let Some(answer) = self.ask(path, body, budget)? else {
+            self.only_tokenize.store(true, Ordering::Relaxed);
+            return Ok(None);
+        };
+        read(&answer)
+            .map(Some)
+            .map_err(|fault| self.client.unavailable(path, &fault))
     }
 
     fn ask(
         &self,
         path: &str,
         body: &Object,
-        timeout: Duration,
+        budget: Budget,
     ) -> Result<Option<Vec<u8>>, TokenizeError> {
         let bytes = serde_json::to_vec(body)
             .map_err(|error| bad_request(format!("the request cannot be written: {error}")))?;
-        match self.client.post(path, &bytes, timeout)? {
+        match self.client.post(path, &bytes, budget)? {
             Answer::Ok(answer) => Ok(Some(answer)),
             Answer::NoSuchPath => Ok(None),
             Answer::Refused(reason) => Err(bad_request(format!("POST {path}: {reason}"))),
         }
     }
 
-    fn tokenize_endpoint(
-        &self,
-        body: &Object,
-        timeout: Duration,
-    ) -> Result<Vec<u32>, TokenizeError> {
-        let answer = self.ask(TOKENIZE, body, timeout)?.ok_or_else(|| {
+    fn tokenize_endpoint(&self, body: &Object, budget: Budget) -> Result<Vec<u32>, TokenizeError> {
+        let answer = self.ask(TOKENIZE, body, budget)?.ok_or_else(|| {
             self.client.unavailable(
                 TOKENIZE,
                 "the server has neither render endpoints nor this one",
@@ -118,16 +112,17 @@ impl RemoteTokenizer {
         read_tokenized(&answer).map_err(|fault| self.client.unavailable(TOKENIZE, &fault))
     }
 
-    fn prompts(&self, model: Json, prompts: Prompts) -> Result<Vec<TokenSequence>, TokenizeError> {
-        let count = prompts.prompts.len();
+    fn prompts(&self, model: &Json, prompts: Prompts) -> Result<Vec<TokenSequence>, TokenizeError> {
+        let budget = Budget::start(self.timeout);
+        let count = prompts.list.len();
         let texts = prompts
-            .prompts
+            .list
             .iter()
             .any(|prompt| matches!(prompt, Prompt::Text(_)));
         if texts && prompts.body.contains_key("prompt") {
             let mut body = prompts.body.clone();
             body.insert("model".to_owned(), model.clone());
-            let rendered = self.render(COMPLETIONS_RENDER, &body, self.timeout, |answer| {
+            let rendered = self.render(COMPLETIONS_RENDER, &body, budget, |answer| {
                 read_completions(answer, count)
             })?;
             if let Some(sequences) = rendered {
@@ -136,7 +131,7 @@ impl RemoteTokenizer {
         }
         let add_special_tokens = Json::Bool(prompts.add_special_tokens);
         prompts
-            .prompts
+            .list
             .into_iter()
             .map(|prompt| {
                 let tokens = match prompt {
@@ -152,7 +147,7 @@ impl RemoteTokenizer {
                         body.insert("model".to_owned(), model.clone());
                         body.insert("prompt".to_owned(), Json::Text(text));
                         body.insert("add_special_tokens".to_owned(), add_special_tokens.clone());
-                        self.tokenize_endpoint(&body, self.timeout)?
+                        self.tokenize_endpoint(&body, budget)?
                     }
                 };
                 Ok(TokenSequence {
@@ -170,10 +165,11 @@ impl RemoteTokenizer {
         } else {
             self.timeout
         };
+        let budget = Budget::start(timeout);
         let truncation = chat.truncation;
         let mut body = chat.body;
         body.insert("model".to_owned(), model.clone());
-        let rendered = self.render(CHAT_RENDER, &body, timeout, read_chat)?;
+        let rendered = self.render(CHAT_RENDER, &body, budget, read_chat)?;
         if let Some(sequence) = rendered {
             return Ok(vec![sequence]);
         }
@@ -191,7 +187,7 @@ impl RemoteTokenizer {
             }
         }
         Ok(vec![TokenSequence {
-            tokens: self.tokenize_endpoint(&asked, timeout)?,
+            tokens: self.tokenize_endpoint(&asked, budget)?,
             ..TokenSequence::default()
         }])
     }
@@ -201,7 +197,7 @@ impl Tokenizer for RemoteTokenizer {
     fn tokenize(&self, request: &TokenRequest<'_>) -> Result<Vec<TokenSequence>, TokenizeError> {
         match request::read(request.dialect, request.body)? {
             Input::Tokens(sequences) => Ok(sequences),
-            Input::Prompts(prompts) => self.prompts(self.model(request), prompts),
+            Input::Prompts(prompts) => self.prompts(&self.model(request), prompts),
             Input::Chat(chat) => self.chat(self.model(request), *chat),
         }
     }

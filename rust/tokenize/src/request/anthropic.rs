@@ -5,12 +5,12 @@ use warmroute_core::tokens::TokenizeError;
 use super::{Chat, Input};
 use crate::json::{Json, Object, bad_request, object};
 
-pub(super) fn read(body: Object) -> Result<Input, TokenizeError> {
+pub(super) fn read(body: &Object) -> Result<Input, TokenizeError> {
     let Some(Json::List(messages)) = body.get("messages") else {
         return Err(bad_request("the request has no list of messages"));
     };
     let mut converted = Vec::new();
-    let system = system_text(&body, messages);
+    let system = system_text(body, messages);
     if !system.is_empty() {
         converted.push(object([
             ("role", Json::text("system")),

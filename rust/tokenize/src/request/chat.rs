@@ -17,15 +17,26 @@ pub(crate) struct Chat {
     pub(crate) documents: Option<Json>,
     /// Further variables of the template.
     pub(crate) variables: Object,
-    pub(crate) add_generation_prompt: bool,
-    pub(crate) continue_final_message: bool,
+    pub(crate) ending: Ending,
     pub(crate) add_special_tokens: bool,
-    pub(crate) chat_template: Option<String>,
+    /// A chat template that the request brings.
+    pub(crate) own_template: Option<String>,
     pub(crate) truncation: Truncation,
     /// Calls of tools have their arguments before their name, as validation leaves them; what is not validated keeps the name first.
     pub(super) arguments_first: bool,
     /// The body as a chat completions request, for a renderer.
     pub(crate) body: Object,
+}
+
+/// What the engine is to write on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The beginning of an answer.
+    GenerationPrompt,
+    /// The last message.
+    FinalMessage,
+    /// The end of the conversation as it is.
+    Nothing,
 }
 
 /// What stands in a rendered prompt where a medium begins: from there on the tokens are the engine's own affair.
@@ -62,8 +73,19 @@ impl Chat {
             Some(Json::Object(variables)) => variables.clone(),
             _ => Object::new(),
         };
-        let continue_final_message = flag(&body, "continue_final_message", false)?;
-        let add_generation_prompt = flag(&body, "add_generation_prompt", true)?;
+        let ending = match (
+            flag(&body, "add_generation_prompt", true)?,
+            flag(&body, "continue_final_message", false)?,
+        ) {
+            (true, true) => {
+                return Err(bad_request(
+                    "the request sets both add_generation_prompt and continue_final_message",
+                ));
+            }
+            (true, false) => Ending::GenerationPrompt,
+            (false, true) => Ending::FinalMessage,
+            (false, false) => Ending::Nothing,
+        };
         if let Some(effort @ Json::Text(name)) = body.get("reasoning_effort") {
             if !variables.contains_key("enable_thinking") {
                 variables.insert("enable_thinking".to_owned(), Json::Bool(name != "none"));
@@ -81,10 +103,9 @@ impl Chat {
                 .filter(|value| **value != Json::Null)
                 .cloned(),
             variables,
-            add_generation_prompt,
-            continue_final_message,
+            ending,
             add_special_tokens: flag(&body, "add_special_tokens", false)?,
-            chat_template: body
+            own_template: body
                 .get("chat_template")
                 .and_then(Json::as_text)
                 .map(str::to_owned),
@@ -316,7 +337,7 @@ fn content(parts: &[Json], role: &str, format: ContentFormat) -> Result<Json, St
     Ok(Json::Text(joined))
 }
 
-/// A call of a tool: in the order of OpenAI's types, as vLLM's validation leaves it, with its arguments as an object.
+/// A call of a tool: in the order of `OpenAI`'s types, as vLLM's validation leaves it, with its arguments as an object.
 fn tool_call(call: &Json, arguments_first: bool) -> Result<Json, String> {
     let function = call
         .get("function")

@@ -8,7 +8,7 @@ use crate::json::{Json, Object, bad_request, unsupported};
 /// Prompts that are tokenised one by one.
 #[derive(Debug)]
 pub(crate) struct Prompts {
-    pub(crate) prompts: Vec<Prompt>,
+    pub(crate) list: Vec<Prompt>,
     /// Whether the tokenizer's own special tokens go around each text.
     pub(crate) add_special_tokens: bool,
     pub(crate) truncation: Truncation,
@@ -28,7 +28,7 @@ pub(super) fn read(mut body: Object, key: &str) -> Result<Input, TokenizeError> 
     if matches!(body.get("prompt_embeds"), Some(value) if *value != Json::Null) {
         return Err(unsupported("prompt embeddings are not tokens"));
     }
-    let prompts = match body.get(key) {
+    let list = match body.get(key) {
         Some(Json::Text(text)) => vec![Prompt::Text(text.clone())],
         Some(Json::List(list)) => read_list(list, key)?,
         None | Some(Json::Null) => return Err(unsupported(format!("the request has no {key}"))),
@@ -41,7 +41,7 @@ pub(super) fn read(mut body: Object, key: &str) -> Result<Input, TokenizeError> 
     };
     let add_special_tokens = flag(&body, "add_special_tokens", true)?;
     let truncation = Truncation::read(&body)?;
-    if prompts
+    if list
         .iter()
         .all(|prompt| matches!(prompt, Prompt::Tokens(_)))
     {
@@ -49,7 +49,7 @@ pub(super) fn read(mut body: Object, key: &str) -> Result<Input, TokenizeError> 
         body = Object::new();
     }
     Ok(Input::Prompts(Prompts {
-        prompts,
+        list,
         add_special_tokens,
         truncation,
         body,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use warmroute_core::body::Dialect;
 use warmroute_core::tokens::{TokenSequence, TokenizeError};
 
-pub(crate) use chat::{Chat, media_cut};
+pub(crate) use chat::{Chat, Ending, media_cut};
 pub(crate) use completions::{Prompt, Prompts};
 
 use crate::json::{self, Json, Object, bad_request, unsupported};
@@ -32,8 +32,8 @@ pub(crate) fn read(dialect: Dialect, body: &[Bytes]) -> Result<Input, TokenizeEr
         Dialect::OpenAiChat => chat::read(json::read_body(body)?),
         Dialect::OpenAiCompletions => completions::read(json::read_body(body)?, "prompt"),
         Dialect::OpenAiEmbeddings => completions::read(json::read_body(body)?, "input"),
-        Dialect::OpenAiResponses => responses::read(json::read_body(body)?),
-        Dialect::AnthropicMessages => anthropic::read(json::read_body(body)?),
+        Dialect::OpenAiResponses => responses::read(&json::read_body(body)?),
+        Dialect::AnthropicMessages => anthropic::read(&json::read_body(body)?),
         Dialect::VllmGenerate => generate::read_vllm(body),
         Dialect::SglangGenerate => generate::read_sglang(body),
         other => Err(unsupported(format!(
@@ -41,7 +41,7 @@ pub(crate) fn read(dialect: Dialect, body: &[Bytes]) -> Result<Input, TokenizeEr
         ))),
     }
     .and_then(|input| match input {
-        Input::Prompts(Prompts { prompts, .. }) if prompts.is_empty() => {
+        Input::Prompts(Prompts { list, .. }) if list.is_empty() => {
             Err(bad_request("the request has no prompt"))
         }
         Input::Tokens(sequences) if sequences.is_empty() => {

@@ -5,7 +5,7 @@ use warmroute_core::tokens::TokenizeError;
 use super::{Chat, Input};
 use crate::json::{Json, Object, bad_request, object, unsupported};
 
-pub(super) fn read(body: Object) -> Result<Input, TokenizeError> {
+pub(super) fn read(body: &Object) -> Result<Input, TokenizeError> {
     for key in ["previous_response_id", "conversation", "prompt"] {
         if matches!(body.get(key), Some(value) if *value != Json::Null) {
             return Err(unsupported(format!(

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parent / "templates"
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "It's <the> \"weather\" é.", "parameters": {"type": "object", "properties": {"zip": {"type": "string"}, "city": {"type": "string"}}, "required": ["city"]}}}
+NESTED = {"type": "function", "function": {"name": "look_up", "description": None, "parameters": {"type": "object", "properties": {"b": {"type": ["string", "null"]}, "a": {"type": "object", "properties": {"c": {"type": "integer"}}}}, "required": ["b"]}}}
 CLOCK = {"function": {"parameters": None, "strict": True, "name": "clock", "junk": 1}, "type": "function"}
 CLOCK_SEEN = {"type": "function", "function": {"name": "clock", "description": None, "parameters": None, "strict": True}}
 CALL = {"type": "function", "id": "abcdefgh1", "function": {"name": "weather", "arguments": '{"city": "Ulm", "days": 2.0, "ok": true, "z": null}'}}
@@ -55,6 +56,8 @@ CASES = [
     ("parts", "parts", {"messages": [*PARTS, {"role": "assistant", "content": None, "reasoning": "because"}, {"role": "user", "content": "x"}]}, {"conversation": [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": ""}, {"type": "text", "text": "two"}]}, {"role": "assistant", "content": [], "reasoning": "because", "reasoning_content": "because"}, {"role": "user", "content": [{"type": "text", "text": "x"}]}]}),
     ("continued", "parts", {"messages": [USER, {"role": "assistant", "content": "It is "}], "add_generation_prompt": False, "continue_final_message": True}, {"conversation": [{"role": "user", "content": [{"type": "text", "text": USER["content"]}]}, {"role": "assistant", "content": [{"type": "text", "text": "It is "}]}]}),
     ("python", "python", {"messages": [{"role": "skip", "content": "no"}, {**USER, "name": "Ann"}, ASSISTANT, {"role": "user", "content": "a \"é\" banana"}], "reasoning_effort": "high"}, {"kwargs": {"reasoning_effort": "high", "enable_thinking": True}}),
+    ("idioms", "idioms", {"messages": [USER, USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"}, {"role": "user", "content": "<tool>1</tool>"}, {"role": "assistant", "content": "no", "reasoning": "\nwhy\n"}], "tools": [NESTED, CLOCK]}, {"conversation": [USER, USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"}, {"role": "user", "content": "<tool>1</tool>"}, {"role": "assistant", "content": "no", "reasoning": "\nwhy\n", "reasoning_content": "\nwhy\n"}], "tools": [NESTED, CLOCK_SEEN]}),
+    ("idioms without tools", "idioms", {"messages": [ASSISTANT]}, {}),
     ("python with documents", "python", {"messages": PLAIN * 2, "documents": [{"title": "t", "text": "x"}]}, {"documents": [{"title": "t", "text": "x"}]}),
 ]
 
