@@ -26,6 +26,7 @@ class Link:
         self.is_connected = False
         self.messages = 0
         self.replays = 0
+        self.replayed_messages = 0
         #: Seconds (monotonic) until which nothing is asked for again, since it failed.
         self.replay_again_at = 0.0
         #: Replays in a row after which the engine wanted another one.
@@ -77,6 +78,7 @@ class Link:
             "connected": self.is_connected,
             "messages": self.messages,
             "replays": self.replays,
+            "replayed_messages": self.replayed_messages,
         }
 
     def _tell(self, message: str) -> None:

@@ -87,7 +87,7 @@ class NamedPublishers:
             for endpoint in given
         ]
         targets = self._book.update(pool)
-        return tuple(_with_target(endpoint, targets.get((self._numbers[endpoint.key], endpoint.port))) for endpoint in given)
+        return tuple(_with_target(endpoint, targets.get((self._numbers[endpoint.key], endpoint.port, 0))) for endpoint in given)
 
 
 Publishers = SimulatedPublishers | NamedPublishers

@@ -61,6 +61,10 @@ pub(super) struct Sequence {
 struct Replay {
     /// The publisher is or may be another one since: the answer is to another question.
     void: bool,
+    /// It was asked after a lost connection: a process that has not even what came last is another one.
+    doubts: bool,
+    /// A message came of it.
+    answered: bool,
 }
 
 impl Sequence {
@@ -83,7 +87,7 @@ impl Sequence {
         if self.replay.is_some() {
             return Received::Held;
         }
-        self.ask()
+        self.ask(self.doubtful)
     }
 
     /// A message as it was published.
@@ -121,15 +125,17 @@ impl Sequence {
         if number > next && self.applied {
             sink.gap();
         }
-        self.ask()
+        self.ask(doubtful)
     }
 
     /// A message of a replay. Replays come in order.
     pub(super) fn replayed(&mut self, number: u64, payload: &[u8], sink: &mut impl Sink) {
-        let Some(replay) = self.replay else {
+        let Some(replay) = &mut self.replay else {
             sink.duplicate();
             return;
         };
+        replay.answered = true;
+        let replay = *replay;
         let next = *self.next.get_or_insert(0);
         if replay.void {
             // Of the process that is gone, or of the new one from the middle: it will be asked for again from the beginning.
@@ -137,11 +143,7 @@ impl Sequence {
         }
         if number < next {
             if number + 1 == next && self.is_other(number, payload) {
-                let held = std::mem::take(&mut self.held);
-                let bytes = std::mem::take(&mut self.held_bytes);
-                self.restart(sink);
-                // What waits was published after the connection came back: it is the new process's.
-                (self.held, self.held_bytes) = (held, bytes);
+                self.restart_before_held(sink);
             } else if number + 1 == next && self.recent_hash(number).is_some() {
                 self.doubtful = false;
             }
@@ -167,7 +169,11 @@ impl Sequence {
             return Received::Ignored;
         };
         if replay.void && !self.held.is_empty() {
-            return self.ask();
+            return self.ask(false);
+        }
+        if complete && replay.doubts && !replay.answered && !replay.void && self.applied {
+            self.restart_before_held(sink);
+            return self.ask(false);
         }
         self.drain(sink);
         if self.held.is_empty() {
@@ -189,8 +195,11 @@ impl Sequence {
     }
 
     /// From one message earlier than what is missing: if it is not the one that was applied, the publisher is another one.
-    fn ask(&mut self) -> Received {
-        self.replay = Some(Replay::default());
+    fn ask(&mut self, doubts: bool) -> Received {
+        self.replay = Some(Replay {
+            doubts,
+            ..Replay::default()
+        });
         let next = self.next.unwrap_or(0);
         let verifiable = self.recent.back().is_some_and(|(last, _)| last + 1 == next);
         Received::Replay {
@@ -245,6 +254,15 @@ impl Sequence {
             self.applied = false;
         }
         self.next = Some(number);
+    }
+
+    /// What waits was published after the connection came back: it is the new process's.
+    fn restart_before_held(&mut self, sink: &mut impl Sink) {
+        let held = std::mem::take(&mut self.held);
+        let bytes = std::mem::take(&mut self.held_bytes);
+        self.restart(sink);
+        (self.held, self.held_bytes) = (held, bytes);
+        self.doubtful = false;
     }
 
     fn restart(&mut self, sink: &mut impl Sink) {

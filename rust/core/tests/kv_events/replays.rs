@@ -243,3 +243,31 @@ fn another_process_after_a_lost_connection_is_found_out_although_its_numbers_fit
     assert_eq!(picker.blocks(0, &count(0, 400)), 1);
     assert_eq!(picker.counted("warmroute_kv_events_restarts_total", &[]), 1);
 }
+
+#[test]
+fn process_that_has_not_even_what_came_last_is_another_one() {
+    for live in [false, true] {
+        let picker = Picker::new();
+        let publisher = picker.open(0, 0, Engine::Vllm);
+        deliver(&publisher, 0..5);
+        picker.events.connected(publisher.id, false);
+        picker.events.connected(publisher.id, true);
+        let first = if live {
+            publisher.deliver(5, &payload(5))
+        } else {
+            picker.events.join(publisher.id)
+        };
+        assert_eq!(first, Replay { from: 4 });
+        let ended = picker.events.replay_ended(publisher.id, true);
+        assert_eq!(ended, Replay { from: 0 }, "live: {live}");
+        assert_eq!(picker.blocks(0, &count(0, 400)), 0, "live: {live}");
+        // What it has sent before anybody was connected.
+        replay(&picker.events, publisher.id, 0..2);
+        picker.events.replay_ended(publisher.id, true);
+        if !live {
+            assert_eq!(picker.blocks(0, &count(0, 400)), 2);
+            assert_eq!(deliver(&publisher, [2]), [Applied]);
+        }
+        assert_eq!(picker.counted("warmroute_kv_events_restarts_total", &[]), 1);
+    }
+}
