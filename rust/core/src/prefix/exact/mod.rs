@@ -81,7 +81,7 @@ impl Tier {
 pub enum Parent {
     /// Nothing: the beginning of a chain, see [`root`].
     Root(u64),
-    /// The block of this engine's hash, known in any lane of the same owner.
+    /// The block of this engine's hash, known in the same lane, or else in another one of the same owner, the lowest tier first.
     Block(u64),
 }
 
