@@ -6,10 +6,10 @@
 //! | part | subject | bytes |
 //! |---|---|---|
 //! | `slots`, `cell` | key and holder word of each block, blocks of one announcement side by side | 12 a block |
-//! | `table` | key → slot | 6–8 a block |
+//! | `table` | key → slot | 7–10 a block |
 //! | `sets`, `owners` | sets of lanes, each kept once; whose lane a number is | 4 a block are in the slot |
-//! | `lanes` | engine's own hash → slot, per lane | 14–17 a pair |
-//! | `writer`, `hold`, `evict` | what announcements change; the byte budget | |
+//! | `lanes` | engine's own hash → slot, per lane | 15–20 a pair |
+//! | `writer`, `marks`, `hold`, `evict` | what announcements change; the byte budget | |
 //! | `matches` | the query | |
 //!
 //! **Readers** take no lock, wait for nobody and are never waited for. They hold a root (directories of chunks, shards, sets and lanes) for the time of a query; what is taken out of use
@@ -25,6 +25,7 @@ mod evict;
 mod hash;
 mod hold;
 mod lanes;
+mod marks;
 mod matches;
 mod owners;
 mod sets;
@@ -80,7 +81,7 @@ impl Tier {
 pub enum Parent {
     /// Nothing: the beginning of a chain, see [`root`].
     Root(u64),
-    /// The block of this engine's hash, known in any lane of the same owner.
+    /// The block of this engine's hash, known in the same lane, or else in another one of the same owner, the lowest tier first.
     Block(u64),
 }
 

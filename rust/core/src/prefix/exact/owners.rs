@@ -65,7 +65,7 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Lanes of an owner.
+    /// Lanes of an owner, by tier.
     pub(super) fn lanes(&self, owner: u32) -> &[(Tier, u16)] {
         self.owned.get(&owner).map_or(&[], Vec::as_slice)
     }
@@ -93,7 +93,8 @@ impl Owners {
         let packed = owner * MAX_TIERS as u32 + u32::from(tier.0) % MAX_TIERS as u32;
         self.map.lanes[lane].store(packed, Ordering::Release);
         let lanes = self.owned.entry(owner).or_default();
-        lanes.push((tier, lane as u16));
+        let at = lanes.partition_point(|(other, _)| other.0 < tier.0);
+        lanes.insert(at, (tier, lane as u16));
         if lanes.len() > 1 {
             self.map.tiered.store(true, Ordering::Release);
         }

@@ -103,12 +103,14 @@ struct Model {
 }
 
 impl Model {
-    fn knows(&self, owner: u32, engine: u64) -> Option<u64> {
-        let lanes = self.lanes.iter().filter(|(lane, _)| lane.0 == owner);
-        lanes
-            .filter_map(|(_, entries)| entries.get(&engine))
-            .map(|entry| entry.0[0])
-            .next()
+    fn knows(&self, owner: u32, tier: u8, engine: u64) -> Option<u64> {
+        let in_tier = |tier| {
+            self.lanes
+                .get(&(owner, tier))?
+                .get(&engine)
+                .map(|entry| entry.0[0])
+        };
+        in_tier(tier).or_else(|| (0..MAX_TIERS as u8).find_map(in_tier))
     }
 
     fn add(&mut self, owner: u32, tier: u8, engine: u64, key: u64) {
@@ -126,7 +128,7 @@ impl Model {
     }
 
     fn hold(&mut self, owner: u32, tier: u8, engine: u64, blocks: usize) -> usize {
-        let Some(key) = self.knows(owner, engine) else {
+        let Some(key) = self.knows(owner, tier, engine) else {
             return 0;
         };
         let held: BTreeSet<u64> = self.pairs().into_iter().map(|pair| pair.1).collect();
@@ -246,12 +248,13 @@ impl Both {
                         content: content_of(chain, at),
                     })
                     .collect();
-                let known = before.is_none_or(|engine| self.model.knows(owner, engine).is_some());
+                let known =
+                    before.is_none_or(|engine| self.model.knows(owner, tier, engine).is_some());
                 let answer = self.index.store(self.lane(owner, tier), parent, &run);
                 assert_eq!(answer.is_ok(), known);
                 // A renamed parent leads elsewhere.
                 let mut key = before.map_or(Some(root(16, None)), |engine| {
-                    self.model.knows(owner, engine)
+                    self.model.knows(owner, tier, engine)
                 });
                 for block in &run {
                     let before = key;
