@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use warmroute_core::exchange::Refusal;
 use warmroute_core::kv_events::Engine as Form;
+use warmroute_core::plugin::Externals;
 use warmroute_core::tokens::TokenizeError;
 
 use crate::gateway::{Ask, EXACT, Gateway, SIZE, policy, stored};
@@ -260,19 +261,33 @@ fn plugins_go_by_the_producer_that_they_name() {
     let parameters = json!({"prefixMatchInfoProducerName": EXACT});
     let source = json!({"type": "p2p-source-producer", "parameters": parameters});
     let gateway = beside(&[source]);
-    gateway.holds(1, &ids, SIZE, vec![]);
-    let mut other = gateway.publisher(2, 0, Form::Vllm);
-    other.send(vec![]);
-    let edits = |among| {
+    // On a disk it counts for little, so the other one is chosen, and may fetch it.
+    let mut first = gateway.holds(1, &ids[..SIZE as usize], SIZE, vec![]);
+    gateway.holds(2, &ids[..3 * SIZE as usize], SIZE, vec![]);
+    let source = |among| {
         let ask = Ask {
             among,
             ..Ask::of(&ids)
         };
-        gateway.try_ask(&ask).expect("an endpoint").edits
+        let decision = gateway.try_ask(&ask).expect("an endpoint");
+        assert_eq!(decision.destination, "10.0.0.2:8000");
+        let mut set = decision.edits.set.into_iter();
+        set.find(|(name, _)| name == "x-kv-cache-source-host-port")
+            .map(|(_, value)| value)
     };
-    // Only 2 may serve it, and who is allowed is all that is known: nobody else to fetch from.
-    assert_eq!(edits(&[2]).set.len(), 0);
-    assert_eq!(edits(&[1, 2]).set.len(), 0, "the chosen one has it itself");
+    assert_eq!(source(&[]), None, "nobody has more");
+    first.send(vec![stored(&ids, SIZE, on("disk"))]);
+    let weights =
+        json!({"indexerConfig": {"kvCacheBackendConfigs": [{"name": "disk", "weight": 0.1}]}});
+    let approximate = json!({"type": "approx-prefix-cache-producer"});
+    let source_plugin = json!({"type": "p2p-source-producer", "parameters": parameters});
+    let cheap = policy(&weights, &[approximate, source_plugin]);
+    gateway
+        .engine
+        .reload(&cheap, &Externals::new())
+        .expect("valid");
+    assert_eq!(source(&[]).as_deref(), Some(&b"10.0.0.1:8000"[..]));
+    assert_eq!(source(&[2]), None, "nobody else is allowed");
 }
 
 #[test]
