@@ -1,6 +1,7 @@
 //! KV events from their frames to what the index answers, and to what is decided by it.
 
 mod decisions;
+mod exchanges;
 mod forms;
 mod gateway;
 mod hostile;
