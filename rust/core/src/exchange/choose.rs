@@ -132,6 +132,9 @@ impl Exchange {
             State::Waiting(waiting) => {
                 let stats = self.engine.stats().tokenize();
                 stats.answered(answer.outcome(), answer.took());
+                if let Some(error) = answer.error() {
+                    stats.failed(answer.outcome(), &error.to_string());
+                }
                 let Waiting {
                     ready,
                     active,

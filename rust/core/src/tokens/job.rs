@@ -114,6 +114,11 @@ impl TokenAnswer {
         }
     }
 
+    /// Why there are no tokens.
+    pub fn error(&self) -> Option<&TokenizeError> {
+        self.tokens.as_ref().err()
+    }
+
     /// The tokens of each prompt.
     ///
     /// # Errors
