@@ -10,7 +10,7 @@ from warmroute.config.resolution import Resolution
 
 # They match tokens against what engines tell.
 _EXACT_TYPES = ("precise-prefix-cache-producer", "precise-prefix-cache-scorer")
-_TOKEN_PRODUCER = "token-producer"
+_TOKEN_PRODUCER = "token-producer"  # noqa: S105 -- a type of plugin
 # With any of these parameters it makes real token ids; else it estimates their number.
 _TOKENIZER_PARAMETERS = ("local", "vllm", "modelName")
 #: What several producers of one policy make, each under its own name.

@@ -131,11 +131,11 @@ def check_tokenizer(tokenizer: str) -> None:
         return
     try:
         parts = urlsplit(tokenizer)
-        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        message = f"--tokenizer {tokenizer}: expected a path, or a URL as http://HOST:PORT (https is not supported)."
+        message = f"--tokenizer {tokenizer}: expected a path, or a URL as http://HOST:PORT."
         raise UsageError(message)
 
 
