@@ -132,7 +132,9 @@ class EngineConfig(Section):
     cache_num_blocks_spec: Annotated[_Spec, Field(description="Number of blocks, where it is a series of its own.")] = None
     first_tokens_spec: Annotated[_Spec, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
     queried_tokens_spec: Annotated[_Spec, Field(description="Counter of prompt tokens looked up in the prefix cache.")] = None
-    cached_tokens_spec: Annotated[_Spec, Field(description="Counter of those that the cache had; with queriedTokensSpec it tells how right the prefix index is.")] = None
+    cached_tokens_spec: Annotated[
+        _Spec, Field(description="Counter of those that the cache had; with queriedTokensSpec it tells how right the prefix index is.")
+    ] = None
     custom_metrics: list[CustomMetric] = Field(default=[], max_length=64, description="Further series, as attributes of the endpoint.")
 
 

@@ -24,7 +24,7 @@ BROKEN_SEEN = {"id": "abcdefgh2", "function": {"arguments": {}, "name": "clock"}
 USER = {"role": "user", "content": " What is the weather?  "}
 SYSTEM = {"role": "system", "content": "Be brief."}
 ASSISTANT = {"role": "assistant", "content": "It rains.\n "}
-PLAIN = [USER, ASSISTANT, {"role": "user", "content": "And now? \"Really\" <b>é</b>"}]
+PLAIN = [USER, ASSISTANT, {"role": "user", "content": 'And now? "Really" <b>é</b>'}]
 TOOLED = [SYSTEM, USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "abcdefgh1", "content": '{"rain": 0.5}'}, ASSISTANT, {"role": "user", "content": "Thanks"}]
 TOOLED_SEEN = [SYSTEM, USER, {"role": "assistant", "content": "", "tool_calls": [CALL_SEEN]}, {"role": "tool", "content": '{"rain": 0.5}', "tool_call_id": "abcdefgh1"}, ASSISTANT, {"role": "user", "content": "Thanks"}]
 PARTS = [{"role": "system", "content": [{"type": "text", "text": "x-anthropic-billing-header: a=1\nBe brief."}]}, {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": ""}, "two"]}]
@@ -55,7 +55,7 @@ CASES = [
     ("strings as parts", "parts", {"messages": PLAIN}, {"conversation": [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in PLAIN]}),
     ("parts", "parts", {"messages": [*PARTS, {"role": "assistant", "content": None, "reasoning": "because"}, {"role": "user", "content": "x"}]}, {"conversation": [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": ""}, {"type": "text", "text": "two"}]}, {"role": "assistant", "content": [], "reasoning": "because", "reasoning_content": "because"}, {"role": "user", "content": [{"type": "text", "text": "x"}]}]}),
     ("continued", "parts", {"messages": [USER, {"role": "assistant", "content": "It is "}], "add_generation_prompt": False, "continue_final_message": True}, {"conversation": [{"role": "user", "content": [{"type": "text", "text": USER["content"]}]}, {"role": "assistant", "content": [{"type": "text", "text": "It is "}]}]}),
-    ("python", "python", {"messages": [{"role": "skip", "content": "no"}, {**USER, "name": "Ann"}, ASSISTANT, {"role": "user", "content": "a \"é\" banana"}], "reasoning_effort": "high"}, {"kwargs": {"reasoning_effort": "high", "enable_thinking": True}}),
+    ("python", "python", {"messages": [{"role": "skip", "content": "no"}, {**USER, "name": "Ann"}, ASSISTANT, {"role": "user", "content": 'a "é" banana'}], "reasoning_effort": "high"}, {"kwargs": {"reasoning_effort": "high", "enable_thinking": True}}),
     ("idioms", "idioms", {"messages": [USER, USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"}, {"role": "user", "content": "<tool>1</tool>"}, {"role": "assistant", "content": "no", "reasoning": "\nwhy\n"}], "tools": [NESTED, CLOCK]}, {"conversation": [USER, USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"}, {"role": "user", "content": "<tool>1</tool>"}, {"role": "assistant", "content": "no", "reasoning": "\nwhy\n", "reasoning_content": "\nwhy\n"}], "tools": [NESTED, CLOCK_SEEN]}),
     ("idioms without tools", "idioms", {"messages": [ASSISTANT]}, {}),
     ("python with documents", "python", {"messages": PLAIN * 2, "documents": [{"title": "t", "text": "x"}]}, {"documents": [{"title": "t", "text": "x"}]}),
