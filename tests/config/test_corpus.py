@@ -20,8 +20,6 @@ from warmroute.config.settings import policy_settings, scraper_settings
 from warmroute.config.trial import try_plan
 
 CORPUS = Path(__file__).parent / "corpus"
-# Paths in the files of the corpus begin here.
-ROOT = Path(__file__).parents[2]
 REGENERATE = os.environ.get("REGENERATE_CONFIG_SNAPSHOTS") == "1"
 EFFECTIVE = ".effective.yaml"
 
@@ -53,8 +51,7 @@ def asked_for(plan):
 
 
 @pytest.mark.parametrize("path", files("good"), ids=lambda path: path.stem)
-def test_good_file_comes_to_its_effective_configuration(path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_good_file_comes_to_its_effective_configuration(path):
     plan = read_plan(given(path))
     try_plan(plan, parse_flags([]))
     notices = "".join(f"# warning: {str(notice).removeprefix(f'{path}:')}\n" for notice in plan.notices)

@@ -71,7 +71,7 @@ def test_missing_envoy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def summary(*models: str) -> Summary:
-    return Summary("http://127.0.0.1:8080", models, "http://127.0.0.1:1", "http://127.0.0.1:2", ("127.0.0.1:3",), {}, "logs", 1.0)
+    return Summary("http://127.0.0.1:8080", models, "http://127.0.0.1:1", "http://127.0.0.1:2", ("127.0.0.1:3",), {}, "logs", tokenizer, 1.0)
 
 
 def test_curl_line_survives_a_shell() -> None:

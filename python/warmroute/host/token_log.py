@@ -20,6 +20,8 @@ _QUIET_SECONDS = 60.0
 _OUTAGES = ("unavailable", "panicked", "busy")
 _REFUSALS = ("bad_request", "unsupported")
 _GOOD = "ok"
+# A client that leaves is nobody's fault; where all leave and nothing is answered, the tokenizer is slower than the gateway is patient.
+_LEFT = "abandoned"
 
 
 class OutcomeSource(Protocol):
@@ -59,6 +61,8 @@ class TokenLog:
             if new.get(reason):
                 self._refused(reason, new[reason], rows[reason]["last"])
         failed = {reason: new[reason] for reason in _OUTAGES if new.get(reason)}
+        if new.get(_LEFT) and not new.get(_GOOD):
+            failed[_LEFT] = new[_LEFT]
         if failed:
             self._failed(failed, new.get(_GOOD, 0), rows)
         elif new.get(_GOOD) and self._down_since is not None:

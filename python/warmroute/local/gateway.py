@@ -158,11 +158,17 @@ class Gateway:
     def _config_file(self) -> Path:
         return self._directory / "picker.json"
 
-    def _write_config(self) -> None:
-        settings = self._settings
-        tokenizer = settings.kv_events.tokenizer if settings.kv_events is not None else ""
+    @property
+    def _tokenizer(self) -> str:
+        """Who makes token ids; empty where the user's own configuration says it, or nothing needs them."""
+        options = self._settings.kv_events
+        if options is None or not self._writes_config:
+            return ""
         # The first simulated server, which renders prompts as a vLLM server does.
-        kv_events.write_configuration(self._config_file, tokenizer or f"http://{endpoints.host_port(self._initial[0])}", settings.picker.policy)
+        return options.tokenizer or f"http://{endpoints.host_port(self._initial[0])}"
+
+    def _write_config(self) -> None:
+        kv_events.write_configuration(self._config_file, self._tokenizer, self._settings.picker.policy)
 
     def _wiring(self) -> bootstrap.Wiring:
         settings = self._settings
@@ -233,6 +239,7 @@ class Gateway:
             endpoints=tuple(endpoints.host_port(endpoint) for endpoint in self._initial),
             pids=self._supervisor.pids(),
             logs=str(self._directory),
+            tokenizer=self._tokenizer,
             seconds=round(time.monotonic() - self._started, 3),
         )
         if self._reporter.print_json:

@@ -25,6 +25,8 @@ from warmroute.local.settings import KvEventsOptions
 
 _PRODUCER = "precise-prefix-cache-producer"
 _LOOPBACK = "127.0.0.1"
+# Less than Envoy waits for the picker (`bootstrap.MESSAGE_TIMEOUT`), which would then go on without it.
+_PATIENCE = "3s"
 _EXAMPLE = f"""\
   plugins:
   - type: token-producer
@@ -144,7 +146,7 @@ def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
 
     `tokenizer`: URL of a server that renders prompts as vLLM does, or path of a tokenizer.
     """
-    by = {"vllm": {"url": tokenizer.rstrip("/")}} if "://" in tokenizer else {"local": {"path": str(Path(tokenizer).absolute())}}
+    by: dict[str, Any] = {"vllm": {"url": tokenizer.rstrip("/"), "timeout": _PATIENCE, "mmTimeout": _PATIENCE}} if "://" in tokenizer else {"local": {"path": str(Path(tokenizer).absolute())}}
     plugins: list[dict[str, Any]] = [
         {"type": "token-producer", "parameters": by},
         # Each server has a socket of its own here: who publishes is known without a topic, and vLLM's default topic is empty.

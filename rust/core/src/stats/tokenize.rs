@@ -23,7 +23,7 @@ pub struct TokenizeStats {
 /// One outcome of tokenising.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenOutcome {
-    /// `ok`, or why there were no tokens.
+    /// `ok`, or why there were no tokens (`abandoned`: the request was gone before they came).
     pub outcome: &'static str,
     /// Requests since the start.
     pub count: u64,
@@ -34,6 +34,13 @@ pub struct TokenOutcome {
 /// A job that waits for a thread; counts as queued until it is dropped.
 #[derive(Debug)]
 pub struct QueuedJob(Arc<TokenizeStats>);
+
+impl QueuedJob {
+    /// Where it counts.
+    pub(crate) fn stats(&self) -> &Arc<TokenizeStats> {
+        &self.0
+    }
+}
 
 impl TokenizeStats {
     /// A job begins to wait.
