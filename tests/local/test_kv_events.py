@@ -119,5 +119,7 @@ def test_written_configuration_keeps_the_scorers_of_the_policy(tmp_path: Path, p
     assert (settings.discover, settings.topic_filter, settings.replay_port) == (True, "", 0)
     producer = next(plugin for plugin in plan.plugins if plugin.type.name == "token-producer")
     # Envoy waits longer than that.
-    expected = {"vllm": {"url": URL, "timeout": "3s", "mmTimeout": "3s"}} if "://" in tokenizer else {"local": {"path": str(Path("models/tiny").absolute())}}
+    expected = (
+        {"vllm": {"url": URL, "timeout": "3s", "mmTimeout": "3s"}} if "://" in tokenizer else {"local": {"path": str(Path("models/tiny").absolute())}}
+    )
     assert producer.parameters.given == expected

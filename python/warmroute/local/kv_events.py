@@ -146,7 +146,11 @@ def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
 
     `tokenizer`: URL of a server that renders prompts as vLLM does, or path of a tokenizer.
     """
-    by: dict[str, Any] = {"vllm": {"url": tokenizer.rstrip("/"), "timeout": _PATIENCE, "mmTimeout": _PATIENCE}} if "://" in tokenizer else {"local": {"path": str(Path(tokenizer).absolute())}}
+    by: dict[str, Any] = (
+        {"vllm": {"url": tokenizer.rstrip("/"), "timeout": _PATIENCE, "mmTimeout": _PATIENCE}}
+        if "://" in tokenizer
+        else {"local": {"path": str(Path(tokenizer).absolute())}}
+    )
     plugins: list[dict[str, Any]] = [
         {"type": "token-producer", "parameters": by},
         # Each server has a socket of its own here: who publishes is known without a topic, and vLLM's default topic is empty.
