@@ -1,6 +1,7 @@
 """The exact prefix index of a running picker: what a configuration makes of it at the start and when it changes."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ from kv_events.support import Publisher, stored
 from .conftest import DEADLINE_SECONDS, METHOD, eventually
 from .test_reload import count, last, write
 
-MODEL = Path(__file__).parents[2] / "rust/tokenize/tests/data/vllm-0.32"
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "rust/tokenize/tests/data/vllm-0.32"
+PAGE = (ROOT / "docs/kv-events.md").read_text()
 ENDPOINT = "127.0.0.1:8000"
 
 
@@ -177,3 +180,19 @@ def test_start_that_cannot_have_its_tokenizer_says_why_and_one_without_says_what
     notice = picker.logged("configuration: works approximately")
     assert notice["given"] == '"precise-prefix-cache-producer" without a tokenizer'
     assert notice["use"].startswith("prompts are matched by what was sent before; give token-producer local:")
+
+
+def test_configuration_and_metrics_of_the_documentation_are_there(start_picker):
+    documented = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL).group(1)
+    assert "/models/Qwen3-32B" in documented
+    picker = start_picker(
+        f"--endpoint=http://{ENDPOINT}", "--config-text", documented.replace("/models/Qwen3-32B", str(MODEL)), "--deprecated-metrics"
+    )
+    page = picker.get("/metrics")[0]
+    named = set(re.findall(r"`([a-z_]+)(?:\{[a-z_,]+\})?`", PAGE.partition("## Without tokens")[2]))
+    metrics = {name for name in named if name.endswith(("_total", "_drift", "_subscribers", "_seconds"))}
+    assert len(metrics) >= 10
+    assert {name for name in metrics if f"# HELP llm_d_epp_{name} " not in page} == set()
+    # Those of the reference, under their old names too.
+    for twin in ("kvcache_index_admissions_total", "kvcache_index_lookup_latency_seconds", "kvcache_kvevents_dedup_removed_hashes_suppressed_total"):
+        assert f"# HELP {twin} " in page
