@@ -74,13 +74,8 @@ impl Engine {
     pub(super) fn remember(&self, inquiry: &Inquiry<'_>, slot: u32, matching: &Matching) {
         let active = inquiry.active;
         active.remember(slot, &matching.chains, self.block_tokens());
-        let producers = &active.policy.prefixes.producers;
-        let exact = producers.iter().zip(&matching.columns);
-        let exact = exact.filter_map(|(producer, column)| Some((producer.exact.as_ref()?, column)));
-        if let (Some((settings, column)), Some(prompt)) = (exact.clone().next(), &matching.exact) {
-            let held = column.held(slot as usize);
-            self.exact
-                .speculate(slot, prompt, held, settings, inquiry.now);
+        if let (Some(settings), Some(prompt)) = (active.policy.prefixes.exact(), &matching.exact) {
+            self.exact.speculate(slot, prompt, settings, inquiry.now);
         }
     }
 }

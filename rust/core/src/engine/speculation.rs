@@ -26,27 +26,30 @@ struct Queues {
     stored: VecDeque<Sent>,
 }
 
+/// A prompt that was sent, as the keys of its blocks that count as held since.
 #[derive(Debug)]
-struct Sent {
-    slot: u32,
-    keys: Box<[u64]>,
-    expires: Nanos,
+pub(super) struct Sent {
+    /// Slot of the endpoint.
+    pub(super) slot: u32,
+    /// Number of its engine in the index.
+    pub(super) owner: u32,
+    pub(super) keys: Box<[u64]>,
+    pub(super) expires: Nanos,
 }
 
 impl Speculation {
-    /// Notes that a prompt is sent to `slot`.
-    pub(super) fn add(&self, index: &ExactIndex, slot: u32, keys: &[u64], expires: Nanos) {
-        if keys.is_empty() {
+    /// Notes what is sent, if `is_known` still holds: it is asked when nothing can be forgotten meanwhile.
+    pub(super) fn add(&self, index: &ExactIndex, sent: Sent, is_known: impl FnOnce() -> bool) {
+        if sent.keys.is_empty() {
             return;
         }
         let mut queues = self.0.lock();
-        queues.pending.push_back(Sent {
-            slot,
-            keys: keys.into(),
-            expires,
-        });
+        if !is_known() {
+            return;
+        }
+        queues.pending.push_back(sent);
         while let Some(sent) = queues.pending.pop_front() {
-            let stored = index.try_store_keys(sent.slot, SPECULATIVE, &sent.keys);
+            let stored = index.try_store_keys(sent.owner, SPECULATIVE, &sent.keys);
             if stored.is_none() {
                 queues.pending.push_front(sent);
                 break;
@@ -80,11 +83,22 @@ impl Speculation {
             remove(index, &sent);
         }
     }
+
+    /// The slot's endpoint is gone, and is not known any more: what is not stored is not going to be. What is stored is returned, oldest first.
+    pub(super) fn forget(&self, slot: u32) -> Vec<Sent> {
+        let mut queues = self.0.lock();
+        queues.pending.retain(|sent| sent.slot != slot);
+        let stored = std::mem::take(&mut queues.stored);
+        let (gone, kept): (Vec<_>, Vec<_>) = stored.into_iter().partition(|sent| sent.slot == slot);
+        queues.stored = kept.into();
+        gone
+    }
 }
 
-fn remove(index: &ExactIndex, sent: &Sent) {
-    // The slot may have another endpoint by now, which does not have these entries, or has them from a request of its own: at worst it loses those early.
-    if let Ok(lane) = index.open(sent.slot, SPECULATIVE) {
+/// Takes back what was stored.
+pub(super) fn remove(index: &ExactIndex, sent: &Sent) {
+    // The number may be another engine's by now, which does not have these entries, or has them from a request of its own: at worst it loses those early.
+    if let Ok(lane) = index.open(sent.owner, SPECULATIVE) {
         index.remove(lane, &sent.keys);
     }
 }
@@ -94,23 +108,47 @@ mod tests {
     use super::*;
     use crate::prefix::exact::{MAX_TIERS, Matches};
 
+    fn sent(slot: u32, keys: &[u64], expires: u64) -> Sent {
+        Sent {
+            slot,
+            owner: slot + 10,
+            keys: keys.into(),
+            expires: Nanos(expires),
+        }
+    }
+
     fn held(index: &ExactIndex, slot: u32, keys: &[u64]) -> u32 {
         let mut matches = Matches::new();
         index.matches(keys.iter().copied(), &[1.0; MAX_TIERS], &mut matches);
-        matches.blocks(slot)
+        matches.blocks(slot + 10)
     }
 
     #[test]
     fn what_was_sent_counts_as_held_until_its_time_is_over() {
         let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
-        speculation.add(&index, 3, &[1, 2, 3], Nanos(100));
-        speculation.add(&index, 3, &[1, 2, 4], Nanos(200));
+        speculation.add(&index, sent(3, &[1, 2, 3], 100), || true);
+        speculation.add(&index, sent(3, &[1, 2, 4], 200), || true);
+        speculation.add(&index, sent(3, &[7], 200), || false);
+        assert_eq!(held(&index, 3, &[7]), 0, "nobody tells of it");
         assert_eq!(held(&index, 3, &[1, 2, 3]), 3);
         speculation.expire(&index, Nanos(100));
         assert_eq!(held(&index, 3, &[1, 2, 3]), 2, "the second still runs");
         assert_eq!(held(&index, 3, &[1, 2, 4]), 3);
         speculation.expire(&index, Nanos(200));
         assert_eq!(held(&index, 3, &[1, 2, 4]), 0);
+        assert_eq!(index.usage().pairs, 0);
+    }
+    #[test]
+    fn what_was_sent_to_an_endpoint_that_is_gone_is_handed_back() {
+        let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
+        speculation.add(&index, sent(3, &[1, 2], 100), || true);
+        speculation.add(&index, sent(4, &[1, 2], 100), || true);
+        for gone in speculation.forget(3) {
+            remove(&index, &gone);
+        }
+        assert_eq!((held(&index, 3, &[1, 2]), held(&index, 4, &[1, 2])), (0, 2));
+        assert!(speculation.forget(3).is_empty());
+        speculation.expire(&index, Nanos(100));
         assert_eq!(index.usage().pairs, 0);
     }
 }

@@ -84,6 +84,18 @@ impl Ready {
         self.facts.prompt_tokens > 0
     }
 
+    /// Whether it is worth the work on its prompt: a request that would be refused anyway need not wait for that.
+    pub(super) fn admitted(
+        &self,
+        engine: &Engine,
+        active: &Active,
+        subset_hint: Option<&[Box<str>]>,
+        now: Nanos,
+    ) -> Result<(), Refusal> {
+        let admitted = engine.admits(active, &self.facts, subset_hint, now);
+        admitted.inspect_err(|refusal| self.running.error(refusal.code()))
+    }
+
     /// The job to tokenise it.
     pub(super) fn job(
         &self,

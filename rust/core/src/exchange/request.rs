@@ -277,6 +277,10 @@ impl Exchange {
         };
         match &active.policy.tokenizer {
             Some(tokenizer) if whole && ready.has_prompt() => {
+                let hint = self.request.subset_hint.as_deref();
+                if let Err(refusal) = ready.admitted(&self.engine, &active, hint, now) {
+                    return self.refuse(&refusal, replies);
+                }
                 let job = ready.job(Arc::clone(tokenizer), dialect, &self.engine);
                 let active = Arc::clone(&active);
                 let waiting = Waiting::new(ready, active, ending, job);
