@@ -206,4 +206,7 @@ def test_requests_that_have_no_tokens_go_by_what_was_sent_and_say_why(pool, tmp_
     without.announce(1, *recorded(1))
     first = without.ask(chat["path"], chat["body"])
     assert [without.ask(chat["path"], chat["body"]) for _ in range(3)] == [first] * 3
+    # What carries no prompt misses nothing.
+    get = headers(without.pb, **{":path": "/v1/models", ":method": "GET"}, end_of_stream=True)
+    assert without.destination(without.picker.exchange(get))
     assert without.fallbacks() == {"no_tokens": 4}
