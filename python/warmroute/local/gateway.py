@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from warmroute.discovery.endpoints import EndpointRecord
-from warmroute.local import bootstrap, catalogue, config_file, demo, endpoints, envoy, fail_open, health, kv_events, publish, view
+from warmroute.local import bootstrap, catalogue, config_file, demo, endpoints, envoy, fail_open, health, kv_events, kv_watch, publish, view
 from warmroute.local.child import Child, ChildSpec
 from warmroute.local.errors import GatewayError, UsageError
 from warmroute.local.ports import PortBook
@@ -116,6 +116,7 @@ class Gateway:
             health.watch(self.admin, self._publisher, self._reporter, settings.health_path),
             self._follow_file(settings.endpoints_file),
             self._follow_config(),
+            self._follow_kv_events(),
             self._stop.wait(),
         )
 
@@ -283,6 +284,10 @@ class Gateway:
     async def _follow_config(self) -> None:
         if self._settings.picker.config_file is not None:
             await config_file.watch(self.metrics, self._reporter)
+
+    async def _follow_kv_events(self) -> None:
+        if self._kv_events is not None:
+            await kv_watch.watch(self.metrics, self._reporter)
 
     def _on_restart(self, child: Child, status: str) -> None:
         self._reporter.event(
