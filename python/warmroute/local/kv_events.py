@@ -154,7 +154,8 @@ def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
     plugins: list[dict[str, Any]] = [
         {"type": "token-producer", "parameters": by},
         # Each server has a socket of its own here: who publishes is known without a topic, and vLLM's default topic is empty.
-        {"type": _PRODUCER, "parameters": {"kvEventsConfig": {"topicFilter": ""}}},
+        # And a burst of one prompt stays together, as it does without events: the first event comes after the first prefill.
+        {"type": _PRODUCER, "parameters": {"kvEventsConfig": {"topicFilter": ""}, "speculativeIndexing": True}},
     ]
     document: dict[str, Any] = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", "plugins": plugins}
     if policy == "reference":
