@@ -7,7 +7,6 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::decisions::RecordedDecision;
-use super::gates::Gates;
 use super::policy::Policy;
 use super::{Active, Choosing, Engine};
 use crate::Nanos;

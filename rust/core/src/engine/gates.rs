@@ -43,7 +43,11 @@ impl Engine {
     }
 
     /// Positions of the endpoints that the gateway allows; `None`: all.
-    pub(super) fn subset(&self, snapshot: &Snapshot, hint: Option<&[Box<str>]>) -> Option<Vec<u32>> {
+    pub(super) fn subset(
+        &self,
+        snapshot: &Snapshot,
+        hint: Option<&[Box<str>]>,
+    ) -> Option<Vec<u32>> {
         hint.filter(|_| self.settings.subset_filter)
             .map(|hint| snapshot.subset(hint))
     }

@@ -31,6 +31,8 @@ pub(super) struct Ready {
     remove: SmallVec<[&'static str; 8]>,
     sequences: Vec<Vec<u64>>,
     cache_salt: Option<Box<str>>,
+    /// The prompts are token ids already.
+    is_token_ids: bool,
     streaming: bool,
     /// Model as the engine knows it and as the client wrote it, when they differ; `chunks` are edited then.
     renamed: Option<(Box<str>, Box<str>)>,
@@ -79,9 +81,9 @@ impl Ending {
 }
 
 impl Ready {
-    /// There is something in it that a model would see as tokens.
-    pub(super) fn has_prompt(&self) -> bool {
-        self.facts.prompt_tokens > 0
+    /// There is something in it that a model would see as tokens, and that the tokenizer reads.
+    pub(super) fn is_for(&self, tokenizer: &dyn Tokenizer) -> bool {
+        self.facts.prompt_tokens > 0 && (self.is_token_ids || !tokenizer.only_reads_ids())
     }
 
     /// Whether it is worth the work on its prompt: a request that would be refused anyway need not wait for that.
@@ -219,6 +221,7 @@ impl Exchange {
             remove: headers.remove,
             sequences: body.sequences,
             cache_salt: body.cache_salt,
+            is_token_ids: body.is_token_ids,
             streaming: body.stream,
             renamed: renamed.then_some((target, incoming)),
             chunks,

@@ -90,4 +90,9 @@ pub trait Tokenizer: Send + Sync + fmt::Debug {
     /// # Errors
     /// When there are no tokens to be had.
     fn tokenize(&self, request: &TokenRequest<'_>) -> Result<Vec<TokenSequence>, TokenizeError>;
+
+    /// It reads only prompts that are token ids already, so no others need wait for it.
+    fn only_reads_ids(&self) -> bool {
+        false
+    }
 }
