@@ -61,6 +61,10 @@ impl Engine {
 
     /// `None`, and counted, where the prompt can only be matched against what was sent.
     fn exact_prompt(&self, inquiry: &Inquiry<'_>) -> Option<ExactPrompt> {
+        // A request without a prompt has nothing to match: nothing is missing.
+        if inquiry.facts.prompt_tokens == 0 {
+            return None;
+        }
         let model = &inquiry.facts.target_model;
         let prompt = self
             .exact

@@ -15,7 +15,7 @@ use crate::body::{self, Dialect};
 use crate::engine::{Active, Decision, Inquiry};
 use crate::schedule::{RequestAttributes, RequestFacts};
 use crate::stats::RunningRequest;
-use crate::tokens::{TokenAnswer, TokenJob, TokenSequence, TokenizeError, Tokenizer};
+use crate::tokens::{Awaited, TokenAnswer, TokenJob, TokenSequence, TokenizeError, Tokenizer};
 use crate::{Engine, Nanos};
 
 /// A request that can be decided.
@@ -58,6 +58,8 @@ pub(super) struct Waiting {
     /// A reload comes between requests, never into one.
     active: Arc<Active>,
     ending: Ending,
+    /// Counts what comes of it.
+    awaited: Awaited,
     /// Until the host has taken it.
     job: Option<TokenJob>,
 }
@@ -121,6 +123,7 @@ impl Waiting {
             ready,
             active,
             ending,
+            awaited: job.awaited(),
             job: Some(job),
         }
     }
@@ -145,14 +148,14 @@ impl Exchange {
     ) -> Progress {
         match std::mem::replace(&mut self.request.state, State::Done) {
             State::Waiting(waiting) => {
-                let stats = self.engine.stats().tokenize();
-                stats.answered(answer.outcome(), answer.took());
                 let Waiting {
                     ready,
                     active,
                     ending,
+                    awaited,
                     ..
                 } = *waiting;
+                awaited.answered(&answer);
                 let tokens = Some(answer.into_tokens());
                 self.conclude(ready, &active, tokens, ending, now, replies)
             }

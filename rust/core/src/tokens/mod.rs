@@ -10,7 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::body::Dialect;
-pub use job::{TokenAnswer, TokenJob};
+pub use job::{Awaited, TokenAnswer, TokenJob};
 
 /// A request whose prompt is to become tokens.
 #[derive(Clone, Copy, Debug)]
