@@ -143,7 +143,11 @@ impl Gateway {
             active: &active,
             facts: RequestFacts {
                 target_model: ask.model.into(),
-                prompt_tokens: ids.iter().map(|ids| ids.len() as u32).sum(),
+                // Where nobody has made tokens of it, it is estimated.
+                prompt_tokens: match &ask.tokens {
+                    Some(Ok(_)) => ids.iter().map(|ids| ids.len() as u32).sum(),
+                    None | Some(Err(_)) => SIZE,
+                },
                 headers: headers.collect(),
                 request_id: request_id.clone(),
                 ..RequestFacts::default()
