@@ -162,17 +162,19 @@ impl Exact {
         }
         column.held.clone_from(&column.blocks);
         let weights = self.events.weights(|medium| settings.weight(medium));
-        MATCHES.with_borrow_mut(|matches| {
+        // Of what was found in the index: expectations are no hits.
+        let most = MATCHES.with_borrow_mut(|matches| {
+            let mut most = 0;
             for keys in &prompt.keys {
-                self.add(keys, prompt, &weights, matches, &mut column);
+                most = most.max(self.add(keys, prompt, &weights, matches, &mut column));
             }
+            most
         });
-        let most = column.held.iter().max().copied().unwrap_or(0);
         self.stats.looked_up(clock() - begun, most);
         column
     }
 
-    /// Adds what engines of one block size hold.
+    /// Adds what engines of one block size hold; returns the most that one of them does.
     fn add(
         &self,
         keys: &PromptKeys,
@@ -180,7 +182,8 @@ impl Exact {
         weights: &[f32; MAX_TIERS],
         matches: &mut Matches,
         column: &mut PrefixColumn,
-    ) {
+    ) -> u32 {
+        let mut most_held = 0;
         // (weighted, in any tier) tokens of each engine, over all sequences.
         let mut sums = vec![(0.0_f32, 0_u32); keys.owners.len()];
         for sequence in &keys.sequences {
@@ -216,7 +219,9 @@ impl Exact {
             }
             column.blocks[slot] = column.blocks[slot].max(weighted);
             column.held[slot] = column.held[slot].max(blocks);
+            most_held = most_held.max(blocks);
         }
+        most_held
     }
 
     /// Counts a prompt that had to be matched against what was sent.

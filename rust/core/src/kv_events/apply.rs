@@ -78,6 +78,8 @@ impl Sink for Applier<'_> {
             |event, scratch| match event {
                 Ok(Event::Stored(stored)) => self.stored(&stored, scratch),
                 Ok(Event::Removed(removed)) => self.removed(&removed, scratch),
+                // Copies in slower tiers may be alive: engines say the same for a reset of their GPU's cache and of everything, and what
+                // is used from there again is announced again, while what is wrongly taken for held is never taken back.
                 Ok(Event::Cleared) => self.drop_entries(),
                 Ok(Event::Unknown) => add(&self.stats.unknown_events, 1),
                 Err(_) => add(&self.stats.bad_events, 1),

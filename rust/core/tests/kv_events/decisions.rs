@@ -177,6 +177,20 @@ fn endpoints_that_tell_nothing_are_expected_to_hold_what_they_were_sent() {
 }
 
 #[test]
+fn what_is_only_expected_is_no_hit_of_the_index() {
+    let ids = count(0, 10 * 64 + 1);
+    let gateway = Gateway::new(&policy(&json!({}), &[]), 2);
+    gateway.publisher(1, 0, Form::Vllm).send(vec![]);
+    for held in [0, 10 * 64] {
+        assert_eq!(gateway.cached(2, Ask::of(&ids)), held);
+    }
+    let of = |name| gateway.metric(name, &[]);
+    assert_eq!(of("kv_cache_index_lookup_requests_total"), Some(2));
+    assert_eq!(of("kv_cache_index_lookup_hits_total"), Some(0));
+    assert_eq!(of("kv_cache_index_max_pod_hit_count_total"), Some(0));
+}
+
+#[test]
 fn what_cannot_be_matched_exactly_is_matched_by_what_was_sent_and_counted_by_its_reason() {
     let ids = count(0, 5 * 64 + 1);
     let gateway = Gateway::new(&policy(&json!({}), &[]), 2);
@@ -258,6 +272,10 @@ fn plugins_go_by_the_producer_that_they_name() {
         gateway.publisher(2, 0, Form::Vllm).send(vec![]);
         gateway.ask(&Ask::of(&ids));
         assert_eq!(gateway.ask(&Ask::of(&ids)), (1, held), "{named:?}");
+        // Who is named or not: the engine's own figure is compared with what it told.
+        let snapshot = gateway.engine.pool().snapshot();
+        let picks = snapshot.endpoints[0].picks();
+        assert_eq!(picks.matched_tokens, u64::from(2 * 2 * SIZE));
     }
     let parameters = json!({"prefixMatchInfoProducerName": EXACT});
     let source = json!({"type": "p2p-source-producer", "parameters": parameters});

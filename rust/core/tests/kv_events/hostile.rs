@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use warmroute_core::kv_events::{Engine, Received};
 
 use crate::wire::{
-    Picker, Publisher, Value, batch, cleared, count, list, number, removed, stored_map, text,
+    Picker, Publisher, Value, batch, cleared, count, list, number, prompt, removed, stored_map,
+    text,
 };
 
 const IDS: u32 = 32;
@@ -196,4 +197,25 @@ fn a_publisher_that_changes_its_block_size_all_the_time_stays_alone_with_it() {
         picker.counted("kv_events_dropped_total", &["block_size"]),
         99
     );
+}
+
+/// Each size costs a pass over each prompt.
+#[test]
+fn made_up_sizes_of_blocks_do_not_make_prompts_expensive() {
+    let picker = Picker::new();
+    let ids = count(0, 64);
+    for slot in 0..3 {
+        let mut honest = picker.open(slot, 0, Engine::Vllm);
+        honest.send(vec![stored_map(&[1], None, &ids[..16], 16, vec![])]);
+    }
+    for size in 1..40 {
+        let mut publisher = picker.open(size + 10, 0, Engine::Vllm);
+        let own = &ids[..size as usize];
+        publisher.send(vec![stored_map(&[1], None, own, size, vec![])]);
+    }
+    let keys = picker.events.keys("tiny", None, &[prompt(&ids)]);
+    assert_eq!(keys.len(), 8);
+    for slot in 0..3 {
+        assert_eq!(picker.blocks(slot, &ids), 1);
+    }
 }
