@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::speculation::Speculation;
 use crate::Nanos;
-use crate::kv_events::{KvEvents, PromptKeys};
+use crate::kv_events::{Known, KvEvents, PromptKeys};
 use crate::plugin::ExactSettings;
 use crate::prefix::exact::{ExactIndex, MAX_TIERS, Matches, Tier};
 use crate::schedule::PrefixColumn;
@@ -150,9 +150,10 @@ impl Exact {
             held: Vec::new(),
         };
         let share = f64::from(prompt.total_blocks) / f64::from(sent.total_blocks.max(1));
+        // One look at who is known, for all endpoints.
+        let known = self.events.known();
         for (slot, blocks) in sent.blocks.iter().enumerate() {
-            let known = self.events.knows(slot as u32);
-            let blocks = if known {
+            let blocks = if known.contains(slot as u32) {
                 0.0
             } else {
                 f64::from(*blocks) * share
@@ -163,7 +164,7 @@ impl Exact {
         let weights = self.events.weights(|medium| settings.weight(medium));
         MATCHES.with_borrow_mut(|matches| {
             for keys in &prompt.keys {
-                self.add(keys, prompt.unit, &weights, matches, &mut column);
+                self.add(keys, prompt.unit, &weights, &known, matches, &mut column);
             }
         });
         let most = column.held.iter().max().copied().unwrap_or(0);
@@ -177,6 +178,7 @@ impl Exact {
         keys: &PromptKeys,
         unit: u32,
         weights: &[f32; MAX_TIERS],
+        known: &Known,
         matches: &mut Matches,
         column: &mut PrefixColumn,
     ) {
@@ -204,7 +206,7 @@ impl Exact {
                 (weighted * scale + 1e-3) as u32,
                 (f64::from(blocks) * f64::from(scale)) as u32,
             );
-            if blocks == 0 || !self.events.knows(holder.slot) {
+            if blocks == 0 || !known.contains(holder.slot) {
                 continue;
             }
             if slot >= column.blocks.len() {

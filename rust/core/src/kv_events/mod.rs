@@ -16,6 +16,7 @@ mod extras;
 mod keys;
 mod names;
 mod publisher;
+mod roster;
 mod sequence;
 mod stats;
 
@@ -23,8 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
 
 pub use keys::{BlockKeys, Holder, PromptKeys};
@@ -32,9 +32,10 @@ pub use names::MOST_TIERS;
 pub use publisher::{Engine, PublisherId, PublisherState};
 
 use self::apply::Applier;
-use self::keys::{Facts, View};
+use self::keys::View;
 use self::names::Tiers;
-use self::publisher::{Publisher, State, base_model};
+use self::publisher::{Facts, Publisher, State, base_model};
+use self::roster::{Register, Roster};
 use self::sequence::Sequence;
 use self::stats::{Stats, add};
 use crate::pool::Snapshot;
@@ -59,23 +60,33 @@ pub enum Received {
     Ignored,
 }
 
+/// The endpoints whose cache is known, as of one moment.
+pub struct Known(Guard<Arc<View>>);
+
+impl Known {
+    /// As [`KvEvents::knows`].
+    pub fn contains(&self, slot: u32) -> bool {
+        self.0.known.contains(slot)
+    }
+}
+
 /// Every publisher, and what they taught. Shared by the host's socket threads (which write) and decisions (which read without waiting for them).
 pub struct KvEvents {
     index: Arc<ExactIndex>,
     tiers: Tiers,
     stats: Stats,
-    publishers: RwLock<HashMap<u64, Arc<Publisher>>>,
+    publishers: RwLock<Register>,
     last: AtomicU64,
     view: ArcSwap<View>,
-    /// Held while the view is replaced, so that the latest facts win.
-    viewing: Mutex<()>,
+    /// Held while the view is replaced.
+    roster: Mutex<Roster>,
 }
 
 impl fmt::Debug for KvEvents {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("KvEvents")
-            .field("publishers", &self.publishers.read().len())
+            .field("publishers", &self.publishers.read().by_id.len())
             .finish_non_exhaustive()
     }
 }
@@ -90,7 +101,7 @@ impl KvEvents {
             publishers: RwLock::default(),
             last: AtomicU64::new(0),
             view: ArcSwap::default(),
-            viewing: Mutex::default(),
+            roster: Mutex::default(),
         }
     }
 
@@ -103,26 +114,12 @@ impl KvEvents {
     pub fn open(&self, owner: u32, pod: &str, rank: u32, form: Engine) -> PublisherId {
         let id = self.last.fetch_add(1, Relaxed) + 1;
         let mut publishers = self.publishers.write();
-        let taken = |number: u32| {
-            publishers
-                .values()
-                .any(|publisher| publisher.holder.owner == number)
-        };
-        // Slots are small numbers: what an endpoint has beyond one engine is counted from the other end.
-        let number = if taken(owner) {
-            let mut free = (0..u32::from(u16::MAX)).rev();
-            free.find(|number| !taken(*number)).unwrap_or(owner)
-        } else {
-            owner
-        };
-        let holder = Holder {
-            slot: owner,
-            owner: number,
-        };
-        let publisher = Publisher::new(holder, pod, rank, form);
-        publishers.insert(id, Arc::new(publisher));
+        let holder = publishers.holder(owner);
+        let publisher = Publisher::new(id, holder, pod, rank, form);
+        let facts = publisher.facts.load_full();
+        publishers.insert(publisher);
         drop(publishers);
-        self.publish();
+        self.show(|roster| roster.add(id, holder, &facts));
         PublisherId(id)
     }
 
@@ -141,26 +138,16 @@ impl KvEvents {
         }
         // Only now may its number in the index be another's.
         let mut publishers = self.publishers.write();
-        publishers.remove(&publisher.0);
-        let Holder { slot, owner } = closing.holder;
-        for number in [owner, slot] {
-            let in_use = publishers
-                .values()
-                .any(|other| other.holder.slot == number || other.holder.owner == number);
-            if !in_use {
-                self.index.close(number);
-            }
+        for number in publishers.remove(&closing) {
+            self.index.close(number);
         }
         drop(publishers);
-        self.publish();
+        self.show(|roster| roster.remove(publisher.0));
     }
 
     /// The endpoint of a slot is gone: its publishers are closed, before the slot can be another's.
     pub fn close_slot(&self, slot: u32) {
-        let publishers = self.publishers.read();
-        let of_slot = publishers.iter().filter(|(_, one)| one.holder.slot == slot);
-        let of_slot: Vec<u64> = of_slot.map(|(id, _)| *id).collect();
-        drop(publishers);
+        let of_slot = self.publishers.read().ids_of(slot).to_vec();
         for id in of_slot {
             self.close(PublisherId(id));
         }
@@ -274,10 +261,9 @@ impl KvEvents {
     /// Each publisher as it stands, by the order in which they were opened. For people who look why an endpoint is not known.
     pub fn publishers(&self) -> Vec<PublisherState> {
         let publishers = self.publishers.read();
-        let mut states: Vec<PublisherState> = publishers
-            .iter()
-            .map(|(id, publisher)| publisher.describe(PublisherId(*id)))
-            .collect();
+        let publishers = publishers.by_id.values();
+        let mut states: Vec<PublisherState> =
+            publishers.map(|publisher| publisher.describe()).collect();
         states.sort_unstable_by_key(|state| state.id.0);
         states
     }
@@ -289,7 +275,12 @@ impl KvEvents {
 
     /// Whether an endpoint's cache is known: one of its publishers is connected and has sent a message or answered a replay.
     pub fn knows(&self, slot: u32) -> bool {
-        self.view.load().knows(slot)
+        self.view.load().known.contains(slot)
+    }
+
+    /// All endpoints whose cache is known, at this moment.
+    pub fn known(&self) -> Known {
+        Known(self.view.load())
     }
 
     /// Names of the media that were announced, in lower case, by the number of their tier. `gpu` is the first.
@@ -322,7 +313,7 @@ impl KvEvents {
     }
 
     fn find(&self, publisher: PublisherId) -> Option<Arc<Publisher>> {
-        self.publishers.read().get(&publisher.0).cloned()
+        self.publishers.read().by_id.get(&publisher.0).cloned()
     }
 
     fn number(&self, sequence: &[u8]) -> Option<u64> {
@@ -376,23 +367,15 @@ impl KvEvents {
     fn update(&self, publisher: &Publisher, change: impl FnOnce(&mut Facts)) {
         let mut facts = (**publisher.facts.load()).clone();
         change(&mut facts);
-        publisher.facts.store(Arc::new(facts));
-        self.publish();
+        let facts = Arc::new(facts);
+        publisher.facts.store(Arc::clone(&facts));
+        self.show(|roster| roster.set(publisher.id, &facts));
     }
 
-    fn publish(&self) {
-        let _viewing = self.viewing.lock();
-        let mut publishers: Vec<_> = self
-            .publishers
-            .read()
-            .iter()
-            .map(|(id, publisher)| (*id, publisher.holder, publisher.facts.load_full()))
-            .collect();
-        publishers.sort_unstable_by_key(|(id, ..)| *id);
-        let facts = publishers
-            .iter()
-            .map(|(_, holder, facts)| (*holder, &**facts));
-        self.view.store(Arc::new(View::new(facts)));
+    fn show(&self, change: impl FnOnce(&mut Roster)) {
+        let mut roster = self.roster.lock();
+        change(&mut roster);
+        self.view.store(Arc::new(roster.view()));
     }
 
     fn count(&self, received: Received) -> Received {
@@ -405,7 +388,8 @@ impl KvEvents {
 
 impl FamilySource for KvEvents {
     fn families(&self, _snapshot: &Snapshot) -> Vec<Family> {
-        let publishers: Vec<Arc<Publisher>> = self.publishers.read().values().cloned().collect();
+        let publishers: Vec<Arc<Publisher>> =
+            self.publishers.read().by_id.values().cloned().collect();
         let publishers: Vec<_> = publishers
             .iter()
             .map(|publisher| (Arc::clone(&publisher.pod), &publisher.stats))
