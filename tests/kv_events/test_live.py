@@ -234,3 +234,21 @@ def test_endpoints_for_which_no_socket_is_left_wait_for_one(
     sink.set_pool(rows[0], rows[-1])
     last.subscribed().publish(stored(2))
     eventually(lambda: sink.payloads[len(sink.opened) - 1] == [last.kept[0][1]], "a message of the last")
+
+
+def test_publishers_that_nobody_hears_of_are_told_once_in_one_line(
+    subscribe: Subscribe, publish: Publish, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_SILENT_SECONDS", 0.2)
+    publisher = publish(replay=None)
+    rows = [row(0, publisher), *(row(slot) for slot in range(1, 8))]
+    sink = RecordingSink(rows[:-1])
+
+    def told() -> list[int]:
+        return [record.__dict__["fields"]["publishers"] for record in caplog.records if "nobody answers" in record.message]
+
+    subscribe(sink, socket_port=20_000)
+    publisher.subscribed()
+    eventually(lambda: told() == [6], "the line")
+    sink.set_pool(*rows)
+    eventually(lambda: told() == [6, 1], "a line for the one that came later")

@@ -26,6 +26,9 @@ FOLLOW_SECONDS = 0.2
 _OPEN_AGAIN_SECONDS = 5.0
 # libzmq's default of 1,023 is less than two (messages and monitor) for each of six hundred endpoints.
 _MOST_SOCKETS = 65_535
+# A publisher that nothing was heard of for so long after its endpoint came is told of; looked at as often.
+_SILENT_SECONDS = 10.0
+_NAMED_SILENT = 5
 # How old `states` may be, in seconds.
 _STATES_SECONDS = 0.1
 
@@ -48,6 +51,7 @@ class Session:
         self._follow_at = 0.0
         self._open_again_at: float | None = None
         self._states_at = 0.0
+        self._silence_at = 0.0
         #: One row a publisher.
         self.states: tuple[dict[str, Any], ...] = ()
         self._context: zmq.Context[Any] = zmq.Context()
@@ -85,6 +89,9 @@ class Session:
             if now >= self._states_at:
                 self.states = tuple(link.state() | {"replaying": self._replays.is_asking(link)} for link in self._links.values())
                 self._states_at = now + _STATES_SECONDS
+            if now >= self._silence_at:
+                self._tell_silent(now)
+                self._silence_at = now + _SILENT_SECONDS
             due = self._replays.next_tick()
             wake_at = self._follow_at if due is None else min(self._follow_at, due)
             self._reactor.round(max(0.0, wake_at - time.monotonic()))
@@ -142,6 +149,14 @@ class Session:
             self._leave(key)
             return f"{target.pod}: {error}"
         return ""
+
+    def _tell_silent(self, now: float) -> None:
+        """One line for all publishers that never connected: libzmq goes on trying without a word, and a wrong port looks like an idle engine."""
+        silent = [link for link in self._links.values() if link.is_silent(now - _SILENT_SECONDS)]
+        if silent:
+            addresses = [link.target.address for link in silent[:_NAMED_SILENT]]
+            details = fields(publishers=len(silent), addresses=addresses)
+            logger.warning("KV events: nobody answers; trying again, and going by what was sent meanwhile", extra=details)
 
     def _leave(self, key: Key) -> None:
         link = self._links.pop(key)

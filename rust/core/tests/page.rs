@@ -265,7 +265,9 @@ fn naive(page: &str) -> EngineMetrics {
             "vllm:num_requests_running" => add(&mut metrics.running),
             "vllm:time_to_first_token_seconds_count" => add(&mut metrics.first_tokens),
             "vllm:prefix_cache_queries_total" => add(&mut metrics.queried_tokens),
-            "vllm:prefix_cache_hits_total" => add(&mut metrics.cached_tokens),
+            "vllm:prefix_cache_hits_total" | "vllm:external_prefix_cache_hits_total" => {
+                add(&mut metrics.cached_tokens);
+            }
             "vllm:kv_cache_usage_perc" => usage.push(value.min(1.0)),
             "vllm:cache_config_info" => {
                 metrics.block_size = metrics.block_size.or(number("block_size"));
@@ -306,6 +308,7 @@ fn line() -> impl Strategy<Value = String> {
         Just("vllm:cache_config_info".to_owned()),
         Just("vllm:time_to_first_token_seconds_count".to_owned()),
         Just("vllm:prefix_cache_hits_total".to_owned()),
+        Just("vllm:external_prefix_cache_hits_total".to_owned()),
         Just("vllm:time_to_first_token_seconds_sum".to_owned()),
         "[a-z_:]{1,12}",
     ];

@@ -443,6 +443,11 @@ fn a_stream_that_ends_while_it_waits_leaves_nothing_behind() {
     assert_eq!(number(&engine, "tokenize_queued"), 0);
     assert_eq!(number(&engine, "request_total"), 2);
     assert_eq!(engine.pool().snapshot().endpoints[0].inflight_requests(), 0);
+    assert_eq!(
+        tokenized(&engine, "abandoned").map(|(count, _)| count),
+        Some(2),
+        "a tokenizer that is slower than the gateway is patient shows"
+    );
 }
 
 #[test]

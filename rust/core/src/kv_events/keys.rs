@@ -27,6 +27,26 @@ pub struct PromptKeys {
     pub owners: Vec<Holder>,
 }
 
+/// Sizes of blocks by which a prompt is cut: those that most engines use. Each costs a pass over the prompt, so publishers that make up sizes
+/// cannot make decisions slow.
+const MOST_SIZES: usize = 8;
+
+/// The endpoints whose caches are known at a time.
+#[derive(Debug)]
+pub struct KnownEndpoints(pub(super) Arc<View>);
+
+impl KnownEndpoints {
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.known.is_empty()
+    }
+
+    /// Whether that of a slot is.
+    pub fn contains(&self, slot: u32) -> bool {
+        self.0.known.contains(slot)
+    }
+}
+
 /// All publishers as readers see them; replaced whole, by [`super::roster::Roster`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
@@ -49,6 +69,10 @@ pub(super) struct Group {
 pub(super) struct SlotSet(Vec<u64>);
 
 impl SlotSet {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     pub(super) fn contains(&self, slot: u32) -> bool {
         let word = self.0.get(slot as usize / 64);
         word.is_some_and(|word| word >> (slot % 64) & 1 == 1)
@@ -85,6 +109,9 @@ impl View {
             });
             if let Some((_, keys)) = same {
                 keys.owners.extend_from_slice(&group.holders);
+                continue;
+            }
+            if all.len() >= MOST_SIZES {
                 continue;
             }
             let start = root(group.block_tokens, adapter.then_some(model));

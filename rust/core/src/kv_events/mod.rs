@@ -24,10 +24,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-pub use keys::{BlockKeys, Holder, PromptKeys};
+pub use keys::{BlockKeys, Holder, KnownEndpoints, PromptKeys};
 pub use names::MOST_TIERS;
 pub use publisher::{Engine, PublisherId, PublisherState};
 
@@ -58,16 +58,6 @@ pub enum Received {
     },
     /// It changes nothing: it came before, cannot be read, or its publisher is closed.
     Ignored,
-}
-
-/// The endpoints whose cache is known, as of one moment.
-pub struct Known(Guard<Arc<View>>);
-
-impl Known {
-    /// As [`KvEvents::knows`].
-    pub fn contains(&self, slot: u32) -> bool {
-        self.0.known.contains(slot)
-    }
 }
 
 /// Every publisher, and what they taught. Shared by the host's socket threads (which write) and decisions (which read without waiting for them).
@@ -138,11 +128,22 @@ impl KvEvents {
         }
         // Only now may its number in the index be another's.
         let mut publishers = self.publishers.write();
-        for number in publishers.remove(&closing) {
-            self.index.close(number);
+        if let Some(owner) = publishers.remove(&closing) {
+            self.index.close(owner);
         }
         drop(publishers);
         self.show(|roster| roster.remove(publisher.0));
+    }
+
+    /// Empties a number of the index that is no publisher's any more. False, and nothing is done, while it is one's.
+    pub(crate) fn close_unused(&self, owner: u32) -> bool {
+        let publishers = self.publishers.write();
+        let used = publishers.uses(owner);
+        if !used {
+            self.index.close(owner);
+        }
+        drop(publishers);
+        !used
     }
 
     /// The endpoint of a slot is gone: its publishers are closed, before the slot can be another's.
@@ -278,21 +279,21 @@ impl KvEvents {
         self.view.load().known.contains(slot)
     }
 
-    /// All endpoints whose cache is known, at this moment.
-    pub fn known(&self) -> Known {
-        Known(self.view.load())
+    /// The endpoints whose caches are known now, for many questions in a row.
+    pub fn known(&self) -> KnownEndpoints {
+        KnownEndpoints(self.view.load_full())
     }
 
     /// Names of the media that were announced, in lower case, by the number of their tier. `gpu` is the first.
     pub fn tiers(&self) -> Vec<Arc<str>> {
-        self.tiers.all()
+        Vec::clone(&self.tiers.all())
     }
 
     /// What a block counts in each tier. `weight`: by the medium's name; speculative entries count like those on the GPU.
     pub fn weights(&self, weight: impl Fn(&str) -> f32) -> [f32; MAX_TIERS] {
         let mut weights = [0.0; MAX_TIERS];
-        for (slot, name) in weights.iter_mut().zip(self.tiers.all()) {
-            *slot = weight(&name);
+        for (slot, name) in weights.iter_mut().zip(self.tiers.all().iter()) {
+            *slot = weight(name);
         }
         weights[usize::from(Tier::SPECULATIVE.0)] = weights[usize::from(Tier::GPU.0)];
         weights

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use smallvec::SmallVec;
 
 use super::keys::{Group, Holder, View};
 use super::publisher::{Facts, Publisher};
@@ -102,6 +101,14 @@ impl Roster {
                 holders: vec![holder],
             }),
         }
+        self.order();
+    }
+
+    /// Prompts are cut by the sizes that most engines use.
+    fn order(&mut self) {
+        let groups = &mut self.view.groups;
+        // Those of as many in an order that does not change.
+        groups.sort_by_key(|group| (std::cmp::Reverse(group.holders.len()), group.block_tokens));
     }
 
     fn leave(&mut self, (block_tokens, base_model): &(u32, Option<Arc<str>>), holder: Holder) {
@@ -119,6 +126,7 @@ impl Roster {
         if holders.is_empty() {
             groups.remove(position);
         }
+        self.order();
     }
 }
 
@@ -128,27 +136,29 @@ pub(super) struct Register {
     pub(super) by_id: HashMap<u64, Arc<Publisher>>,
     of_slot: HashMap<u32, Vec<u64>>,
     owners: HashSet<u32>,
-    /// Where the search for a free number went on last.
-    cursor: u32,
+    /// Below it no number is free.
+    lowest_free: u32,
 }
 
 /// Numbers of the index are below this one.
 const NUMBERS: u32 = u16::MAX as u32;
 
 impl Register {
-    /// Slots are small numbers: what an endpoint has beyond one engine is counted from the other end.
+    /// A number for an engine in the index: its endpoint's slot for the first, the lowest that is free for others. Numbers stay small, as what
+    /// readers keep by number grows with the highest.
     pub(super) fn holder(&mut self, slot: u32) -> Holder {
-        let mut owner = slot;
-        if self.owners.contains(&slot) {
-            for _ in 0..NUMBERS {
-                self.cursor = self.cursor.checked_sub(1).unwrap_or(NUMBERS - 1);
-                if !self.owners.contains(&self.cursor) {
-                    owner = self.cursor;
-                    break;
-                }
-            }
+        if !self.owners.contains(&slot) {
+            return Holder { slot, owner: slot };
         }
-        Holder { slot, owner }
+        while self.owners.contains(&self.lowest_free) {
+            self.lowest_free += 1;
+        }
+        // More engines than the index has numbers: they share their endpoint's.
+        let owner = Some(self.lowest_free).filter(|number| *number < NUMBERS);
+        Holder {
+            slot,
+            owner: owner.unwrap_or(slot),
+        }
     }
 
     pub(super) fn insert(&mut self, publisher: Publisher) {
@@ -158,34 +168,32 @@ impl Register {
         self.by_id.insert(publisher.id, Arc::new(publisher));
     }
 
-    /// The numbers that nobody has any more.
-    pub(super) fn remove(&mut self, publisher: &Publisher) -> SmallVec<[u32; 2]> {
+    /// The number that nobody has any more, if so.
+    pub(super) fn remove(&mut self, publisher: &Publisher) -> Option<u32> {
         let Holder { slot, owner } = publisher.holder;
-        let mut free = SmallVec::new();
-        if self.by_id.remove(&publisher.id).is_none() {
-            return free;
-        }
+        self.by_id.remove(&publisher.id)?;
         if let Some(ids) = self.of_slot.get_mut(&slot) {
             ids.retain(|id| *id != publisher.id);
             if ids.is_empty() {
                 self.of_slot.remove(&slot);
             }
         }
-        // With all numbers taken, engines of an endpoint share one.
+        // Only engines of one endpoint ever share a number.
         let shares = self.ids_of(slot).iter().any(|id| {
             let other = self.by_id.get(id);
             other.is_some_and(|other| other.holder.owner == owner)
         });
-        if !shares {
-            self.owners.remove(&owner);
+        if shares {
+            return None;
         }
-        for number in [owner, slot] {
-            let in_use = self.owners.contains(&number) || self.of_slot.contains_key(&number);
-            if !in_use {
-                free.push(number);
-            }
-        }
-        free
+        self.owners.remove(&owner);
+        self.lowest_free = self.lowest_free.min(owner);
+        Some(owner)
+    }
+
+    /// Whether a number is a publisher's.
+    pub(super) fn uses(&self, owner: u32) -> bool {
+        self.owners.contains(&owner)
     }
 
     pub(super) fn ids_of(&self, slot: u32) -> &[u64] {
@@ -274,7 +282,17 @@ mod tests {
             let any = any.copied();
             match (random.u8(..8), any) {
                 (0, _) | (_, None) => {
-                    let holder = register.holder(random.u32(..70));
+                    let slot = random.u32(..70);
+                    let holder = register.holder(slot);
+                    let free = || (0..).find(|number| !register.uses(*number));
+                    assert_eq!(
+                        Some(holder.owner),
+                        if register.uses(slot) {
+                            free()
+                        } else {
+                            Some(slot)
+                        }
+                    );
                     assert!(entries.values().all(|(one, _)| one.owner != holder.owner));
                     register.insert(Publisher::new(step, holder, "", 0, Engine::Vllm));
                     let facts = Arc::new(Facts::default());
@@ -285,17 +303,10 @@ mod tests {
                     roster.remove(id);
                     roster.remove(id);
                     let publisher = Arc::clone(&register.by_id[&id]);
-                    let free = register.remove(&publisher);
+                    assert_eq!(register.remove(&publisher), Some(publisher.holder.owner));
+                    assert!(!register.uses(publisher.holder.owner));
+                    assert_eq!(register.remove(&publisher), None);
                     entries.remove(&id);
-                    let uses = |number| {
-                        let mut holders = entries.values().map(|(holder, _)| holder);
-                        holders.any(|other| other.owner == number || other.slot == number)
-                    };
-                    let Holder { slot, owner } = publisher.holder;
-                    for number in [slot, owner] {
-                        assert_eq!(free.contains(&number), !uses(number));
-                    }
-                    assert!(register.remove(&publisher).is_empty());
                     roster.set(id, &Arc::new(Facts::default()));
                 }
                 (_, Some(id)) => {

@@ -13,6 +13,8 @@ use super::Received;
 const MOST_HELD: usize = 10_000;
 /// Bytes of theirs, at most.
 const MOST_HELD_BYTES: usize = 64 << 20;
+/// A process that took the place of another cannot have said so much before its first message came: connections are tried again within seconds.
+const FAR: u64 = 1024;
 /// Messages of the past that are recognised when they come again.
 const RECENT: usize = 256;
 
@@ -171,9 +173,15 @@ impl Sequence {
         if replay.void && !self.held.is_empty() {
             return self.ask(false);
         }
-        if complete && replay.doubts && !replay.answered && !replay.void && self.applied {
-            self.restart_before_held(sink);
-            return self.ask(false);
+        if replay.doubts && !replay.answered && !replay.void && self.applied {
+            if complete {
+                self.restart_before_held(sink);
+                return self.ask(false);
+            }
+            // Nothing can tell whether it is the same process. One that has said little has little to lose.
+            if self.next.is_none_or(|next| next < FAR) {
+                self.restart_before_held(sink);
+            }
         }
         self.drain(sink);
         if self.held.is_empty() {
