@@ -179,7 +179,7 @@ def test_start_that_cannot_have_its_tokenizer_says_why_and_one_without_says_what
     picker = start_picker(f"--endpoint=http://{ENDPOINT}", "--config-text", configuration(port=5557))
     notice = picker.logged("configuration: works approximately")
     assert notice["given"] == '"precise-prefix-cache-producer" without a tokenizer'
-    assert notice["use"].startswith("prompts are matched by what was sent before; give token-producer local:")
+    assert notice["use"].startswith("prompts of text are matched by what was sent before; give token-producer local:")
 
 
 def test_configuration_and_metrics_of_the_documentation_are_there(start_picker):

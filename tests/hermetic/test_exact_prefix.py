@@ -206,6 +206,12 @@ def test_requests_that_have_no_tokens_go_by_what_was_sent_and_say_why(pool, tmp_
     without.announce(1, *recorded(1))
     first = without.ask(chat["path"], chat["body"])
     assert [without.ask(chat["path"], chat["body"]) for _ in range(3)] == [first] * 3
+    # A prompt that is tokens already needs no tokenizer.
+    completion = RECORDED[0]
+    without.expected_tokens()
+    tokens = TOKENS[completion["file"]]["announced"]
+    assert without.ask(completion["path"], {**completion["body"], "prompt": tokens}) == POD_1
+    assert without.expected_tokens() == {"pod-1": len(tokens) // BLOCK * BLOCK}
     # What carries no prompt misses nothing.
     get = headers(without.pb, **{":path": "/v1/models", ":method": "GET"}, end_of_stream=True)
     assert without.destination(without.picker.exchange(get))

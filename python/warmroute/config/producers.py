@@ -136,7 +136,7 @@ def _note_missing_tokenizer(resolution: Resolution) -> None:
     for plugin in plugins:
         if plugin.type.name in _EXACT_TYPES:
             written = f'"{plugin.name}" without a tokenizer'
-            instead = f"prompts are matched by what was sent before; give {_TOKEN_PRODUCER} local: {{path: FOLDER}} or vllm: {{url: URL}}"
+            instead = f"prompts of text are matched by what was sent before; give {_TOKEN_PRODUCER} local: {{path: FOLDER}} or vllm: {{url: URL}}"
             resolution.notices.append(Notice.approximate(resolution.document, (*(plugin.path or ("plugins",)), "type"), written, instead))
 
 

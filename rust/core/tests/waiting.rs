@@ -452,8 +452,10 @@ fn a_stream_that_ends_while_it_waits_leaves_nothing_behind() {
 
 #[test]
 fn a_request_that_is_refused_after_its_wait_is_answered_and_counted_once() {
-    let engine = engine(0, Some(FakeTokenizer::new(Manner::Answers) as _));
+    let engine = engine(1, Some(FakeTokenizer::new(Manner::Answers) as _));
     let (mut stream, job) = waiting(&engine);
+    // What could be refused at once would not have waited.
+    assert!(engine.remove_endpoint("default", "endpoint-1"));
     assert_eq!(stream.resume(job.run()), Progress::Close);
     assert!(
         matches!(&stream.replies[..], [Reply { phase: ReplyPhase::Immediate(reply), .. }] if reply.status == 503)

@@ -20,6 +20,7 @@ use crate::{Engine, Nanos};
 
 /// A request that can be decided.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Ready {
     facts: RequestFacts,
     /// Counts the request from before a wait on.

@@ -302,8 +302,8 @@ fn only_an_endpoint_that_holds_something_is_good_enough_for_a_client_that_wants_
         gateway.try_ask(&ask).expect_err("nobody"),
         Refusal::NotCached
     );
-    second.send(vec![stored(&ids[..SIZE as usize], SIZE, on("CPU"))]);
-    assert_eq!(gateway.ask(&ask), (2, SIZE), "0.8 of a block, and there");
+    second.send(vec![stored(&ids[..2 * SIZE as usize], SIZE, on("CPU"))]);
+    assert_eq!(gateway.ask(&ask), (2, 2 * SIZE), "1.6 blocks, and there");
 }
 
 #[test]

@@ -276,21 +276,24 @@ fn sglang_s_salts_and_adapters_are_told_from_plain_blocks_in_every_version() {
         rest.push(last);
         rest
     };
-    let head = || vec![Value::Nil, text("GPU")];
+    let beginning = || vec![Value::Nil, text("GPU")];
     let prefixed = || list([list([text("dynamo-cache-salt:tenant")])]);
     let forms = [
-        ("right after the medium", array(nils(head(), 2, salt()))),
+        (
+            "right after the medium",
+            array(nils(beginning(), 2, salt())),
+        ),
         (
             "among the extra keys, once for all blocks, and at the end",
             array(nils(
-                [head(), vec![Value::Nil, prefixed()]].concat(),
+                [beginning(), vec![Value::Nil, prefixed()]].concat(),
                 8,
                 salt(),
             )),
         ),
         (
             "among the extra keys alone",
-            array([head(), vec![Value::Nil, prefixed()]].concat()),
+            array([beginning(), vec![Value::Nil, prefixed()]].concat()),
         ),
         (
             "map",
@@ -311,7 +314,7 @@ fn sglang_s_salts_and_adapters_are_told_from_plain_blocks_in_every_version() {
     }
     let picker = Picker::new();
     let mut publisher = picker.open(0, 0, Engine::Sglang);
-    let adapter = array([head(), vec![text("a1"), Value::Nil]].concat());
+    let adapter = array([beginning(), vec![text("a1"), Value::Nil]].concat());
     publisher.send(vec![adapter]);
     let held = |model| picker.held(0, model, None, &prompt).0;
     assert_eq!((held("a1"), held("tiny")), (2, 0));

@@ -186,7 +186,7 @@ fn a_reload_keeps_what_is_known_and_follows_the_budget() {
         gateway
             .engine
             .reload(&policy, &Externals::new())
-            .expect("valid")
+            .expect("valid");
     };
     reload(budget("16MiB"));
     assert_eq!(index.usage().budget_bytes, 16 << 20);
