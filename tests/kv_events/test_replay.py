@@ -149,6 +149,31 @@ def test_replays_beyond_the_limit_wait_for_their_turn(subscribe: Subscribe, publ
         eventually(lambda index=index: sink.applied[index] == [0, 1], f"replay {index}")  # type: ignore[misc]
 
 
+def test_what_is_missing_goes_before_what_may_be_and_time_runs_from_the_question(
+    subscribe: Subscribe, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "AT_ONCE", 1)
+    monkeypatch.setattr(replay_module, "TOTAL_SECONDS", 0.5)
+    silent, idle, behind = publishers = [publish() for _ in range(3)]
+    silent.sends_end = False
+    sink = RecordingSink([row(slot, publisher) for slot, publisher in enumerate(publishers)])
+    # The third one is asked for what it was heard to have sent, the others for what they may have.
+    joins = sink.join
+    sink.asks_at_once = True
+    monkeypatch.setattr(sink, "join", lambda publisher: None if publisher == 2 else joins(publisher))
+    started(idle, 1, lost=True)
+    healed: list[bool] = []
+    idle.passes = lambda _: healed.append(sink.applied[2] == [0, 1]) or True  # type: ignore[func-returns-value]
+    sink.set_pool(row(0, silent))
+    subscribe(sink)
+    eventually(lambda: silent.asked, "the silent one is asked")
+    sink.set_pool(*(row(slot, publisher) for slot, publisher in enumerate(publishers)))
+    for lost in (True, False):
+        behind.publish(stored(1), lost=lost) if lost else behind.subscribed().publish(stored(1))
+    eventually(lambda: sink.applied[1] == [0], "all had their turn")
+    assert (healed, sink.ended[0], sink.ended[2]) == ([True], [False], [True])
+
+
 def test_endpoint_that_leaves_during_its_replay_is_not_heard_again(subscribe: Subscribe, publish: Publish) -> None:
     publisher = publish()
     publisher.sends_end = False

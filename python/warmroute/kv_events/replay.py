@@ -6,6 +6,7 @@ connection: then the rest is asked for.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,9 @@ TOTAL_SECONDS, IDLE_SECONDS, COOLDOWN_SECONDS = 120.0, 2.0, 30.0
 RETRY_SECONDS = 0.1
 AT_ONCE = 8
 ATTEMPTS_WITHOUT_PROGRESS = 3
+#: Where nothing is known to be missing, nobody answers and others wait for their turn: hundreds of publishers that replay nothing, at a wrong port,
+#: must not keep each other from being known for minutes.
+ATTEMPTS_TO_JOIN = 1
 #: So many replays may follow each other directly.
 IN_ROW = 3
 #: Answers kept by libzmq: as many as vLLM buffers.
@@ -53,11 +57,10 @@ class Replays:
         """
         if link in self._active or link in self._waiting:
             return
-        now = self.clock()
-        if link.target.replay is None or now < link.replay_again_at:
+        if link.target.replay is None or self.clock() < link.replay_again_at:
             link.give_up_replay()
             return
-        self._waiting[link] = _Replay(link, start, now, self, joining=joining)
+        self._waiting[link] = _Replay(link, start, self, joining=joining)
         self._admit()
 
     def cancel(self, link: Link) -> None:
@@ -71,16 +74,21 @@ class Replays:
     def tick(self) -> None:
         """Let time act."""
         now = self.clock()
-        for replay in [*self._active.values(), *self._waiting.values()]:
+        # Those that wait have all the time in the world: theirs begins when they are asked.
+        for replay in list(self._active.values()):
             replay.tick(now)
 
     def next_tick(self) -> float | None:
         """When `tick` has something to do; None: not before something else happens."""
-        return min((replay.due() for replay in (*self._active.values(), *self._waiting.values())), default=None)
+        return min((replay.due() for replay in self._active.values()), default=None)
 
     def is_asking(self, link: Link) -> bool:
         """Whether messages of this publisher are being asked for."""
         return link in self._active or link in self._waiting
+
+    def others_wait(self) -> bool:
+        """Whether there are publishers that cannot be asked yet."""
+        return bool(self._waiting)
 
     def ended(self, replay: "_Replay", *, complete: bool, reason: str) -> None:
         """A replay is over: told to the engine, which applies what it held, or drops the publisher's entries."""
@@ -121,10 +129,12 @@ class Replays:
 
     def _admit(self) -> None:
         while self._waiting and len(self._active) < AT_ONCE:
-            link = next(iter(self._waiting))
+            # What is missing goes before what may be: the messages of those that wait are held back meanwhile.
+            missing = (link for link, replay in self._waiting.items() if not replay.joining)
+            link = next(missing, next(iter(self._waiting)))
             replay = self._waiting.pop(link)
             self._active[link] = replay
-            replay.ask(self.clock())
+            replay.begin(self.clock())
 
 
 class _Replay:
@@ -132,7 +142,7 @@ class _Replay:
 
     descriptor = -1
 
-    def __init__(self, link: Link, start: int, now: float, replays: Replays, *, joining: bool) -> None:
+    def __init__(self, link: Link, start: int, replays: Replays, *, joining: bool) -> None:
         self.link = link
         self.joining = joining
         self.start = start
@@ -140,12 +150,17 @@ class _Replay:
         self.attempts = 0
         self._replays = replays
         self._next = start
-        self._deadline = now + TOTAL_SECONDS
+        self._deadline = math.inf
         # When the attempt is idle for too long, or (without a socket) when the next one begins.
-        self._alarm = self._deadline
+        self._alarm = math.inf
         self._socket: zmq.Socket[bytes] | None = None
         self._progress = 0
         self._fruitless = 0
+
+    def begin(self, now: float) -> None:
+        """Begin the first attempt; time for all of them runs from here."""
+        self._deadline = now + TOTAL_SECONDS
+        self.ask(now)
 
     def ask(self, now: float) -> None:
         """Begin an attempt."""
@@ -233,7 +248,9 @@ class _Replay:
     def _attempt_ended(self, now: float) -> None:
         self.hang_up()
         self._fruitless = 0 if self._progress else self._fruitless + 1
-        if self._fruitless >= ATTEMPTS_WITHOUT_PROGRESS:
+        hurried = self.joining and not self.messages and self._replays.others_wait()
+        most = ATTEMPTS_TO_JOIN if hurried else ATTEMPTS_WITHOUT_PROGRESS
+        if self._fruitless >= most:
             self._give_up("no progress")
         else:
             self._alarm = now + RETRY_SECONDS

@@ -1,11 +1,14 @@
 //! Blocks that count as held because they were just sent: the next request with the same beginning need not wait for the engine to say so.
 //!
-//! They are entries of the index like others, in a tier of their own, stored at the decision and removed when their time is over. A decision never waits
-//! for the index's writer: what it cannot store at once is stored by the next one that can.
+//! They are entries of the index like others, in a tier of their own, stored at the decision and removed when their time is over. A decision waits
+//! neither for the index's writer nor for what another one stores: what it cannot store at once, and long prompts, whose blocks take milliseconds, are
+//! stored by a thread.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::exact::SPECULATIVE;
 use crate::Nanos;
@@ -14,9 +17,21 @@ use crate::prefix::exact::ExactIndex;
 /// Prompts that may be waiting for the writer, or be stored: beyond, the oldest go.
 const MOST: usize = 65_536;
 
+/// Blocks that a decision stores itself, at most: some tens of microseconds.
+const SHORT: usize = 256;
+
 /// What was sent and has not run out.
 #[derive(Debug, Default)]
-pub(super) struct Speculation(Mutex<Queues>);
+pub(super) struct Speculation(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    queues: Mutex<Queues>,
+    /// Held while something is stored; taken before the queues.
+    storing: Mutex<()>,
+    /// There is something for the thread.
+    arrived: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct Queues {
@@ -24,6 +39,9 @@ struct Queues {
     pending: VecDeque<Sent>,
     /// Stored, by rising time; the time is the same for all of a configuration, and a change of it only delays.
     stored: VecDeque<Sent>,
+    /// The thread runs: from the first time on that it is needed.
+    has_thread: bool,
+    closed: bool,
 }
 
 /// A prompt that was sent, as the keys of its blocks that count as held since.
@@ -39,38 +57,40 @@ pub(super) struct Sent {
 
 impl Speculation {
     /// Notes what is sent, if `is_known` still holds: it is asked when nothing can be forgotten meanwhile.
-    pub(super) fn add(&self, index: &ExactIndex, sent: Sent, is_known: impl FnOnce() -> bool) {
+    pub(super) fn add(&self, index: &Arc<ExactIndex>, sent: Sent, is_known: impl FnOnce() -> bool) {
         if sent.keys.is_empty() {
             return;
         }
-        let mut queues = self.0.lock();
-        if !is_known() {
-            return;
-        }
-        queues.pending.push_back(sent);
-        while let Some(sent) = queues.pending.pop_front() {
-            let stored = index.try_store_keys(sent.owner, SPECULATIVE, &sent.keys);
-            if stored.is_none() {
-                queues.pending.push_front(sent);
-                break;
-            }
-            queues.stored.push_back(sent);
-        }
-        if queues.pending.len() > MOST {
-            queues.pending.pop_front();
-        }
-        if queues.stored.len() > MOST
-            && let Some(oldest) = queues.stored.pop_front()
         {
-            drop(queues);
-            remove(index, &oldest);
+            let mut queues = self.0.queues.lock();
+            if !is_known() {
+                return;
+            }
+            queues.pending.push_back(sent);
+            if queues.pending.len() > MOST {
+                queues.pending.pop_front();
+            }
         }
+        if !self.0.store_short(index) {
+            self.leave_to_thread(index);
+        }
+    }
+
+    fn leave_to_thread(&self, index: &Arc<ExactIndex>) {
+        let mut queues = self.0.queues.lock();
+        if !queues.has_thread {
+            let (shared, index) = (Arc::clone(&self.0), Arc::clone(index));
+            let thread = thread::Builder::new().name("warmroute-expect".to_owned());
+            queues.has_thread = thread.spawn(move || shared.work(&index)).is_ok();
+        }
+        // Without a thread the next decision tries again.
+        self.0.arrived.notify_one();
     }
 
     /// Removes what has run out.
     pub(super) fn expire(&self, index: &ExactIndex, now: Nanos) {
         loop {
-            let mut queues = self.0.lock();
+            let mut queues = self.0.queues.lock();
             queues.pending.retain(|sent| sent.expires > now);
             let Some(sent) = queues.stored.pop_front() else {
                 return;
@@ -86,12 +106,93 @@ impl Speculation {
 
     /// The slot's endpoint is gone, and is not known any more: what is not stored is not going to be. What is stored is returned, oldest first.
     pub(super) fn forget(&self, slot: u32) -> Vec<Sent> {
-        let mut queues = self.0.lock();
+        // What is being stored is in neither queue.
+        let _storing = self.0.storing.lock();
+        let mut queues = self.0.queues.lock();
         queues.pending.retain(|sent| sent.slot != slot);
         let stored = std::mem::take(&mut queues.stored);
         let (gone, kept): (Vec<_>, Vec<_>) = stored.into_iter().partition(|sent| sent.slot == slot);
         queues.stored = kept.into();
         gone
+    }
+}
+
+impl Drop for Speculation {
+    fn drop(&mut self) {
+        self.0.queues.lock().closed = true;
+        self.0.arrived.notify_all();
+    }
+}
+
+impl Shared {
+    /// Stores what waits, up to the first long prompt. False: something is left that this thread cannot or should not store.
+    fn store_short(&self, index: &ExactIndex) -> bool {
+        // Whoever holds it looks at the queue again when done.
+        while let Some(storing) = self.storing.try_lock() {
+            while let Some(sent) = self.take(SHORT) {
+                let stored = index.try_store_keys(sent.owner, SPECULATIVE, &sent.keys);
+                if stored.is_none() {
+                    self.queues.lock().pending.push_front(sent);
+                    return false;
+                }
+                self.keep(index, sent);
+            }
+            drop(storing);
+            let queues = self.queues.lock();
+            match queues.pending.front() {
+                None => return true,
+                Some(next) if next.keys.len() > SHORT => return false,
+                Some(_) => {}
+            }
+        }
+        true
+    }
+
+    /// The next that waits, if it has at most so many blocks.
+    fn take(&self, most: usize) -> Option<Sent> {
+        let pending = &mut self.queues.lock().pending;
+        let next = pending.pop_front()?;
+        if next.keys.len() > most {
+            pending.push_front(next);
+            return None;
+        }
+        Some(next)
+    }
+
+    fn keep(&self, index: &ExactIndex, sent: Sent) {
+        let mut queues = self.queues.lock();
+        queues.stored.push_back(sent);
+        let oldest = if queues.stored.len() > MOST {
+            queues.stored.pop_front()
+        } else {
+            None
+        };
+        drop(queues);
+        if let Some(oldest) = oldest {
+            remove(index, &oldest);
+        }
+    }
+
+    /// The thread: stores whatever waits.
+    fn work(&self, index: &ExactIndex) {
+        loop {
+            {
+                let mut queues = self.queues.lock();
+                while queues.pending.is_empty() && !queues.closed {
+                    self.arrived.wait(&mut queues);
+                }
+                if queues.closed {
+                    return;
+                }
+            }
+            let _storing = self.storing.lock();
+            while let Some(sent) = self.take(usize::MAX) {
+                if let Ok(lane) = index.open(sent.owner, SPECULATIVE) {
+                    index.store_keys(lane, &sent.keys);
+                }
+                self.keep(index, sent);
+            }
+        }
     }
 }
 
@@ -125,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_counts_as_held_until_its_time_is_over() {
-        let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
+        let (index, speculation) = (Arc::new(ExactIndex::new(1 << 24)), Speculation::default());
         speculation.add(&index, sent(3, &[1, 2, 3], 100), || true);
         speculation.add(&index, sent(3, &[1, 2, 4], 200), || true);
         speculation.add(&index, sent(3, &[7], 200), || false);
@@ -140,7 +241,7 @@ mod tests {
     }
     #[test]
     fn what_was_sent_to_an_endpoint_that_is_gone_is_handed_back() {
-        let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
+        let (index, speculation) = (Arc::new(ExactIndex::new(1 << 24)), Speculation::default());
         speculation.add(&index, sent(3, &[1, 2], 100), || true);
         speculation.add(&index, sent(4, &[1, 2], 100), || true);
         for gone in speculation.forget(3) {
@@ -150,5 +251,33 @@ mod tests {
         assert!(speculation.forget(3).is_empty());
         speculation.expire(&index, Nanos(100));
         assert_eq!(index.usage().pairs, 0);
+    }
+    #[test]
+    fn long_prompts_and_what_finds_the_writer_busy_are_stored_by_the_thread() {
+        let (index, speculation) = (Arc::new(ExactIndex::new(1 << 24)), Speculation::default());
+        let until = |reached: &dyn Fn() -> bool| {
+            while !reached() {
+                thread::yield_now();
+            }
+        };
+        let long: Vec<u64> = (1..=4 * SHORT as u64).collect();
+        speculation.add(&index, sent(3, &long, 100), || true);
+        speculation.add(&index, sent(4, &[7, 8], 100), || true);
+        until(&|| held(&index, 3, &long) == 4 * SHORT as u32 && held(&index, 4, &[7, 8]) == 2);
+        // As while another decision stores a long one: this one does not wait for it, and is not forgotten.
+        let busy = speculation.0.storing.lock();
+        speculation.add(&index, sent(5, &[9], 100), || true);
+        speculation.add(&index, sent(5, &long, 100), || true);
+        assert_eq!(held(&index, 5, &[9]), 0);
+        drop(busy);
+        speculation.add(&index, sent(6, &[9], 100), || true);
+        until(&|| held(&index, 5, &[9]) == 1 && held(&index, 6, &[9]) == 1);
+        until(&|| held(&index, 5, &long) == 4 * SHORT as u32);
+        until(&|| speculation.0.storing.try_lock().is_some());
+        assert_eq!(speculation.forget(5).len(), 2);
+        speculation.expire(&index, Nanos(100));
+        let shared = Arc::downgrade(&speculation.0);
+        drop(speculation);
+        until(&|| shared.strong_count() == 0);
     }
 }

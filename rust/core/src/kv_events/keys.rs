@@ -43,75 +43,56 @@ impl KnownEndpoints {
 
     /// Whether that of a slot is.
     pub fn contains(&self, slot: u32) -> bool {
-        self.0.knows(slot)
+        self.0.known.contains(slot)
     }
 }
 
-/// What readers know of a publisher.
+/// All publishers as readers see them; replaced whole, by [`super::roster::Roster`].
 #[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    /// Tokens a block, once it has told.
-    pub(super) block_tokens: Option<u32>,
-    /// Model that its topic names.
-    pub(super) base_model: Option<Arc<str>>,
-    /// Adapters that it has blocks of.
-    pub(super) adapters: Arc<HashSet<Arc<str>>>,
-    /// It has sent a message or answered a replay.
-    pub(super) delivered: bool,
-    /// Its connection stands.
-    pub(super) connected: bool,
-}
-
-/// All publishers as readers see them; replaced whole.
-#[derive(Debug, Default)]
 pub(super) struct View {
-    groups: Vec<Group>,
-    adapters: HashSet<Arc<str>>,
-    known: HashSet<u32>,
+    pub(super) groups: Vec<Group>,
+    pub(super) adapters: Arc<HashSet<Arc<str>>>,
+    pub(super) known: SlotSet,
     pub(super) publishers: usize,
 }
 
 /// Engines that agree in what keys depend on.
-#[derive(Debug)]
-struct Group {
-    block_tokens: u32,
-    base_model: Option<Arc<str>>,
-    holders: Vec<Holder>,
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) block_tokens: u32,
+    pub(super) base_model: Option<Arc<str>>,
+    pub(super) holders: Vec<Holder>,
+}
+
+/// Slots, a bit for each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SlotSet(Vec<u64>);
+
+impl SlotSet {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    pub(super) fn contains(&self, slot: u32) -> bool {
+        let word = self.0.get(slot as usize / 64);
+        word.is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    pub(super) fn set(&mut self, slot: u32, is_in: bool) {
+        let place = slot as usize / 64;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, 0);
+        }
+        let bit = 1 << (slot % 64);
+        if is_in {
+            self.0[place] |= bit;
+        } else {
+            self.0[place] &= !bit;
+        }
+    }
 }
 
 impl View {
-    pub(super) fn new<'a>(publishers: impl Iterator<Item = (Holder, &'a Facts)>) -> Self {
-        let mut view = Self::default();
-        for (holder, facts) in publishers {
-            view.publishers += 1;
-            view.adapters.extend(facts.adapters.iter().cloned());
-            if facts.delivered && facts.connected {
-                view.known.insert(holder.slot);
-            }
-            let Some(block_tokens) = facts.block_tokens else {
-                continue;
-            };
-            let group = view.groups.iter_mut().find(|group| {
-                group.block_tokens == block_tokens && group.base_model == facts.base_model
-            });
-            match group {
-                Some(group) => group.holders.push(holder),
-                None => view.groups.push(Group {
-                    block_tokens,
-                    base_model: facts.base_model.clone(),
-                    holders: vec![holder],
-                }),
-            }
-        }
-        view.groups
-            .sort_by_key(|group| std::cmp::Reverse(group.holders.len()));
-        view
-    }
-
-    pub(super) fn knows(&self, slot: u32) -> bool {
-        self.known.contains(&slot)
-    }
-
     pub(super) fn keys(
         &self,
         model: &str,

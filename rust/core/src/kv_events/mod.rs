@@ -16,6 +16,7 @@ mod extras;
 mod keys;
 mod names;
 mod publisher;
+mod roster;
 mod sequence;
 mod stats;
 
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
 pub use keys::{BlockKeys, Holder, KnownEndpoints, PromptKeys};
@@ -32,9 +32,10 @@ pub use names::MOST_TIERS;
 pub use publisher::{Engine, PublisherId, PublisherState};
 
 use self::apply::Applier;
-use self::keys::{Facts, View};
+use self::keys::View;
 use self::names::Tiers;
-use self::publisher::{Publisher, State, base_model};
+use self::publisher::{Facts, Publisher, State, base_model};
+use self::roster::{Register, Roster};
 use self::sequence::Sequence;
 use self::stats::{Stats, add};
 use crate::pool::Snapshot;
@@ -64,18 +65,18 @@ pub struct KvEvents {
     index: Arc<ExactIndex>,
     tiers: Tiers,
     stats: Stats,
-    publishers: RwLock<HashMap<u64, Arc<Publisher>>>,
+    publishers: RwLock<Register>,
     last: AtomicU64,
     view: ArcSwap<View>,
-    /// Held while the view is replaced, so that the latest facts win.
-    viewing: Mutex<()>,
+    /// Held while the view is replaced.
+    roster: Mutex<Roster>,
 }
 
 impl fmt::Debug for KvEvents {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("KvEvents")
-            .field("publishers", &self.publishers.read().len())
+            .field("publishers", &self.publishers.read().by_id.len())
             .finish_non_exhaustive()
     }
 }
@@ -90,7 +91,7 @@ impl KvEvents {
             publishers: RwLock::default(),
             last: AtomicU64::new(0),
             view: ArcSwap::default(),
-            viewing: Mutex::default(),
+            roster: Mutex::default(),
         }
     }
 
@@ -103,14 +104,12 @@ impl KvEvents {
     pub fn open(&self, owner: u32, pod: &str, rank: u32, form: Engine) -> PublisherId {
         let id = self.last.fetch_add(1, Relaxed) + 1;
         let mut publishers = self.publishers.write();
-        let holder = Holder {
-            slot: owner,
-            owner: free_owner(owner, &publishers),
-        };
-        let publisher = Publisher::new(holder, pod, rank, form);
-        publishers.insert(id, Arc::new(publisher));
+        let holder = publishers.holder(owner);
+        let publisher = Publisher::new(id, holder, pod, rank, form);
+        let facts = publisher.facts.load_full();
+        publishers.insert(publisher);
         drop(publishers);
-        self.publish();
+        self.show(|roster| roster.add(id, holder, &facts));
         PublisherId(id)
     }
 
@@ -129,19 +128,17 @@ impl KvEvents {
         }
         // Only now may its number in the index be another's.
         let mut publishers = self.publishers.write();
-        publishers.remove(&publisher.0);
-        let owner = closing.holder.owner;
-        if !publishers.values().any(|other| other.holder.owner == owner) {
+        if let Some(owner) = publishers.remove(&closing) {
             self.index.close(owner);
         }
         drop(publishers);
-        self.publish();
+        self.show(|roster| roster.remove(publisher.0));
     }
 
     /// Empties a number of the index that is no publisher's any more. False, and nothing is done, while it is one's.
     pub(crate) fn close_unused(&self, owner: u32) -> bool {
         let publishers = self.publishers.write();
-        let used = publishers.values().any(|other| other.holder.owner == owner);
+        let used = publishers.uses(owner);
         if !used {
             self.index.close(owner);
         }
@@ -151,10 +148,7 @@ impl KvEvents {
 
     /// The endpoint of a slot is gone: its publishers are closed, before the slot can be another's.
     pub fn close_slot(&self, slot: u32) {
-        let publishers = self.publishers.read();
-        let of_slot = publishers.iter().filter(|(_, one)| one.holder.slot == slot);
-        let of_slot: Vec<u64> = of_slot.map(|(id, _)| *id).collect();
-        drop(publishers);
+        let of_slot = self.publishers.read().ids_of(slot).to_vec();
         for id in of_slot {
             self.close(PublisherId(id));
         }
@@ -268,10 +262,9 @@ impl KvEvents {
     /// Each publisher as it stands, by the order in which they were opened. For people who look why an endpoint is not known.
     pub fn publishers(&self) -> Vec<PublisherState> {
         let publishers = self.publishers.read();
-        let mut states: Vec<PublisherState> = publishers
-            .iter()
-            .map(|(id, publisher)| publisher.describe(PublisherId(*id)))
-            .collect();
+        let publishers = publishers.by_id.values();
+        let mut states: Vec<PublisherState> =
+            publishers.map(|publisher| publisher.describe()).collect();
         states.sort_unstable_by_key(|state| state.id.0);
         states
     }
@@ -283,7 +276,7 @@ impl KvEvents {
 
     /// Whether an endpoint's cache is known: one of its publishers is connected and has sent a message or answered a replay.
     pub fn knows(&self, slot: u32) -> bool {
-        self.view.load().knows(slot)
+        self.view.load().known.contains(slot)
     }
 
     /// The endpoints whose caches are known now, for many questions in a row.
@@ -321,7 +314,7 @@ impl KvEvents {
     }
 
     fn find(&self, publisher: PublisherId) -> Option<Arc<Publisher>> {
-        self.publishers.read().get(&publisher.0).cloned()
+        self.publishers.read().by_id.get(&publisher.0).cloned()
     }
 
     fn number(&self, sequence: &[u8]) -> Option<u64> {
@@ -375,23 +368,15 @@ impl KvEvents {
     fn update(&self, publisher: &Publisher, change: impl FnOnce(&mut Facts)) {
         let mut facts = (**publisher.facts.load()).clone();
         change(&mut facts);
-        publisher.facts.store(Arc::new(facts));
-        self.publish();
+        let facts = Arc::new(facts);
+        publisher.facts.store(Arc::clone(&facts));
+        self.show(|roster| roster.set(publisher.id, &facts));
     }
 
-    fn publish(&self) {
-        let _viewing = self.viewing.lock();
-        let mut publishers: Vec<_> = self
-            .publishers
-            .read()
-            .iter()
-            .map(|(id, publisher)| (*id, publisher.holder, publisher.facts.load_full()))
-            .collect();
-        publishers.sort_unstable_by_key(|(id, ..)| *id);
-        let facts = publishers
-            .iter()
-            .map(|(_, holder, facts)| (*holder, &**facts));
-        self.view.store(Arc::new(View::new(facts)));
+    fn show(&self, change: impl FnOnce(&mut Roster)) {
+        let mut roster = self.roster.lock();
+        change(&mut roster);
+        self.view.store(Arc::new(roster.view()));
     }
 
     fn count(&self, received: Received) -> Received {
@@ -402,22 +387,10 @@ impl KvEvents {
     }
 }
 
-/// A number for an engine in the index: its endpoint's slot for the first, the lowest that is free for others. Numbers stay small, as
-/// what readers keep by number grows with the highest.
-fn free_owner(slot: u32, publishers: &HashMap<u64, Arc<Publisher>>) -> u32 {
-    let mut owners = publishers.values().map(|one| one.holder.owner);
-    if owners.all(|owner| owner != slot) {
-        return slot;
-    }
-    let taken: HashSet<u32> = publishers.values().map(|one| one.holder.owner).collect();
-    // More engines than the index has numbers: they share their endpoint's.
-    let mut free = 0..u32::from(u16::MAX);
-    free.find(|number| !taken.contains(number)).unwrap_or(slot)
-}
-
 impl FamilySource for KvEvents {
     fn families(&self, _snapshot: &Snapshot) -> Vec<Family> {
-        let publishers: Vec<Arc<Publisher>> = self.publishers.read().values().cloned().collect();
+        let publishers: Vec<Arc<Publisher>> =
+            self.publishers.read().by_id.values().cloned().collect();
         let publishers: Vec<_> = publishers
             .iter()
             .map(|publisher| (Arc::clone(&publisher.pod), &publisher.stats))

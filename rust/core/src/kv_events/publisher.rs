@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
+use hashbrown::HashSet;
 use parking_lot::Mutex;
 
 use super::apply::Learned;
-use super::keys::{Facts, Holder};
+use super::keys::Holder;
 use super::sequence::Sequence;
 use super::stats::PublisherStats;
 
@@ -74,9 +75,32 @@ pub struct PublisherState {
     pub held: u64,
 }
 
+/// What readers know of a publisher.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// Tokens a block, once it has told.
+    pub(super) block_tokens: Option<u32>,
+    /// Model that its topic names.
+    pub(super) base_model: Option<Arc<str>>,
+    /// Adapters that it has blocks of.
+    pub(super) adapters: Arc<HashSet<Arc<str>>>,
+    /// It has sent a message or answered a replay.
+    pub(super) delivered: bool,
+    /// Its connection stands.
+    pub(super) connected: bool,
+}
+
+impl Facts {
+    /// What its engine holds is known.
+    pub(super) fn makes_known(&self) -> bool {
+        self.delivered && self.connected
+    }
+}
+
 /// One engine's events.
 #[derive(Debug)]
 pub(super) struct Publisher {
+    pub(super) id: u64,
     pub(super) holder: Holder,
     pub(super) pod: Arc<str>,
     pub(super) rank: u32,
@@ -96,8 +120,9 @@ pub(super) struct State {
 }
 
 impl Publisher {
-    pub(super) fn new(holder: Holder, pod: &str, rank: u32, engine: Engine) -> Self {
+    pub(super) fn new(id: u64, holder: Holder, pod: &str, rank: u32, engine: Engine) -> Self {
         Self {
+            id,
             holder,
             pod: pod.into(),
             rank,
@@ -114,10 +139,10 @@ impl Publisher {
         }
     }
 
-    pub(super) fn describe(&self, id: PublisherId) -> PublisherState {
+    pub(super) fn describe(&self) -> PublisherState {
         let facts = self.facts.load();
         PublisherState {
-            id,
+            id: PublisherId(self.id),
             slot: self.holder.slot,
             pod: Arc::clone(&self.pod),
             rank: self.rank,

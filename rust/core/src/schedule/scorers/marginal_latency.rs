@@ -1,7 +1,7 @@
 //! `marginal-latency-scorer`: the least total latency added, to this request and to those already there. The default policy.
 
 use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape};
-use crate::schedule::{Context, Scorer};
+use crate::schedule::{Context, PrefixColumn, Scorer};
 
 /// The type.
 pub const KIND: PluginKind = PluginKind {
@@ -46,7 +46,7 @@ pub struct MarginalLatencyScorer {
 
 impl MarginalLatencyScorer {
     /// Tokens; at least 1, NaN where an input is no number.
-    fn cost(self, context: &Context<'_>, row: usize) -> f64 {
+    fn cost(self, context: &Context<'_>, prefix: &PrefixColumn, row: usize) -> f64 {
         let candidates = context.candidates;
         let own = candidates.inflight_requests[row];
         let requests = if self.count_engine_requests {
@@ -55,15 +55,18 @@ impl MarginalLatencyScorer {
         } else {
             own
         };
-        candidates.prefill_tokens[row] + context.uncached_tokens(row) * (1.0 + requests * STALL)
+        let uncached = context.uncached_by(prefix, row);
+        candidates.prefill_tokens[row] + uncached * (1.0 + requests * STALL)
     }
 }
 
 impl Scorer for MarginalLatencyScorer {
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         let mut least = f64::INFINITY;
+        // Found once and not for each row.
+        let prefix = context.prefix(None);
         for (row, score) in scores.iter_mut().enumerate() {
-            *score = self.cost(context, row);
+            *score = self.cost(context, prefix, row);
             least = least.min(*score);
         }
         for score in scores {
@@ -85,6 +88,15 @@ mod tests {
         count_engine_requests: true,
     };
 
+    fn cost(scene: &Scene, row: usize) -> f64 {
+        cost_by(PURE, scene, row)
+    }
+
+    fn cost_by(scorer: MarginalLatencyScorer, scene: &Scene, row: usize) -> f64 {
+        let context = scene.context();
+        scorer.cost(&context, context.prefix(None), row)
+    }
+
     #[test]
     fn cost_is_waiting_prefill_and_own_prefill_with_the_stall_it_causes() {
         let mut scene = Scene::new(4);
@@ -92,7 +104,7 @@ mod tests {
         scene.candidates.inflight_requests = vec![0.0, 0.0, 3.0, 3.0];
         scene.set_matched(vec![0, 0, 0, 15]);
         // 1,000; 1,500; 1,000 · 2; 40 · 2.
-        let costs: Vec<f64> = (0..4).map(|row| PURE.cost(&scene.context(), row)).collect();
+        let costs: Vec<f64> = (0..4).map(|row| cost(&scene, row)).collect();
         assert_eq!(costs, [1000.0, 1500.0, 2000.0, 80.0]);
         assert_eq!(scene.scores(&PURE), [0.08, 80.0 / 1500.0, 0.04, 1.0]);
     }
@@ -112,11 +124,9 @@ mod tests {
         scene.candidates.inflight_requests = vec![3.0, 3.0, 3.0];
         scene.candidates.running = vec![2.0, 5.0, f64::NAN];
         scene.candidates.waiting = vec![0.0, 1.0, 0.0];
-        let costs: Vec<f64> = (0..3)
-            .map(|row| HYBRID.cost(&scene.context(), row))
-            .collect();
+        let costs: Vec<f64> = (0..3).map(|row| cost_by(HYBRID, &scene, row)).collect();
         assert_eq!(costs, [2000.0, 3000.0, 2000.0]);
-        let pure: Vec<f64> = (0..3).map(|row| PURE.cost(&scene.context(), row)).collect();
+        let pure: Vec<f64> = (0..3).map(|row| cost(&scene, row)).collect();
         assert_eq!(pure, [2000.0; 3]);
     }
 
@@ -151,7 +161,7 @@ mod tests {
             scene.candidates.inflight_requests = rows.iter().map(|row| f64::from(row.1)).collect();
             scene.set_matched(rows.iter().map(|row| row.2).collect());
             let scores = scene.scores(&PURE);
-            let costs: Vec<f64> = (0..rows.len()).map(|row| PURE.cost(&scene.context(), row)).collect();
+            let costs: Vec<f64> = (0..rows.len()).map(|row| cost(&scene, row)).collect();
             let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
             for (left, cost) in costs.iter().enumerate() {
                 prop_assert!(scores[left] > 0.0 && scores[left] <= 1.0);

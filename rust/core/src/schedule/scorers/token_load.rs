@@ -45,12 +45,14 @@ pub struct TokenLoadScorer {
 
 impl Scorer for TokenLoadScorer {
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
+        // Found once and not for each row.
+        let prefix = context.prefix(None);
         for (row, (score, inflight)) in scores
             .iter_mut()
             .zip(&context.candidates.inflight_tokens)
             .enumerate()
         {
-            let load = inflight + context.uncached_tokens(row);
+            let load = inflight + context.uncached_by(prefix, row);
             *score = if load <= 0.0 {
                 1.0
             } else if load.is_nan() {
