@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use super::speculation::Speculation;
+use super::speculation::{Path, Speculation};
 use crate::Nanos;
 use crate::kv_events::{KvEvents, PromptKeys};
 use crate::plugin::ExactSettings;
@@ -184,8 +184,7 @@ impl Exact {
         let mut sums = vec![(0.0_f32, 0_u32); keys.owners.len()];
         for sequence in &keys.sequences {
             matches.clear();
-            self.index
-                .matches(sequence.iter().copied(), weights, matches);
+            self.index.matches(keys.root, sequence, weights, matches);
             for (sum, holder) in sums.iter_mut().zip(&keys.owners) {
                 let blocks = matches.blocks(holder.owner);
                 if blocks > 0 {
@@ -237,19 +236,19 @@ impl Exact {
             return;
         }
         // Of one sequence in blocks of one size it is known which are new.
-        let skip = match &prompt.keys[..] {
+        let known = match &prompt.keys[..] {
             [keys] if keys.sequences.len() == 1 => held as usize,
             _ => 0,
         };
         for keys in &prompt.keys {
             if keys.owners.iter().any(|holder| holder.slot == slot) {
                 for sequence in &keys.sequences {
-                    self.speculation.add(
-                        &self.index,
-                        slot,
-                        &sequence[skip.min(sequence.len())..],
-                        now + ttl,
-                    );
+                    let path = Path {
+                        root: keys.root,
+                        contents: sequence,
+                        known: known.min(sequence.len()),
+                    };
+                    self.speculation.add(&self.index, slot, path, now + ttl);
                 }
             }
         }

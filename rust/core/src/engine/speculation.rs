@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::exact::SPECULATIVE;
 use crate::Nanos;
-use crate::prefix::exact::ExactIndex;
+use crate::prefix::exact::{ExactIndex, chain};
 
 /// Prompts that may be waiting for the writer, or be stored: beyond, the oldest go.
 const MOST: usize = 65_536;
@@ -21,9 +21,38 @@ pub(super) struct Speculation(Mutex<Queues>);
 #[derive(Debug, Default)]
 struct Queues {
     /// Not stored yet.
-    pending: VecDeque<Sent>,
+    pending: VecDeque<Pending>,
     /// Stored, by rising time; the time is the same for all of a configuration, and a change of it only delays.
     stored: VecDeque<Sent>,
+}
+
+/// Blocks of a prompt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Path<'a> {
+    /// What stands before the first block.
+    pub(super) root: u64,
+    pub(super) contents: &'a [u64],
+    /// Leading blocks that the endpoint has already.
+    pub(super) known: usize,
+}
+
+#[derive(Debug)]
+struct Pending {
+    slot: u32,
+    root: u64,
+    contents: Box<[u64]>,
+    known: usize,
+    expires: Nanos,
+}
+
+impl Pending {
+    fn path(&self) -> Path<'_> {
+        Path {
+            root: self.root,
+            contents: &self.contents,
+            known: self.known,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -33,25 +62,48 @@ struct Sent {
     expires: Nanos,
 }
 
+impl Path<'_> {
+    /// Stores what is not known, unless the index is being changed.
+    fn store(self, index: &ExactIndex, slot: u32) -> bool {
+        let (contents, known) = (self.contents, self.known);
+        let stored = index.try_store_path(slot, SPECULATIVE, self.root, contents, known);
+        stored.is_some()
+    }
+
+    /// Keys of what is not known.
+    fn keys(self) -> Box<[u64]> {
+        let keys = self.contents.iter().scan(self.root, |key, content| {
+            *key = chain(*key, *content);
+            Some(*key)
+        });
+        keys.skip(self.known).collect()
+    }
+}
+
 impl Speculation {
     /// Notes that a prompt is sent to `slot`.
-    pub(super) fn add(&self, index: &ExactIndex, slot: u32, keys: &[u64], expires: Nanos) {
-        if keys.is_empty() {
+    pub(super) fn add(&self, index: &ExactIndex, slot: u32, path: Path, expires: Nanos) {
+        if path.known >= path.contents.len() {
             return;
         }
         let mut queues = self.0.lock();
-        queues.pending.push_back(Sent {
+        queues.pending.push_back(Pending {
             slot,
-            keys: keys.into(),
+            root: path.root,
+            contents: path.contents.into(),
+            known: path.known,
             expires,
         });
         while let Some(sent) = queues.pending.pop_front() {
-            let stored = index.try_store_keys(sent.slot, SPECULATIVE, &sent.keys);
-            if stored.is_none() {
+            if !sent.path().store(index, sent.slot) {
                 queues.pending.push_front(sent);
                 break;
             }
-            queues.stored.push_back(sent);
+            queues.stored.push_back(Sent {
+                slot: sent.slot,
+                keys: sent.path().keys(),
+                expires: sent.expires,
+            });
         }
         if queues.pending.len() > MOST {
             queues.pending.pop_front();
@@ -92,19 +144,29 @@ fn remove(index: &ExactIndex, sent: &Sent) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prefix::exact::{MAX_TIERS, Matches};
+    use crate::prefix::exact::{MAX_TIERS, Matches, Tier};
 
-    fn held(index: &ExactIndex, slot: u32, keys: &[u64]) -> u32 {
+    const ROOT: u64 = 9;
+
+    fn held(index: &ExactIndex, slot: u32, contents: &[u64]) -> u32 {
         let mut matches = Matches::new();
-        index.matches(keys.iter().copied(), &[1.0; MAX_TIERS], &mut matches);
+        index.matches(ROOT, contents, &[1.0; MAX_TIERS], &mut matches);
         matches.blocks(slot)
+    }
+
+    fn path(contents: &[u64], known: usize) -> Path<'_> {
+        Path {
+            root: ROOT,
+            contents,
+            known,
+        }
     }
 
     #[test]
     fn what_was_sent_counts_as_held_until_its_time_is_over() {
         let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
-        speculation.add(&index, 3, &[1, 2, 3], Nanos(100));
-        speculation.add(&index, 3, &[1, 2, 4], Nanos(200));
+        speculation.add(&index, 3, path(&[1, 2, 3], 0), Nanos(100));
+        speculation.add(&index, 3, path(&[1, 2, 4], 0), Nanos(200));
         assert_eq!(held(&index, 3, &[1, 2, 3]), 3);
         speculation.expire(&index, Nanos(100));
         assert_eq!(held(&index, 3, &[1, 2, 3]), 2, "the second still runs");
@@ -112,5 +174,18 @@ mod tests {
         speculation.expire(&index, Nanos(200));
         assert_eq!(held(&index, 3, &[1, 2, 4]), 0);
         assert_eq!(index.usage().pairs, 0);
+    }
+
+    #[test]
+    fn what_the_endpoint_has_is_not_stored_again_and_nothing_is_if_it_has_gone() {
+        let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
+        speculation.add(&index, 3, path(&[1, 2, 3], 2), Nanos(100));
+        assert_eq!(index.usage().pairs, 0);
+        let engine = index.open(3, Tier::GPU).expect("none is open");
+        index.store_path(engine, ROOT, &[1, 2], 0);
+        speculation.add(&index, 3, path(&[1, 2, 3], 2), Nanos(100));
+        assert_eq!((index.usage().pairs, held(&index, 3, &[1, 2, 3])), (3, 3));
+        speculation.expire(&index, Nanos(100));
+        assert_eq!((index.usage().pairs, held(&index, 3, &[1, 2, 3])), (2, 2));
     }
 }

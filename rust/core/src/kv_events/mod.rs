@@ -27,7 +27,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-pub use keys::{BlockKeys, Holder, PromptKeys};
+pub use keys::{BlockContents, Holder, PromptKeys};
 pub use names::MOST_TIERS;
 pub use publisher::{Engine, PublisherId, PublisherState};
 
@@ -261,7 +261,7 @@ impl KvEvents {
         self.count(received)
     }
 
-    /// A request's prompts as keys, once for each block size (and adapter) that publishers use. `model`: what the engine will be asked for; `cache_salt`: of the request's body.
+    /// A request's prompts as the index is asked for them, once for each block size (and adapter) that publishers use. `model`: what the engine will be asked for; `cache_salt`: of the request's body.
     pub fn keys(
         &self,
         model: &str,
