@@ -107,12 +107,12 @@ struct Model {
 }
 
 impl Model {
-    fn knows(&self, owner: u32, engine: u64) -> Option<u64> {
-        let lanes = self.lanes.iter().filter(|(lane, _)| lane.0 == owner);
-        lanes
-            .filter_map(|(_, entries)| entries.get(&engine))
-            .map(|entry| entry.0[0])
-            .next()
+    /// The lane itself is asked first, then the owner's others by their tier.
+    fn knows(&self, owner: u32, tier: u8, engine: u64) -> Option<u64> {
+        let others = (0..MAX_TIERS as u8).map(|tier| (owner, tier));
+        std::iter::once((owner, tier))
+            .chain(others)
+            .find_map(|lane| Some(self.lanes.get(&lane)?.get(&engine)?.0[0]))
     }
 
     fn add(&mut self, owner: u32, tier: u8, engine: u64, key: u64) {
@@ -130,7 +130,7 @@ impl Model {
     }
 
     fn hold(&mut self, owner: u32, tier: u8, engine: u64, blocks: usize) -> usize {
-        let Some(key) = self.knows(owner, engine) else {
+        let Some(key) = self.knows(owner, tier, engine) else {
             return 0;
         };
         let held: BTreeSet<u64> = self.pairs().into_iter().map(|pair| pair.1).collect();
@@ -250,12 +250,13 @@ impl Both {
                         content: content_of(chain, at),
                     })
                     .collect();
-                let known = before.is_none_or(|engine| self.model.knows(owner, engine).is_some());
+                let known =
+                    before.is_none_or(|engine| self.model.knows(owner, tier, engine).is_some());
                 let answer = self.index.store(self.lane(owner, tier), parent, &run);
                 assert_eq!(answer.is_ok(), known);
                 // A renamed parent leads elsewhere.
                 let mut key = before.map_or(Some(root(16, None)), |engine| {
-                    self.model.knows(owner, engine)
+                    self.model.knows(owner, tier, engine)
                 });
                 for block in &run {
                     let before = key;
