@@ -99,30 +99,19 @@ impl Matches {
         &mut self.runs[at]
     }
 
+    /// Each owner is given once.
     #[inline]
     fn give(&mut self, owner: u32, blocks: u32, weighted: f32) {
         let at = owner as usize;
         if at >= self.places.len() {
             self.places.resize(at + 1, 0);
         }
-        let place = &mut self.places[at];
-        let new = Found {
+        self.places[at] = self.found.len() as u32;
+        self.found.push(Found {
             owner,
             blocks,
             weighted,
-        };
-        match self.found.get_mut(*place as usize) {
-            // It got its second lane while the query was on its way.
-            Some(found) if found.owner == owner => {
-                if blocks > found.blocks {
-                    *found = new;
-                }
-            }
-            _ => {
-                *place = self.found.len() as u32;
-                self.found.push(new);
-            }
-        }
+        });
     }
 }
 
@@ -264,7 +253,7 @@ impl Walk<'_> {
         loop {
             if entered || holders(place.word) != last.holders {
                 if self.change(root, &mut place, &mut last)?.is_break() {
-                    return place.leave();
+                    return self.leave(&place);
                 }
                 entered = false;
             }
@@ -302,19 +291,24 @@ impl Walk<'_> {
             let next = enter(root, &root.branches, head, contents.len() - done)?;
             place.leave()?;
             let Some(next) = next else {
-                // It says nothing more of the run that was left.
-                last.check()?;
-                self.end();
-                return Ok(());
+                break;
             };
             next.chunk.touch();
             place = next;
             done += 1;
         }
         last.check()?;
-        place.leave()?;
         self.end();
-        Ok(())
+        self.leave(&place)
+    }
+
+    /// Ends the walk: nothing that it went by was something else.
+    fn leave(&self, place: &Place) -> Result<(), Changed> {
+        if self.lanes.tiered() != self.tiered {
+            // An owner got its second lane, and may have been met twice.
+            return Err(Changed);
+        }
+        place.leave()
     }
 
     /// The block's holders are others than the last block's.

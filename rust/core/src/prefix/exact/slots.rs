@@ -165,7 +165,7 @@ impl Held {
             let used = !(self.free[end as usize / 64] >> (end % 64));
             let free = used.trailing_zeros().min(64 - end % 64);
             end += free;
-            if end % 64 != 0 || free == 0 {
+            if !end.is_multiple_of(64) || free == 0 {
                 break;
             }
         }
