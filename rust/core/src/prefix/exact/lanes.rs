@@ -49,7 +49,7 @@ impl Entry {
 /// The entries of a lane, by mixed hash.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    entries: Vec<Entry>,
+    table: Vec<Entry>,
     /// Places that a hash can name; there are more behind.
     places: usize,
     len: usize,
@@ -71,7 +71,7 @@ impl Entries {
         let home = home(mixed, self.places);
         // An entry is a few places behind the one its hash names, often on the next line.
         [home, home + 5]
-            .map(|at| self.entries.get(at).map_or(0, |entry| entry.slot))
+            .map(|at| self.table.get(at).map_or(0, |entry| entry.slot))
             .iter()
             .fold(0, |all, one| all ^ one)
     }
@@ -81,23 +81,23 @@ impl Entries {
     pub(super) fn find(&self, mixed: u64) -> Result<usize, usize> {
         let mixed = mixed.min(FREE - 1);
         let home = home(mixed, self.places);
-        for (behind, entry) in self.entries[home..].iter().enumerate() {
+        for (behind, entry) in self.table[home..].iter().enumerate() {
             let hash = entry.hash();
             if hash >= mixed {
                 let place = home + behind;
                 return if hash == mixed { Ok(place) } else { Err(place) };
             }
         }
-        Err(self.entries.len())
+        Err(self.table.len())
     }
 
     #[inline]
     pub(super) fn slot(&self, place: usize) -> u32 {
-        self.entries[place].slot
+        self.table[place].slot
     }
 
     pub(super) fn set_slot(&mut self, place: usize, slot: u32) {
-        self.entries[place].slot = slot;
+        self.table[place].slot = slot;
     }
 
     /// Makes room for `more` entries.
@@ -116,7 +116,7 @@ impl Entries {
     /// Bytes that the table grows by for `more` entries.
     pub(super) fn bytes_for(&self, more: usize) -> usize {
         self.places_for(more).map_or(0, |places| {
-            (places + TAIL).saturating_sub(self.entries.len()) * size_of::<Entry>()
+            (places + TAIL).saturating_sub(self.table.len()) * size_of::<Entry>()
         })
     }
 
@@ -125,29 +125,29 @@ impl Entries {
     pub(super) fn insert(&mut self, place: usize, mixed: u64, slot: u32) {
         let mut carried = Entry::new(mixed.min(FREE - 1), slot);
         self.len += 1;
-        for entry in &mut self.entries[place..] {
+        for entry in &mut self.table[place..] {
             std::mem::swap(entry, &mut carried);
             if carried.is_free() {
                 return;
             }
         }
         // The tail is full of the greatest hashes.
-        self.entries.reserve_exact(TAIL);
-        self.entries.push(carried);
+        self.table.reserve_exact(TAIL);
+        self.table.push(carried);
     }
 
     /// Takes out the entry at a place that [`find`](Self::find) found.
     pub(super) fn remove(&mut self, place: usize) {
         let mut last = place;
         // Those behind that are not where their hashes name move up.
-        while let Some(entry) = self.entries.get(last + 1)
+        while let Some(entry) = self.table.get(last + 1)
             && !entry.is_free()
             && home(entry.hash(), self.places) <= last
         {
-            self.entries[last] = *entry;
+            self.table[last] = *entry;
             last += 1;
         }
-        self.entries[last] = Entry::FREE;
+        self.table[last] = Entry::FREE;
         self.len -= 1;
         if self.len * 2 < self.places {
             self.rebuild(self.len * 3 / 2, |_| true);
@@ -156,7 +156,7 @@ impl Entries {
 
     /// Slots of all entries.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        let used = self.entries.iter().filter(|entry| !entry.is_free());
+        let used = self.table.iter().filter(|entry| !entry.is_free());
         used.map(|entry| entry.slot)
     }
 
@@ -170,53 +170,53 @@ impl Entries {
 
     /// In place, as fresh memory costs more than the two passes: entries gather at the end, then go from front to back to where they belong.
     fn rebuild(&mut self, places: usize, keep: impl Fn(u32) -> bool) {
-        let old = self.entries.len();
+        let old = self.table.len();
         let mut end = old.max(places + TAIL);
-        self.entries.reserve_exact(end - old);
-        self.entries.resize(end, Entry::FREE);
+        self.table.reserve_exact(end - old);
+        self.table.resize(end, Entry::FREE);
         let mut read = end;
         for at in (0..old).rev() {
-            let entry = self.entries[at];
+            let entry = self.table[at];
             if !entry.is_free() && keep(entry.slot) {
                 read -= 1;
-                self.entries[read] = entry;
+                self.table[read] = entry;
             }
         }
         self.len = end - read;
         self.places = places;
         let mut free = 0;
         while read < end {
-            let entry = self.entries[read];
+            let entry = self.table[read];
             let place = home(entry.hash(), places).max(free);
             if place > read {
                 // They are so many at the end that they need a longer tail.
                 let more = place - read + TAIL;
-                self.entries.reserve_exact(more);
-                self.entries.resize(end + more, Entry::FREE);
-                self.entries.copy_within(read..end, read + more);
+                self.table.reserve_exact(more);
+                self.table.resize(end + more, Entry::FREE);
+                self.table.copy_within(read..end, read + more);
                 (read, end) = (read + more, end + more);
                 continue;
             }
-            self.entries[free..place].fill(Entry::FREE);
-            self.entries[place] = entry;
+            self.table[free..place].fill(Entry::FREE);
+            self.table[place] = entry;
             free = place + 1;
             read += 1;
         }
-        self.entries[free..].fill(Entry::FREE);
+        self.table[free..].fill(Entry::FREE);
         let needed = if self.len == 0 && places == 0 {
             0
         } else {
             free.max(places + TAIL)
         };
         if needed < end {
-            self.entries.truncate(needed);
-            self.entries.shrink_to_fit();
+            self.table.truncate(needed);
+            self.table.shrink_to_fit();
         }
     }
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        self.table.capacity() * size_of::<Entry>()
     }
 }
 

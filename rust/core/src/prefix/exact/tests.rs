@@ -406,8 +406,57 @@ proptest! {
             both.apply(&Step::Close { owner });
         }
         both.check();
-        assert_eq!(both.index.usage().sets, 0);
+        let usage = both.index.usage();
+        assert_eq!((usage.sets, usage.blocks), (0, 0));
+        assert_eq!(both.index.writer.lock().paths.slots.len(), 0);
     }
+}
+
+/// A chain over several chunks, with a second one that parts from it at block 50.
+#[test]
+fn a_block_without_holders_stays_for_what_follows_it_and_goes_with_the_last_of_that() {
+    let index = ExactIndex::new(AMPLE);
+    let lane = index.open(1, Tier::GPU).expect("none is open");
+    let run = |contents: std::ops::Range<u64>| -> Vec<StoredBlock> {
+        contents
+            .map(|content| StoredBlock {
+                engine: content,
+                content,
+            })
+            .collect()
+    };
+    let engines = |contents: std::ops::Range<u64>| -> Vec<u64> { contents.collect() };
+    let used = || index.writer.lock().paths.slots.len();
+    let found = |contents: &[u64]| {
+        let mut out = Matches::new();
+        index.matches(3, contents, &[1.0; MAX_TIERS], &mut out);
+        out.blocks(1)
+    };
+    let chain: Vec<u64> = (0..200).collect();
+    let store = |parent, blocks: &[StoredBlock]| {
+        let stored = index.store(lane, parent, blocks);
+        stored.expect("the parent is known").new
+    };
+    assert_eq!(store(Parent::Root(3), &run(0..200)), 200);
+    assert_eq!(store(Parent::Block(49), &run(1_000..1_100)), 100);
+    assert_eq!(index.remove(lane, &engines(0..199)), 199);
+    assert_eq!((found(&chain), index.usage().blocks, used()), (0, 101, 300));
+    // Stored again it is what it was.
+    assert_eq!(store(Parent::Root(3), &run(0..120)), 120);
+    assert_eq!(
+        (found(&chain), index.usage().blocks, used()),
+        (120, 221, 300)
+    );
+    assert_eq!(store(Parent::Block(119), &run(120..199)), 79);
+    assert_eq!((found(&chain), used()), (200, 300));
+    assert_eq!(index.remove(lane, &engines(0..199)), 199);
+    assert_eq!(index.remove(lane, &[199]), 1);
+    assert_eq!((index.usage().blocks, used()), (100, 150));
+    assert_eq!(index.remove(lane, &engines(1_000..1_100)), 100);
+    assert_eq!((index.usage().pairs, used()), (0, 0));
+    // The way is free for another path in the same slots.
+    assert_eq!(store(Parent::Root(4), &run(0..200)), 200);
+    assert_eq!(found(&chain), 0);
 }
 
 /// Blocks of `kind` are only ever held by owners whose number leaves that remainder, whatever lane they get: nobody else may ever be reported for them.
