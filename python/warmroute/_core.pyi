@@ -26,6 +26,11 @@ class Engine:
 
         Reasons: "exception" (`last` ends with lines of its trace), "timeout", "busy" (still in a call that timed out), "bad_result".
         """
+    def token_outcomes(self) -> list[dict[str, Any]]:
+        """How requests fared that were to become tokens, since the start: outcome, count, last (what the tokenizer said the last time; empty for "ok").
+
+        Outcomes: "ok", "unsupported", "bad_request", "unavailable", "busy", "panicked", "abandoned" (the gateway or its client did not wait for it).
+        """
     def upsert_endpoint(
         self,
         namespace: str,

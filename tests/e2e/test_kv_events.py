@@ -38,11 +38,17 @@ def all_connected(gateway: Gateway) -> bool:
     return set(rows) == set(gateway.endpoints) and all(row["connected"] and not row["replaying"] for row in rows.values())
 
 
+def heard(gateway: Gateway, endpoint: str) -> int:
+    """How many messages of a server the picker has, live or replayed."""
+    row = publishers(gateway)[endpoint]
+    return int(row["messages"] + row["replayed_messages"])
+
+
 def serve(gateway: Gateway, endpoint: str, text: str) -> None:
     """Let a server answer a prompt without the gateway, and wait until the picker has heard of it."""
-    heard = publishers(gateway)[endpoint]["messages"]
+    before = heard(gateway, endpoint)
     ask(gateway, endpoint, text)
-    eventually(lambda: publishers(gateway)[endpoint]["messages"] > heard, f"the event of {endpoint}")
+    eventually(lambda: heard(gateway, endpoint) > before, f"the event of {endpoint}")
 
 
 def ask(gateway: Gateway, endpoint: str, text: str) -> None:
@@ -56,6 +62,14 @@ def chosen(gateway: Gateway, text: str) -> tuple[str, int]:
     answer = gateway.complete(text)
     assert answer.status_code == 200
     return answer.headers[SERVED], answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def expected_cached(gateway: Gateway, text: str) -> dict[str, bool]:
+    """Send a prompt through the gateway; in whose cache the picker expected most of it."""
+    chosen(gateway, text)
+    (decision,) = httpx.get(f"{gateway.ready['metrics']}/debug/decisions", params={"limit": 1}, timeout=SOON).json()
+    tokens = decision["prompt_tokens"]
+    return {found["endpoint"]: found["uncached_tokens"] < tokens / 2 for found in decision["explanation"]["candidates"]}
 
 
 def test_prompt_goes_to_the_server_that_has_it_at_the_first_time(gateway: Gateway) -> None:
@@ -75,14 +89,24 @@ def test_cache_that_was_cleared_counts_no_longer(gateway: Gateway) -> None:
     texts = [prompt(f"cleared {number}") for number in range(6)]
     for text in texts:
         serve(gateway, first, text)
-    heard = publishers(gateway)[first]["messages"]
+    before = heard(gateway, first)
     httpx.post(f"http://{first}/reset_prefix_cache", timeout=SOON).raise_for_status()
-    eventually(lambda: publishers(gateway)[first]["messages"] > heard, "the event that all is cleared")
+    eventually(lambda: heard(gateway, first) > before, "the event that all is cleared")
     for text in texts:
         serve(gateway, second, text)
-        served, cached = chosen(gateway, text)
-        assert served == second
-        assert cached > 100
+        assert expected_cached(gateway, text) == {endpoint: endpoint == second for endpoint in gateway.endpoints}
+
+
+def test_server_that_was_started_again_has_nothing_of_before(gateway: Gateway) -> None:
+    eventually(lambda: all_connected(gateway), "all publishers connected")
+    first = gateway.endpoints[0]
+    before, after = prompt("before the restart"), prompt("after the restart")
+    serve(gateway, first, before)
+    gateway.fault(first, kind="events-restart")
+    serve(gateway, first, after)
+    eventually(lambda: all_connected(gateway), "what the new one says is heard")
+    assert expected_cached(gateway, after) == {endpoint: endpoint == first for endpoint in gateway.endpoints}
+    assert not any(expected_cached(gateway, before).values())
 
 
 def test_messages_that_were_lost_are_asked_for(gateway: Gateway) -> None:

@@ -70,7 +70,15 @@ def values(families):
 
 
 def test_drift_is_told_for_endpoints_that_tell():
-    row = {"name": "a", "namespace": "n", "prompt_tokens": 900, "matched_tokens": 300, "queried_tokens": 1000.0, "cached_tokens": 250.0, "cache_drift": -0.08}
+    row = {
+        "name": "a",
+        "namespace": "n",
+        "prompt_tokens": 900,
+        "matched_tokens": 300,
+        "queried_tokens": 1000.0,
+        "cached_tokens": 250.0,
+        "cache_drift": -0.08,
+    }
     silent = {**row, "name": "b", "queried_tokens": None, "cached_tokens": None, "cache_drift": None}
     told = values(prefix_families([row, silent]))
     assert told["prefix_expected_tokens_total"] == {("a", "n"): 300.0, ("b", "n"): 300.0}

@@ -174,7 +174,7 @@ class RecordingSink:
         self.is_connected: dict[int, bool] = {}
         self.reconnections: dict[int, int] = defaultdict(int)
         self.errors: list[tuple[int, str]] = []
-        self.crash: Exception | None = None
+        self.crash: BaseException | None = None
         #: Whether a replay is wanted as soon as there is a connection.
         self.asks_at_once = False
         self._expected: dict[int, int] = {}

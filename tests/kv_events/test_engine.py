@@ -1,13 +1,15 @@
 """The sockets with the real engine behind them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from warmroute._core import Engine
 from warmroute.config.flags import parse_flags
-from warmroute.config.settings import engine_settings
+from warmroute.config.read import Given, read_plan
+from warmroute.config.settings import engine_settings, policy_settings
 from warmroute.kv_events.sink import EventSink
 from warmroute.metrics.families import from_engine
 
@@ -16,9 +18,13 @@ from .support import Publisher, eventually, stored
 
 
 @pytest.fixture
-def engine() -> Engine:
-    """An engine without endpoints."""
-    return Engine(engine_settings(parse_flags(["--endpoint=http://127.0.0.1:1"])))
+def engine(tmp_path: Path) -> Engine:
+    """An engine without endpoints, which tells of its exact index."""
+    file = tmp_path / "config.json"
+    file.write_text(
+        json.dumps({"kind": "EndpointPickerConfig", "apiVersion": "llm-d.ai/v1alpha1", "plugins": [{"type": "precise-prefix-cache-producer"}]})
+    )
+    return Engine(engine_settings(parse_flags(["--endpoint=http://127.0.0.1:1"])), policy_settings(read_plan(Given(file=file))))
 
 
 def join(engine: Engine, name: str, publisher: Publisher, port: int = 8000, **labels: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from warmroute.kv_events import session as session_module
 from warmroute.kv_events import subscriber as subscriber_module
 from warmroute.kv_events.following import KvEvents
 from warmroute.kv_events.settings import KvEventsError, KvEventsSettings
@@ -166,14 +167,15 @@ def test_taken_port_is_told_with_what_to_do(subscribe: Subscribe) -> None:
             subscribe(RecordingSink(), discover=False, bind=address)
 
 
-def test_thread_that_fails_is_counted_and_starts_again(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [RuntimeError("out of order"), SystemExit("as a panic: no Exception")])
+def test_thread_that_fails_is_counted_and_starts_again(publish: Publish, monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
     monkeypatch.setattr(subscriber_module, "_RESTART_SECONDS", 0.01)
     publisher = publish(replay=None)
     sink = RecordingSink([row(0, publisher)])
     events = KvEvents(sink)
     events.follow(KvEventsSettings())
     publisher.subscribed()
-    sink.crash = RuntimeError("out of order")
+    sink.crash = fault
     publisher.subscribed()
     publisher.publish(stored(1))
     eventually(lambda: sink.applied[1] == [0], "a message after the fault")
@@ -213,3 +215,40 @@ def test_stop_is_prompt_and_closes_everything(publish: Publish) -> None:
     subscriber.stop()
     assert time.monotonic() - began < 1.0
     assert sorted(sink.closed) == list(range(20))
+
+
+def test_endpoints_for_which_no_socket_is_left_wait_for_one(
+    subscribe: Subscribe, publish: Publish, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_OPEN_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(session_module, "_MOST_SOCKETS", 10)
+    first, last = publish(replay=None), publish(replay=None)
+    rows = [row(0, first), *(row(slot) for slot in range(1, 20)), row(20, last)]
+    sink = RecordingSink(rows)
+    subscribe(sink, socket_port=20_000)
+    first.subscribed().publish(stored(1))
+    eventually(lambda: sink.applied[0] == [0], "a message of the first")
+    fields = [record.__dict__["fields"] for record in caplog.records if "cannot be received" in record.message]
+    assert fields[0]["endpoints"] > 10
+    assert "raise the limit of open files" in fields[0]["first-error"]
+    sink.set_pool(rows[0], rows[-1])
+    last.subscribed().publish(stored(2))
+    eventually(lambda: sink.payloads[len(sink.opened) - 1] == [last.kept[0][1]], "a message of the last")
+
+
+def test_publishers_that_nobody_hears_of_are_told_once_in_one_line(
+    subscribe: Subscribe, publish: Publish, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_SILENT_SECONDS", 0.2)
+    publisher = publish(replay=None)
+    rows = [row(0, publisher), *(row(slot) for slot in range(1, 8))]
+    sink = RecordingSink(rows[:-1])
+
+    def told() -> list[int]:
+        return [record.__dict__["fields"]["publishers"] for record in caplog.records if "nobody answers" in record.message]
+
+    subscribe(sink, socket_port=20_000)
+    publisher.subscribed()
+    eventually(lambda: told() == [6], "the line")
+    sink.set_pool(*rows)
+    eventually(lambda: told() == [6, 1], "a line for the one that came later")

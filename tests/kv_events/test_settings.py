@@ -17,7 +17,7 @@ def endpoints(*rows: Any) -> list[PoolEndpoint]:
 
 
 def addresses(book: TargetBook, *rows: Any) -> dict[int, tuple[int, str | None, str | None]]:
-    return {slot: (target.rank, target.address, target.replay) for (slot, _), target in book.update(endpoints(*rows)).items()}
+    return {slot + 100 * number: (target.rank, target.address, target.replay) for (slot, _, number), target in book.update(endpoints(*rows)).items()}
 
 
 def test_parameters_left_out_have_the_reference_defaults() -> None:
@@ -89,9 +89,23 @@ def test_addresses_of_ipv6_labels_and_templates() -> None:
     assert addresses(TargetBook(by_name), row(labels=labels))[0][1:] == ("tcp://127.0.0.1:7001", "tcp://10.0.0.9:7002")
 
 
+def test_endpoint_with_several_engines_has_a_publisher_for_each() -> None:
+    several = row(0, labels={"warmroute.dev/kv-events-ranks": "2"})
+    assert addresses(TargetBook(KvEventsSettings(replay_port=6000)), several, row(1)) == {
+        0: (0, "tcp://127.0.0.1:5557", "tcp://127.0.0.1:6000"),
+        100: (1, "tcp://127.0.0.1:5558", "tcp://127.0.0.1:6001"),
+        1: (2, "tcp://127.0.0.1:5559", "tcp://127.0.0.1:6002"),
+    }
+
+
 @pytest.mark.parametrize(
     ("settings", "rows", "told"),
     [
+        (
+            {},
+            [row(0), row(1, labels={"warmroute.dev/kv-events": "ipc:///x", "warmroute.dev/kv-events-ranks": "2"})],
+            "ipc:///x has no port to count from",
+        ),
         ({}, [row(labels={"warmroute.dev/kv-events": "here"})], "warmroute.dev/kv-events.*expected tcp"),
         ({"socket_port": 65_535}, [row(0), row(1)], "socketPort plus the rank is 65536"),
         ({"template": "tcp://{address}:5557"}, [row(0), row(1)], "where 127.0.0.1:8000 publishes; put {port} or {rank}"),

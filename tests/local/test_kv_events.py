@@ -39,7 +39,7 @@ def addresses(endpoints: tuple[EndpointRecord, ...]) -> dict[str, tuple[str | No
             {"kv_events": KvEventsOptions(TEMPLATE, tokenizer="/no/such/model")},
             "--tokenizer /no/such/model: no such file or folder; nothing is downloaded",
         ),
-        ({"kv_events": KvEventsOptions(TEMPLATE, tokenizer="https://a:1")}, "https is not supported"),
+        ({"kv_events": KvEventsOptions(TEMPLATE, tokenizer="ftp://a:1")}, "expected a path, or a URL"),
         ({"kv_events": KvEventsOptions(TEMPLATE, tokenizer="http://a:b")}, "expected a path, or a URL"),
     ],
 )
@@ -118,5 +118,8 @@ def test_written_configuration_keeps_the_scorers_of_the_policy(tmp_path: Path, p
     assert settings is not None
     assert (settings.discover, settings.topic_filter, settings.replay_port) == (True, "", 0)
     producer = next(plugin for plugin in plan.plugins if plugin.type.name == "token-producer")
-    expected = {"vllm": {"url": URL}} if "://" in tokenizer else {"local": {"path": str(Path("models/tiny").absolute())}}
+    # Envoy waits longer than that.
+    expected = (
+        {"vllm": {"url": URL, "timeout": "3s", "mmTimeout": "3s"}} if "://" in tokenizer else {"local": {"path": str(Path("models/tiny").absolute())}}
+    )
     assert producer.parameters.given == expected

@@ -70,8 +70,8 @@ def test_missing_envoy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> 
         envoy.find_binary()
 
 
-def summary(*models: str) -> Summary:
-    return Summary("http://127.0.0.1:8080", models, "http://127.0.0.1:1", "http://127.0.0.1:2", ("127.0.0.1:3",), {}, "logs", 1.0)
+def summary(*models: str, tokenizer: str = "") -> Summary:
+    return Summary("http://127.0.0.1:8080", models, "http://127.0.0.1:1", "http://127.0.0.1:2", ("127.0.0.1:3",), {}, "logs", tokenizer, 1.0)
 
 
 def test_curl_line_survives_a_shell() -> None:
@@ -81,6 +81,11 @@ def test_curl_line_survives_a_shell() -> None:
 
 def test_summary_without_models_offers_their_list() -> None:
     assert summary().curl() == "curl http://127.0.0.1:8080/v1/models"
+
+
+def test_summary_names_who_makes_tokens() -> None:
+    assert "  prefixes   as the model servers tell; tokens from /models/tiny\n" in summary(tokenizer="/models/tiny").render()
+    assert "prefixes" not in summary().render()
 
 
 def endpoint(**fields: object) -> dict[str, object]:

@@ -39,6 +39,11 @@ class Notice:
         """Something that means another thing to the reference."""
         return cls("differs from the reference", _place(document, path), written, instead)
 
+    @classmethod
+    def approximate(cls, document: Document, path: Path, written: str, instead: str) -> "Notice":
+        """Something exact that can only guess, as it lacks what it needs."""
+        return cls("works approximately", _place(document, path), written, instead)
+
     def __str__(self) -> str:
         """One line for people."""
         return f"{self.place}: {self.written} {'is ' if self.summary == 'deprecated' else ''}{self.summary}; {self.instead_text}"

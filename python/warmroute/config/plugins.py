@@ -115,7 +115,8 @@ class CustomMetric(Section):
 class EngineConfig(Section):
     """Names of one engine's series; specs are `name` or `name{label=value,...}`.
 
-    `firstTokensSpec`, `queriedTokensSpec` and `cachedTokensSpec` are ours: counters of first tokens, by which reserved prefill is released, and of the prefix cache.
+    `firstTokensSpec`, `queriedTokensSpec`, `cachedTokensSpec` and `externalCachedTokensSpec` are ours: counters of first tokens, by which reserved prefill is
+    released, and of the prefix cache.
     """
 
     name: Annotated[
@@ -132,7 +133,12 @@ class EngineConfig(Section):
     cache_num_blocks_spec: Annotated[_Spec, Field(description="Number of blocks, where it is a series of its own.")] = None
     first_tokens_spec: Annotated[_Spec, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
     queried_tokens_spec: Annotated[_Spec, Field(description="Counter of prompt tokens looked up in the prefix cache.")] = None
-    cached_tokens_spec: Annotated[_Spec, Field(description="Counter of those that the cache had; with queriedTokensSpec it tells how right the prefix index is.")] = None
+    cached_tokens_spec: Annotated[
+        _Spec, Field(description="Counter of those that the cache had; with queriedTokensSpec it tells how right the prefix index is.")
+    ] = None
+    external_cached_tokens_spec: Annotated[
+        _Spec, Field(description="Counter of those that memory beyond that cache had (the CPU's, another server's); they count as cached.")
+    ] = None
     custom_metrics: list[CustomMetric] = Field(default=[], max_length=64, description="Further series, as attributes of the endpoint.")
 
 

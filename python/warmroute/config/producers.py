@@ -8,6 +8,11 @@ from warmroute.config.load import Plugin
 from warmroute.config.notices import Notice
 from warmroute.config.resolution import Resolution
 
+# They match tokens against what engines tell.
+_EXACT_TYPES = ("precise-prefix-cache-producer", "precise-prefix-cache-scorer")
+_TOKEN_PRODUCER = "token-producer"  # noqa: S105 -- a type of plugin
+# With any of these parameters it makes real token ids; else it estimates their number.
+_TOKENIZER_PARAMETERS = ("local", "vllm", "modelName")
 #: What several producers of one policy make, each under its own name.
 PREFIX_MATCH = "prefix match"
 
@@ -38,6 +43,7 @@ def add_producers(resolution: Resolution) -> None:
         settled.add(data)
     _check_references(resolution)
     _note_shared_producers(resolution)
+    _note_missing_tokenizer(resolution)
 
 
 def in_running_order(resolution: Resolution) -> tuple[Plugin, ...]:
@@ -119,6 +125,19 @@ def _note_shared_producers(resolution: Resolution) -> None:
                 written = f'"{plugin.name}" without a producer of {data}'
                 instead = f'here it is "{producer.name}", there one more {default_producer(data)}'
                 resolution.notices.append(Notice.differs(resolution.document, (*plugin.path, "type"), written, instead))
+
+
+def _note_missing_tokenizer(resolution: Resolution) -> None:
+    """The exact index without token ids is asked nothing: in the reference it matches nothing, without a word."""
+    plugins = resolution.plugins.values()
+    makers = [plugin for plugin in plugins if plugin.type.name == _TOKEN_PRODUCER]
+    if any(maker.parameters.given.get(name) is not None for maker in makers for name in _TOKENIZER_PARAMETERS):
+        return
+    for plugin in plugins:
+        if plugin.type.name in _EXACT_TYPES:
+            written = f'"{plugin.name}" without a tokenizer'
+            instead = f"prompts of text are matched by what was sent before; give {_TOKEN_PRODUCER} local: {{path: FOLDER}} or vllm: {{url: URL}}"
+            resolution.notices.append(Notice.approximate(resolution.document, (*(plugin.path or ("plugins",)), "type"), written, instead))
 
 
 def _stands_for_default(resolution: Resolution, producer: Plugin, data: str) -> bool:

@@ -22,6 +22,7 @@ from warmroute.host.native import NativeHost
 from warmroute.host.plugin_log import PluginLog
 from warmroute.host.refusal_log import RefusalLog
 from warmroute.host.reload import ConfigFile, Reloader
+from warmroute.host.token_log import TokenLog
 from warmroute.logging import DEBUG, fields
 from warmroute.metrics.collector import MetricsPage
 from warmroute.metrics.families import Family
@@ -59,6 +60,7 @@ class Picker:
         self._pool_gauges: list[Family] = []
         self._refusals = RefusalLog(self.engine)
         self._plugin_failures = PluginLog(self.engine)
+        self._tokens = TokenLog(self.engine)
         self._draining = False
 
     @property
@@ -87,6 +89,7 @@ class Picker:
         self._follow("maintenance", self._maintain)
         self._follow("refusal log", self._refusals.run)
         self._follow("plugin log", self._plugin_failures.run)
+        self._follow("token log", self._tokens.run)
         await self._serve_ext_proc()
         self._follow("configuration", self._reloader.run)
         if self._watches_file:
@@ -132,6 +135,7 @@ class Picker:
         # Those of the last moment, too.
         self._refusals.look()
         self._plugin_failures.look()
+        self._tokens.look()
         if self._host is not None and not self._draining:
             await self._host.stop(0.0)
         await self._health.stop()

@@ -26,12 +26,15 @@ class Link:
         self.is_connected = False
         self.messages = 0
         self.replays = 0
+        self.replayed_messages = 0
         #: Seconds (monotonic) until which nothing is asked for again, since it failed.
         self.replay_again_at = 0.0
         #: Replays in a row after which the engine wanted another one.
         self.replays_in_row = 0
         self._connections = 0
         self._told_at = -_TELL_AGAIN_SECONDS
+        self._opened_at = time.monotonic()
+        self._told_silent = False
 
     def connected(self) -> int | None:
         """The connection is there. Answers where a replay should start, if one is wanted."""
@@ -52,6 +55,12 @@ class Link:
             self.is_connected = False
             self.sink.connected(self.publisher, connected=False)
             self._tell("KV events disconnected; trying again")
+
+    def is_silent(self, before: float) -> bool:
+        """Whether it never connected although it was opened before then (monotonic); true once."""
+        silent = self.target.address is not None and not self._connections and self._opened_at < before and not self._told_silent
+        self._told_silent |= silent
+        return silent
 
     def receive(self, frames: list[bytes]) -> int | None:
         """One message of three frames. Answers where a replay should start, if one is wanted."""
@@ -77,6 +86,7 @@ class Link:
             "connected": self.is_connected,
             "messages": self.messages,
             "replays": self.replays,
+            "replayed_messages": self.replayed_messages,
         }
 
     def _tell(self, message: str) -> None:

@@ -9,7 +9,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from warmroute.kv_events.link import Link
-from warmroute.kv_events.reactor import TURN_BYTES, TURN_MESSAGES, Reactor, descriptor_of, subscriber
+from warmroute.kv_events.reactor import TURN_BYTES, TURN_MESSAGES, Reactor, describe, descriptor_of, subscriber
 from warmroute.kv_events.settings import KvEventsError, KvEventsSettings
 from warmroute.logging import fields
 
@@ -73,7 +73,7 @@ class Subscription(_Messages):
             events.connect(link.target.address or "")
         except zmq.ZMQError as error:
             events.close()
-            message = f"cannot connect to {link.target.address}: {error}"
+            message = f"cannot connect to {link.target.address}: {describe(error)}"
             raise KvEventsError(message) from error
         reactor.add(self)
         reactor.add(self._monitor)

@@ -4,6 +4,7 @@ A ZMQ descriptor tells of edges, not of levels: after one, and after each call o
 has more to read stays in the round here, and nobody gets a second turn before the others had theirs.
 """
 
+import errno
 import selectors
 import socket
 from contextlib import suppress
@@ -111,12 +112,17 @@ def new_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[bytes]:
     try:
         made: zmq.Socket[bytes] = context.socket(kind)
     except zmq.ZMQError as error:
-        message = f"no further ZMQ socket can be opened ({error}); raise the limit of open files (ulimit -n)"
+        message = f"cannot open a ZMQ socket: {describe(error)}"
         raise KvEventsError(message) from error
     made.setsockopt(zmq.LINGER, 0)
     made.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
     made.setsockopt(zmq.IPV6, 1)
     return made
+
+
+def describe(error: zmq.ZMQError) -> str:
+    """What went wrong, and what to do where that is known."""
+    return f"{error}; raise the limit of open files (ulimit -n)" if error.errno == errno.EMFILE else str(error)
 
 
 def descriptor_of(target: zmq.Socket[bytes]) -> int:

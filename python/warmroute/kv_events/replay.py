@@ -227,6 +227,7 @@ class _Replay:
         self._next = sequence + 1
         self.messages += 1
         self._progress += 1
+        self.link.replayed_messages += 1
         self.link.sink.replayed(self.link.publisher, number, frames[-1])
 
     def _attempt_ended(self, now: float) -> None:

@@ -1,8 +1,10 @@
 """All sockets of one subscriber thread, kept in step with the pool."""
 
 import logging
+import resource
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -22,6 +24,11 @@ logger = logging.getLogger(__name__)
 FOLLOW_SECONDS = 0.2
 # What could not be opened (no descriptors left) is tried again after so many seconds, also when the pool stays as it is.
 _OPEN_AGAIN_SECONDS = 5.0
+# libzmq's default of 1,023 is less than two (messages and monitor) for each of six hundred endpoints.
+_MOST_SOCKETS = 65_535
+# A publisher that nothing was heard of for so long after its endpoint came is told of; looked at as often.
+_SILENT_SECONDS = 10.0
+_NAMED_SILENT = 5
 # How old `states` may be, in seconds.
 _STATES_SECONDS = 0.1
 
@@ -44,11 +51,12 @@ class Session:
         self._follow_at = 0.0
         self._open_again_at: float | None = None
         self._states_at = 0.0
+        self._silence_at = 0.0
         #: One row a publisher.
         self.states: tuple[dict[str, Any], ...] = ()
         self._context: zmq.Context[Any] = zmq.Context()
-        # libzmq's default of 1,023 is less than two sockets (messages and monitor) for each of five hundred endpoints.
-        self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
+        self._context.set(zmq.MAX_SOCKETS, _MOST_SOCKETS)
+        _allow_descriptors()
         self._reactor = Reactor()
         self._replays = Replays(self._context, self._reactor)
         self._shared: SharedSubscription | None = None
@@ -81,6 +89,9 @@ class Session:
             if now >= self._states_at:
                 self.states = tuple(link.state() | {"replaying": self._replays.is_asking(link)} for link in self._links.values())
                 self._states_at = now + _STATES_SECONDS
+            if now >= self._silence_at:
+                self._tell_silent(now)
+                self._silence_at = now + _SILENT_SECONDS
             due = self._replays.next_tick()
             wake_at = self._follow_at if due is None else min(self._follow_at, due)
             self._reactor.round(max(0.0, wake_at - time.monotonic()))
@@ -112,30 +123,40 @@ class Session:
         # Those that left first: one that takes a slot over must find it empty. And one that moved is one that left.
         for key in [key for key, link in self._links.items() if targets.get(key) != link.target]:
             self._leave(key)
-        for key, target in targets.items():
-            if key not in self._links:
-                self._join(key, target)
+        errors = [error for key, target in targets.items() if key not in self._links and (error := self._join(key, target))]
+        if errors:
+            self._open_again_at = time.monotonic() + _OPEN_AGAIN_SECONDS
+            logger.error("KV events of some endpoints cannot be received; trying again", extra=fields(endpoints=len(errors), first_error=errors[0]))
         if self._shared is not None:
             self._shared.serve(self._links.values())
         self._generation = generation
 
-    def _join(self, key: Key, target: Target) -> None:
-        slot, incarnation = key
+    def _join(self, key: Key, target: Target) -> str:
+        """Open what an endpoint needs; what went wrong, or nothing."""
+        slot, incarnation, _ = key
         publisher = self._sink.open(slot, incarnation, target.pod, target.rank, self._settings.engine)
         if publisher is None:
             # Gone again: the next look shows who is there now.
-            return
+            return ""
         link = Link(target, publisher, self._sink)
         self._links[key] = link
         if target.address is None:
-            return
+            return ""
         try:
             self._subscriptions[key] = Subscription(self._context, link, self._settings, self._reactor, self._replays.want)
         except KvEventsError as error:
             self._sink.socket_error(publisher, "connect")
             self._leave(key)
-            self._open_again_at = time.monotonic() + _OPEN_AGAIN_SECONDS
-            logger.error("KV events of an endpoint cannot be received", extra=fields(endpoint=target.pod, error=str(error)))  # noqa: TRY400 -- the trace tells nothing
+            return f"{target.pod}: {error}"
+        return ""
+
+    def _tell_silent(self, now: float) -> None:
+        """One line for all publishers that never connected: libzmq goes on trying without a word, and a wrong port looks like an idle engine."""
+        silent = [link for link in self._links.values() if link.is_silent(now - _SILENT_SECONDS)]
+        if silent:
+            addresses = [link.target.address for link in silent[:_NAMED_SILENT]]
+            details = fields(publishers=len(silent), addresses=addresses)
+            logger.warning("KV events: nobody answers; trying again, and going by what was sent meanwhile", extra=details)
 
     def _leave(self, key: Key) -> None:
         link = self._links.pop(key)
@@ -145,3 +166,11 @@ class Session:
         if subscription is not None:
             subscription.close()
         self._sink.close(link.publisher)
+
+
+def _allow_descriptors() -> None:
+    """As many open files as this user may have: each endpoint takes four, and the gateway's streams need theirs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems tell a limit that they do not grant.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -14,6 +14,8 @@ DEFAULT_SOCKET_PORT = 5557
 # Labels of an endpoint that say where it publishes and replays, whatever the template: a whole address, or only a port of its own address.
 EVENTS_LABEL = "warmroute.dev/kv-events"
 REPLAY_LABEL = "warmroute.dev/kv-events-replay"
+# How many engines are behind an endpoint that spreads requests over them itself: each publishes at the next port.
+ENGINES_LABEL = "warmroute.dev/kv-events-ranks"
 # The reference's label for which of several engines behind one address an endpoint is.
 RANK_LABEL = "llm-d.ai/data-parallel-rank"
 ENGINES = ("vllm", "sglang")

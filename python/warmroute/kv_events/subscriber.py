@@ -57,7 +57,7 @@ class KvEventsSubscriber:
         return "" if session is None else session.address
 
     def states(self) -> list[dict[str, Any]]:
-        """One row a publisher: endpoint, rank, address, replay_address, connected, messages, replays, replaying."""
+        """One row a publisher: endpoint, rank, address, replay_address, connected, messages, replays, replayed_messages, replaying."""
         session = self._session
         return [] if session is None else list(session.states)
 
@@ -88,7 +88,7 @@ class KvEventsSubscriber:
     def _receive(self, session: Session) -> None:
         try:
             session.run(self._stopping)
-        except Exception:
+        except BaseException:
             self.restarts += 1
             logger.exception("receiving KV events failed; starting again with nothing known of the endpoints' caches")
         self._session = None

@@ -18,6 +18,8 @@ DESTINATION = "x-gateway-destination-endpoint"
 SERVED = "x-gateway-destination-endpoint-served"
 MODELS_CLUSTER = "models"
 PICKER_CLUSTER = "picker"
+#: How long a request waits for the picker, tokens included, before it goes on without.
+MESSAGE_TIMEOUT = "5s"
 #: Retries after the first try, before the first byte of an answer.
 RETRIES = 2
 #: Open connections of clients; further ones are refused.
@@ -176,7 +178,7 @@ def _picker_filter() -> Json:
             "response_body_mode": "NONE",
             "response_trailer_mode": "SEND",
         },
-        "message_timeout": "5s",
+        "message_timeout": MESSAGE_TIMEOUT,
         # The only setting with which a crash of the picker does not cut open answers.
         "failure_mode_allow": True,
         "mutation_rules": {"allow_all_routing": True},

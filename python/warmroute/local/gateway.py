@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from warmroute.discovery.endpoints import EndpointRecord
-from warmroute.local import bootstrap, catalogue, config_file, demo, endpoints, envoy, fail_open, health, kv_events, publish, view
+from warmroute.local import bootstrap, catalogue, config_file, demo, endpoints, envoy, fail_open, health, kv_events, kv_watch, publish, view
 from warmroute.local.child import Child, ChildSpec
 from warmroute.local.errors import GatewayError, UsageError
 from warmroute.local.ports import PortBook
@@ -116,6 +116,7 @@ class Gateway:
             health.watch(self.admin, self._publisher, self._reporter, settings.health_path),
             self._follow_file(settings.endpoints_file),
             self._follow_config(),
+            self._follow_kv_events(),
             self._stop.wait(),
         )
 
@@ -158,11 +159,17 @@ class Gateway:
     def _config_file(self) -> Path:
         return self._directory / "picker.json"
 
-    def _write_config(self) -> None:
-        settings = self._settings
-        tokenizer = settings.kv_events.tokenizer if settings.kv_events is not None else ""
+    @property
+    def _tokenizer(self) -> str:
+        """Who makes token ids; empty where the user's own configuration says it, or nothing needs them."""
+        options = self._settings.kv_events
+        if options is None or not self._writes_config:
+            return ""
         # The first simulated server, which renders prompts as a vLLM server does.
-        kv_events.write_configuration(self._config_file, tokenizer or f"http://{endpoints.host_port(self._initial[0])}", settings.picker.policy)
+        return options.tokenizer or f"http://{endpoints.host_port(self._initial[0])}"
+
+    def _write_config(self) -> None:
+        kv_events.write_configuration(self._config_file, self._tokenizer, self._settings.picker.policy)
 
     def _wiring(self) -> bootstrap.Wiring:
         settings = self._settings
@@ -233,6 +240,7 @@ class Gateway:
             endpoints=tuple(endpoints.host_port(endpoint) for endpoint in self._initial),
             pids=self._supervisor.pids(),
             logs=str(self._directory),
+            tokenizer=self._tokenizer,
             seconds=round(time.monotonic() - self._started, 3),
         )
         if self._reporter.print_json:
@@ -276,6 +284,10 @@ class Gateway:
     async def _follow_config(self) -> None:
         if self._settings.picker.config_file is not None:
             await config_file.watch(self.metrics, self._reporter)
+
+    async def _follow_kv_events(self) -> None:
+        if self._kv_events is not None:
+            await kv_watch.watch(self.metrics, self._reporter)
 
     def _on_restart(self, child: Child, status: str) -> None:
         self._reporter.event(

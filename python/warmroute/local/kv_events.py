@@ -25,6 +25,8 @@ from warmroute.local.settings import KvEventsOptions
 
 _PRODUCER = "precise-prefix-cache-producer"
 _LOOPBACK = "127.0.0.1"
+# Less than Envoy waits for the picker (`bootstrap.MESSAGE_TIMEOUT`), which would then go on without it.
+_PATIENCE = "3s"
 _EXAMPLE = f"""\
   plugins:
   - type: token-producer
@@ -87,7 +89,7 @@ class NamedPublishers:
             for endpoint in given
         ]
         targets = self._book.update(pool)
-        return tuple(_with_target(endpoint, targets.get((self._numbers[endpoint.key], endpoint.port))) for endpoint in given)
+        return tuple(_with_target(endpoint, targets.get((self._numbers[endpoint.key], endpoint.port, 0))) for endpoint in given)
 
 
 Publishers = SimulatedPublishers | NamedPublishers
@@ -131,11 +133,11 @@ def check_tokenizer(tokenizer: str) -> None:
         return
     try:
         parts = urlsplit(tokenizer)
-        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        message = f"--tokenizer {tokenizer}: expected a path, or a URL as http://HOST:PORT (https is not supported)."
+        message = f"--tokenizer {tokenizer}: expected a path, or a URL as http://HOST:PORT."
         raise UsageError(message)
 
 
@@ -144,11 +146,16 @@ def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
 
     `tokenizer`: URL of a server that renders prompts as vLLM does, or path of a tokenizer.
     """
-    by = {"vllm": {"url": tokenizer.rstrip("/")}} if "://" in tokenizer else {"local": {"path": str(Path(tokenizer).absolute())}}
+    by: dict[str, Any] = (
+        {"vllm": {"url": tokenizer.rstrip("/"), "timeout": _PATIENCE, "mmTimeout": _PATIENCE}}
+        if "://" in tokenizer
+        else {"local": {"path": str(Path(tokenizer).absolute())}}
+    )
     plugins: list[dict[str, Any]] = [
         {"type": "token-producer", "parameters": by},
         # Each server has a socket of its own here: who publishes is known without a topic, and vLLM's default topic is empty.
-        {"type": _PRODUCER, "parameters": {"kvEventsConfig": {"topicFilter": ""}}},
+        # And a burst of one prompt stays together, as it does without events: the first event comes after the first prefill.
+        {"type": _PRODUCER, "parameters": {"kvEventsConfig": {"topicFilter": ""}, "speculativeIndexing": True}},
     ]
     document: dict[str, Any] = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", "plugins": plugins}
     if policy == "reference":

@@ -18,6 +18,8 @@ class Summary:
     endpoints: tuple[str, ...]
     pids: dict[str, int]
     logs: str
+    #: Who makes token ids for the exact prefix index; empty where there is none.
+    tokenizer: str
     #: Since the command started.
     seconds: float
 
@@ -31,6 +33,7 @@ class Summary:
             ("send to", f"{self.gateway}/v1"),
             ("models", ", ".join(self.models) or "none found"),
             ("endpoints", _shortened(self.endpoints)),
+            *([("prefixes", f"as the model servers tell; tokens from {self.tokenizer}")] if self.tokenizer else []),
             ("metrics", f"{self.metrics}/metrics"),
             ("admin", f"{self.admin} (Envoy)"),
             ("logs", self.logs),

@@ -15,8 +15,10 @@ _FAMILIES = (
         "prefix_cache_drift",
         "gauge",
         "cache_drift",
-        "Share of prompt tokens that the engine found in its cache less the share that the prefix index expected, over the last minute: "
-        "0 is right, -1 all expected and nothing found.",
+        (
+            "Share of prompt tokens that the engine found in its cache less the share that the prefix index expected, over the last minute: "
+            "0 is right, -1 all expected and nothing found."
+        ),
     ),
 )
 

@@ -15,6 +15,19 @@ use warmroute_core::schedule::{Candidates, Context, PrefixColumn, RequestFacts, 
 /// 8 KiB of prompt in blocks of 64 tokens of 4 bytes.
 const BLOCKS: u32 = 32;
 
+/// A row of an endpoint that is somehow loaded.
+fn load(candidates: &mut Candidates, position: u32, random: &mut fastrand::Rng) {
+    candidates.position.push(position);
+    candidates.waiting.push(f64::from(random.u8(0..10)));
+    candidates.running.push(f64::from(random.u8(0..50)));
+    candidates.kv_usage.push(random.f64());
+    let requests = f64::from(random.u8(0..50));
+    candidates.inflight_requests.push(requests);
+    candidates.inflight_tokens.push(f64::from(random.u16(..)));
+    let prefill = f64::from(random.u16(0..8000));
+    candidates.prefill_tokens.push(prefill);
+}
+
 fn picks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     let ids: Vec<u64> = (0..u64::from(BLOCKS))
@@ -47,17 +60,7 @@ fn picks(criterion: &mut Criterion) {
                 index.record(endpoint.slot, &other);
             }
             index.record(endpoint.slot, &prompt[..random.usize(1..=prompt.len())]);
-            candidates.position.push(u32::from(number));
-            candidates.waiting.push(f64::from(random.u8(0..10)));
-            candidates.running.push(f64::from(random.u8(0..50)));
-            candidates.kv_usage.push(random.f64());
-            candidates
-                .inflight_requests
-                .push(f64::from(random.u8(0..50)));
-            candidates.inflight_tokens.push(f64::from(random.u16(..)));
-            candidates
-                .prefill_tokens
-                .push(f64::from(random.u16(0..8000)));
+            load(&mut candidates, u32::from(number), &mut random);
         }
         candidates.prefixes.push(PrefixColumn {
             total_blocks: BLOCKS,

@@ -259,24 +259,14 @@ fn naive(page: &str) -> EngineMetrics {
                 .map(Into::into)
                 .collect()
         };
+        let add = |sum: &mut Option<f64>| *sum = Some((sum.unwrap_or(0.0) + value).min(f64::MAX));
         match name.as_str() {
-            "vllm:num_requests_waiting" => {
-                metrics.waiting = Some((metrics.waiting.unwrap_or(0.0) + value).min(f64::MAX));
-            }
-            "vllm:num_requests_running" => {
-                metrics.running = Some((metrics.running.unwrap_or(0.0) + value).min(f64::MAX));
-            }
-            "vllm:time_to_first_token_seconds_count" => {
-                metrics.first_tokens =
-                    Some((metrics.first_tokens.unwrap_or(0.0) + value).min(f64::MAX));
-            }
-            "vllm:prefix_cache_queries_total" => {
-                metrics.queried_tokens =
-                    Some((metrics.queried_tokens.unwrap_or(0.0) + value).min(f64::MAX));
-            }
-            "vllm:prefix_cache_hits_total" => {
-                metrics.cached_tokens =
-                    Some((metrics.cached_tokens.unwrap_or(0.0) + value).min(f64::MAX));
+            "vllm:num_requests_waiting" => add(&mut metrics.waiting),
+            "vllm:num_requests_running" => add(&mut metrics.running),
+            "vllm:time_to_first_token_seconds_count" => add(&mut metrics.first_tokens),
+            "vllm:prefix_cache_queries_total" => add(&mut metrics.queried_tokens),
+            "vllm:prefix_cache_hits_total" | "vllm:external_prefix_cache_hits_total" => {
+                add(&mut metrics.cached_tokens);
             }
             "vllm:kv_cache_usage_perc" => usage.push(value.min(1.0)),
             "vllm:cache_config_info" => {
@@ -318,6 +308,7 @@ fn line() -> impl Strategy<Value = String> {
         Just("vllm:cache_config_info".to_owned()),
         Just("vllm:time_to_first_token_seconds_count".to_owned()),
         Just("vllm:prefix_cache_hits_total".to_owned()),
+        Just("vllm:external_prefix_cache_hits_total".to_owned()),
         Just("vllm:time_to_first_token_seconds_sum".to_owned()),
         "[a-z_:]{1,12}",
     ];

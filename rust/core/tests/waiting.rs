@@ -443,12 +443,19 @@ fn a_stream_that_ends_while_it_waits_leaves_nothing_behind() {
     assert_eq!(number(&engine, "tokenize_queued"), 0);
     assert_eq!(number(&engine, "request_total"), 2);
     assert_eq!(engine.pool().snapshot().endpoints[0].inflight_requests(), 0);
+    assert_eq!(
+        tokenized(&engine, "abandoned").map(|(count, _)| count),
+        Some(2),
+        "a tokenizer that is slower than the gateway is patient shows"
+    );
 }
 
 #[test]
 fn a_request_that_is_refused_after_its_wait_is_answered_and_counted_once() {
-    let engine = engine(0, Some(FakeTokenizer::new(Manner::Answers) as _));
+    let engine = engine(1, Some(FakeTokenizer::new(Manner::Answers) as _));
     let (mut stream, job) = waiting(&engine);
+    // What could be refused at once would not have waited.
+    assert!(engine.remove_endpoint("default", "endpoint-1"));
     assert_eq!(stream.resume(job.run()), Progress::Close);
     assert!(
         matches!(&stream.replies[..], [Reply { phase: ReplyPhase::Immediate(reply), .. }] if reply.status == 503)

@@ -81,6 +81,18 @@ impl Engine {
         Ok(rows)
     }
 
+    fn token_outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = PyList::empty(py);
+        for outcome in self.inner.stats().tokenize().outcomes() {
+            let row = PyDict::new(py);
+            row.set_item("outcome", outcome.outcome)?;
+            row.set_item("count", outcome.count)?;
+            row.set_item("last", &*outcome.last)?;
+            rows.append(row)?;
+        }
+        Ok(rows)
+    }
+
     #[pyo3(signature = (namespace, name, address, port, labels, metrics_host=None))]
     fn upsert_endpoint(
         &self,

@@ -9,6 +9,7 @@ use warmroute_tokenize::TokenizerSettings;
 /// As [`warmroute_core::plugin::OpenTokenizer`].
 pub(crate) fn open(wanted: &Wanted) -> Result<Arc<dyn Tokenizer>, Box<str>> {
     let settings = match wanted {
+        Wanted::TokenIds => return Ok(Arc::new(warmroute_tokenize::TokenIds)),
         Wanted::Local {
             path,
             chat_template,

@@ -6,6 +6,7 @@
 
 mod error;
 mod features;
+mod ids;
 mod json;
 pub mod local;
 pub mod remote;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use warmroute_core::tokens::Tokenizer;
 
 pub use error::OpenError;
+pub use ids::TokenIds;
 use local::LocalTokenizer;
 use remote::RemoteTokenizer;
 

@@ -63,6 +63,10 @@ pub(super) struct Prompt {
     sink: Sink,
     content: Content,
     placeholders: u64,
+    /// Segments that have anything but token ids.
+    worded: [bool; 3],
+    /// Token ids were met.
+    has_ids: bool,
     /// Different media, in the order in which they were met.
     found: Vec<Medium>,
 }
@@ -106,6 +110,8 @@ impl Prompt {
                 bytes: 0,
             },
             placeholders: 0,
+            worded: [false; 3],
+            has_ids: false,
             found: Vec::new(),
         }
     }
@@ -121,7 +127,9 @@ impl Prompt {
         self.media.clear();
         self.class = KeyClass::Plain;
         self.in_token_run = false;
+        self.worded[segment as usize] = false;
         if segment == Segment::Main {
+            self.has_ids = false;
             self.finished.clear();
             self.finished_tokens = 0;
             self.found.clear();
@@ -133,6 +141,11 @@ impl Prompt {
     /// What the main segment's value is.
     pub(super) fn main_value(&self) -> MainValue {
         self.main_value
+    }
+
+    /// The prompts are token ids, all of them: nothing has to be tokenised.
+    pub(super) fn is_token_ids(&self) -> bool {
+        self.has_ids && self.worded == [false; 3]
     }
 
     /// True when the text of a key that begins here is wanted.
@@ -181,6 +194,7 @@ impl Prompt {
             _ => Sink::Sequence,
         };
         self.begin_element();
+        self.worded[self.segment as usize] = true;
         match self.sink {
             Sink::Sequence => self.sequence().begin_leaf(),
             Sink::Medium(_) => {
@@ -245,6 +259,7 @@ impl Prompt {
                 self.begin_element();
                 self.in_token_run = true;
             }
+            self.has_ids = true;
             let token = value.map_or_else(|| token_id(text), saturated);
             self.sequence().push_token(token);
         } else {
@@ -329,6 +344,7 @@ impl Prompt {
 
     fn leaf(&mut self, text: &[u8]) {
         self.begin_element();
+        self.worded[self.segment as usize] = true;
         let sequence = self.sequence();
         sequence.begin_leaf();
         sequence.push(text);

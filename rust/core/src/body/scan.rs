@@ -74,6 +74,8 @@ pub struct ScannedBody {
     pub prompt_tokens: u32,
     /// Different pictures, films and sounds in it.
     pub media: Vec<Medium>,
+    /// The prompts are token ids already, all of them.
+    pub is_token_ids: bool,
 }
 
 /// Why a body is refused.
@@ -265,6 +267,7 @@ impl Request {
 
     /// What was found.
     pub(super) fn into_body(self) -> ScannedBody {
+        let is_token_ids = self.prompt.is_token_ids();
         let (sequences, tokens, media) = self.prompt.finish();
         ScannedBody {
             model: self.model.and_then(Result::ok),
@@ -275,6 +278,7 @@ impl Request {
             sequences,
             prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
             media,
+            is_token_ids,
         }
     }
 

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::decisions::RecordedDecision;
-use super::gates::Gates;
 use super::policy::Policy;
 use super::{Active, Choosing, Engine};
 use crate::Nanos;
@@ -116,21 +115,9 @@ impl Engine {
         let begun = (self.clock)();
         let policy = &active.policy;
         let snapshot = self.pool.load();
-        let subset = subset_hint
-            .filter(|_| self.settings.subset_filter)
-            .map(|hint| snapshot.subset(hint));
-        let gates = Gates {
-            policy,
-            facts,
-            snapshot: &snapshot,
-            now,
-            clock: self.clock,
-            timers: &active.gate_timers,
-        };
-        gates.shed(subset.as_deref())?;
-        if snapshot.endpoints.is_empty() || subset.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Refusal::NoCandidates);
-        }
+        let subset = self.subset(&snapshot, subset_hint);
+        let gates = self.gates(active, facts, &snapshot, now);
+        gates.open(subset.as_deref())?;
         let explain = explain && self.settings.explain;
         let mut explanation = (explain || self.decisions.is_some()).then(Explanation::default);
         let mut response_headers = HeaderPairs::new();
@@ -365,8 +352,10 @@ impl Engine {
     ) {
         let facts = &inquiry.facts;
         let slot = endpoint.slot as usize;
-        let default = columns.first().unwrap_or(PrefixColumn::nothing());
-        endpoint.picked(facts.prompt_tokens, default.cached_tokens(slot));
+        // What is compared with the engine's own figure is what the engine itself has told, where anybody asks for that.
+        let expected = columns.get(inquiry.active.policy.prefixes.best());
+        let expected = expected.unwrap_or(PrefixColumn::nothing());
+        endpoint.picked(facts.prompt_tokens, expected.cached_tokens(slot));
         self.stats
             .scheduler_attempt(&facts.target_model, Some(endpoint));
         for (column, stats) in columns.iter().zip(&inquiry.active.prefix_stats) {

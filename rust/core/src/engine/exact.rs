@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use super::speculation::{Path, Speculation};
+use super::speculation::{self, Sent, Speculation};
 use crate::Nanos;
-use crate::kv_events::{KvEvents, PromptKeys};
+use crate::kv_events::{KnownEndpoints, KvEvents, PromptKeys};
 use crate::plugin::ExactSettings;
 use crate::prefix::exact::{ExactIndex, MAX_TIERS, Matches, Tier};
 use crate::schedule::PrefixColumn;
@@ -36,7 +36,7 @@ impl fmt::Debug for Exact {
 /// Why a prompt is not matched against what engines say that they hold, but against what was sent to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fallback {
-    /// No publisher is subscribed to.
+    /// No endpoint tells what it holds: none is subscribed to, or none has been heard of.
     NoEvents,
     /// The configuration has no tokenizer, or the request carries no prompt that one could read.
     NoTokens,
@@ -59,7 +59,9 @@ impl Fallback {
 #[derive(Debug)]
 pub(super) struct ExactPrompt {
     keys: Vec<PromptKeys>,
-    /// Tokens in the smallest block that engines use.
+    /// The endpoints that are answered for.
+    known: KnownEndpoints,
+    /// Tokens in the blocks that most engines use: all are counted in these.
     unit: u32,
     total_blocks: u32,
 }
@@ -109,7 +111,8 @@ impl Exact {
         cache_salt: Option<&str>,
         tokens: Option<&Result<Vec<TokenSequence>, TokenizeError>>,
     ) -> Result<ExactPrompt, Fallback> {
-        if !self.events.has_publishers() {
+        let known = self.events.known();
+        if known.is_empty() {
             return Err(Fallback::NoEvents);
         }
         let sequences = match tokens {
@@ -121,14 +124,13 @@ impl Exact {
             Some(Ok(sequences)) => sequences,
         };
         let keys = self.events.keys(model, cache_salt, sequences);
-        // Before any engine has stored a block there is no size to count in; one of 16 tokens counts as well as any other.
-        let sizes = keys.iter().map(|keys| keys.block_tokens);
-        let unit = sizes.min().unwrap_or(16).max(1);
+        let unit = common_size(&keys);
         let blocks = sequences.iter().map(|one| one.tokens.len() as u32 / unit);
         Ok(ExactPrompt {
             unit,
             total_blocks: blocks.sum(),
             keys,
+            known,
         })
     }
 
@@ -151,8 +153,7 @@ impl Exact {
         };
         let share = f64::from(prompt.total_blocks) / f64::from(sent.total_blocks.max(1));
         for (slot, blocks) in sent.blocks.iter().enumerate() {
-            let known = self.events.knows(slot as u32);
-            let blocks = if known {
+            let blocks = if prompt.known.contains(slot as u32) {
                 0.0
             } else {
                 f64::from(*blocks) * share
@@ -163,7 +164,7 @@ impl Exact {
         let weights = self.events.weights(|medium| settings.weight(medium));
         MATCHES.with_borrow_mut(|matches| {
             for keys in &prompt.keys {
-                self.add(keys, prompt.unit, &weights, matches, &mut column);
+                self.add(keys, prompt, &weights, matches, &mut column);
             }
         });
         let most = column.held.iter().max().copied().unwrap_or(0);
@@ -175,7 +176,7 @@ impl Exact {
     fn add(
         &self,
         keys: &PromptKeys,
-        unit: u32,
+        prompt: &ExactPrompt,
         weights: &[f32; MAX_TIERS],
         matches: &mut Matches,
         column: &mut PrefixColumn,
@@ -196,16 +197,18 @@ impl Exact {
         matches.clear();
         for ((weighted, blocks), holder) in sums.into_iter().zip(&keys.owners) {
             let slot = holder.slot as usize;
-            // Blocks of a larger size are as many of the unit's as fit into them; an endpoint with several engines counts with the best of them.
-            let scale = keys.block_tokens as f32 / unit as f32;
-            let (weighted, blocks) = (
-                // Sums of tenths may end just below a whole number.
-                (weighted * scale + 1e-3) as u32,
-                (f64::from(blocks) * f64::from(scale)) as u32,
-            );
-            if blocks == 0 || !self.events.knows(holder.slot) {
+            if blocks == 0 || !prompt.known.contains(holder.slot) {
                 continue;
             }
+            // Blocks of another size are as many of the unit's as fit into them; an endpoint with several engines counts with the best of them.
+            let scale = f64::from(keys.block_tokens) / f64::from(prompt.unit);
+            let (weighted, blocks) = (
+                // Sums of tenths may end just below a whole number.
+                (f64::from(weighted) * scale + 1e-3) as u32,
+                (f64::from(blocks) * scale) as u32,
+            );
+            let most = prompt.total_blocks;
+            let (weighted, blocks) = (weighted.min(most), blocks.min(most));
             if slot >= column.blocks.len() {
                 column.blocks.resize(slot + 1, 0);
                 column.held.resize(slot + 1, 0);
@@ -220,38 +223,57 @@ impl Exact {
         self.stats.fell_back(fallback.reason());
     }
 
-    /// What is sent to `slot` now counts as held for a while, where its engine tells what it holds. `held`: blocks of the prompt that it has already.
+    /// What is sent to `slot` now counts as held for a while, where its engine tells what it holds.
     pub(super) fn speculate(
         &self,
         slot: u32,
         prompt: &ExactPrompt,
-        held: u32,
         settings: &ExactSettings,
         now: Nanos,
     ) {
         let Some(ttl) = settings.speculative_ttl else {
             return;
         };
-        if !self.events.knows(slot) {
+        if !prompt.known.contains(slot) {
             return;
         }
-        // Of one sequence in blocks of one size it is known which are new.
-        let known = match &prompt.keys[..] {
-            [keys] if keys.sequences.len() == 1 => held as usize,
-            _ => 0,
-        };
         for keys in &prompt.keys {
-            if keys.owners.iter().any(|holder| holder.slot == slot) {
-                for sequence in &keys.sequences {
-                    let path = Path {
-                        root: keys.root,
-                        contents: sequence,
-                        known: known.min(sequence.len()),
-                    };
-                    self.speculation.add(&self.index, slot, path, now + ttl);
-                }
+            // Which of several engines will serve the prompt is not known; the endpoint counts with any of them.
+            let holder = keys.owners.iter().find(|holder| holder.slot == slot);
+            let Some(owner) = holder.map(|holder| holder.owner) else {
+                continue;
+            };
+            for sequence in &keys.sequences {
+                let sent = Sent {
+                    slot,
+                    owner,
+                    root: keys.root,
+                    contents: sequence[..].into(),
+                    known: self.announced(owner, keys.root, sequence),
+                    expires: now + ttl,
+                };
+                let is_known = || self.events.knows(slot);
+                self.speculation.add(&self.index, sent, is_known);
             }
         }
+    }
+
+    /// Leading blocks of a prompt that an engine itself says that it holds: those need not be expected. 0 where some of those that count as
+    /// held are only expected: that of an earlier request may run out before this one's is stored.
+    fn announced(&self, owner: u32, root: u64, sequence: &[u64]) -> usize {
+        let mut weights = [1.0; MAX_TIERS];
+        weights[usize::from(SPECULATIVE.0)] = 0.0;
+        MATCHES.with_borrow_mut(|matches| {
+            self.index.matches(root, sequence, &weights, matches);
+            let blocks = matches.blocks(owner);
+            let announced = matches.weighted(owner);
+            matches.clear();
+            if f64::from(announced) + 0.5 < f64::from(blocks) {
+                0
+            } else {
+                (blocks as usize).min(sequence.len())
+            }
+        })
     }
 
     /// Takes back what was speculated and did not come true in time. To be called about once a second.
@@ -263,18 +285,38 @@ impl Exact {
 
     /// The slot's endpoint is gone.
     pub(super) fn forget(&self, slot: u32) {
+        // From here on it is not known, so nothing is added that is not taken back here.
         self.events.close_slot(slot);
+        for sent in self.speculation.forget(slot) {
+            if !self.events.close_unused(sent.owner) {
+                speculation::remove(&self.index, &sent);
+            }
+        }
     }
 }
 
 impl ExactSettings {
-    /// What a block in a medium counts.
+    /// What a block in a medium counts; kinds of the CPU's memory that are not listed (`cpu_pinned` of `SGLang`) what `cpu` counts.
     fn weight(&self, medium: &str) -> f32 {
-        let mut weights = self.weights.iter();
-        weights
-            .find(|(name, _)| **name == *medium)
-            .map_or(1.0, |(_, weight)| *weight)
+        let listed = |wanted: &str| {
+            let found = self.weights.iter().find(|(name, _)| **name == *wanted);
+            found.map(|(_, weight)| *weight)
+        };
+        let kind = || medium.starts_with("cpu").then(|| listed("cpu"))?;
+        listed(medium).or_else(kind).unwrap_or(1.0)
     }
+}
+
+/// The size of blocks that most engines use, the smaller one of two: a publisher that makes up a size changes what is counted only where it is
+/// alone. Before any has told one, 16 tokens count as well as any other.
+fn common_size(keys: &[PromptKeys]) -> u32 {
+    let engines = |size: u32| {
+        let same = keys.iter().filter(|keys| keys.block_tokens == size);
+        same.map(|keys| keys.owners.len()).sum::<usize>()
+    };
+    let sizes = keys.iter().map(|keys| keys.block_tokens);
+    let common = sizes.max_by_key(|size| (engines(*size), std::cmp::Reverse(*size)));
+    common.unwrap_or(16).max(1)
 }
 
 /// The lane of speculative entries.

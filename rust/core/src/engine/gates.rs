@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::Policy;
+use super::{Active, Engine, Policy};
 use crate::Nanos;
 use crate::control::HeaderPairs;
 use crate::control::saturation::stages;
@@ -24,10 +24,65 @@ pub(super) struct Gates<'a> {
     pub(super) timers: &'a PluginTimers,
 }
 
+impl Engine {
+    /// Refuses at once what [`Engine::decide`] would refuse now without having looked at the prompt, so that nobody works on it.
+    ///
+    /// # Errors
+    /// [`Refusal::Shed`], [`Refusal::NoCandidates`].
+    pub(crate) fn admits(
+        &self,
+        active: &Active,
+        facts: &RequestFacts,
+        subset_hint: Option<&[Box<str>]>,
+        now: Nanos,
+    ) -> Result<(), Refusal> {
+        let snapshot = self.pool.load();
+        let subset = self.subset(&snapshot, subset_hint);
+        self.gates(active, facts, &snapshot, now)
+            .open(subset.as_deref())
+    }
+
+    /// Positions of the endpoints that the gateway allows; `None`: all.
+    pub(super) fn subset(
+        &self,
+        snapshot: &Snapshot,
+        hint: Option<&[Box<str>]>,
+    ) -> Option<Vec<u32>> {
+        hint.filter(|_| self.settings.subset_filter)
+            .map(|hint| snapshot.subset(hint))
+    }
+
+    pub(super) fn gates<'a>(
+        &self,
+        active: &'a Active,
+        facts: &'a RequestFacts,
+        snapshot: &'a Arc<Snapshot>,
+        now: Nanos,
+    ) -> Gates<'a> {
+        Gates {
+            policy: &active.policy,
+            facts,
+            snapshot,
+            now,
+            clock: self.clock,
+            timers: &active.gate_timers,
+        }
+    }
+}
+
 impl Gates<'_> {
+    /// What stands before the first look at the prompt: shedding, and whether there is any endpoint.
+    pub(super) fn open(&self, subset: Option<&[u32]>) -> Result<(), Refusal> {
+        self.shed(subset)?;
+        if self.snapshot.endpoints.is_empty() || subset.is_some_and(<[u32]>::is_empty) {
+            return Err(Refusal::NoCandidates);
+        }
+        Ok(())
+    }
+
     /// Refuses a request that can be dropped where the pool, or the part of it that the gateway allows (`subset`), is saturated.
     /// Comes before anything is said of that part: one without endpoints counts as saturated.
-    pub(super) fn shed(&self, subset: Option<&[u32]>) -> Result<(), Refusal> {
+    fn shed(&self, subset: Option<&[u32]>) -> Result<(), Refusal> {
         let detector = self.policy.saturation.as_ref();
         let Some(detector) = detector.filter(|_| self.facts.priority < 0) else {
             return Ok(());

@@ -61,6 +61,10 @@ impl Engine {
 
     /// `None`, and counted, where the prompt can only be matched against what was sent.
     fn exact_prompt(&self, inquiry: &Inquiry<'_>) -> Option<ExactPrompt> {
+        // A request without a prompt has nothing to match: nothing is missing.
+        if inquiry.facts.prompt_tokens == 0 {
+            return None;
+        }
         let model = &inquiry.facts.target_model;
         let prompt = self
             .exact
@@ -74,13 +78,8 @@ impl Engine {
     pub(super) fn remember(&self, inquiry: &Inquiry<'_>, slot: u32, matching: &Matching) {
         let active = inquiry.active;
         active.remember(slot, &matching.chains, self.block_tokens());
-        let producers = &active.policy.prefixes.producers;
-        let exact = producers.iter().zip(&matching.columns);
-        let exact = exact.filter_map(|(producer, column)| Some((producer.exact.as_ref()?, column)));
-        if let (Some((settings, column)), Some(prompt)) = (exact.clone().next(), &matching.exact) {
-            let held = column.held(slot as usize);
-            self.exact
-                .speculate(slot, prompt, held, settings, inquiry.now);
+        if let (Some(settings), Some(prompt)) = (active.policy.prefixes.exact(), &matching.exact) {
+            self.exact.speculate(slot, prompt, settings, inquiry.now);
         }
     }
 }

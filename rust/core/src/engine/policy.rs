@@ -18,6 +18,7 @@ use crate::control::{
 use crate::exchange::Header;
 use crate::plugin::{
     Data, EstimateSettings, Externals, InFlightSettings, Instance, Parts, PluginSet,
+    TokenizerSettings,
 };
 use crate::schedule::handlers::ProfileHandler;
 use crate::schedule::{Named, Profile, RequestAttributes};
@@ -161,7 +162,8 @@ impl Policy {
     }
 }
 
-/// The tokenizer of the first plugin that has one; what `previous` opened for the same plugin goes on, with what it remembers.
+/// The tokenizer of the first plugin that has one; what `previous` opened for the same plugin goes on, with what it remembers. Where engines' blocks
+/// are to be matched without one, prompts that are token ids already can be.
 fn open_tokenizer(
     plugins: &PluginSet,
     externals: &Externals,
@@ -170,7 +172,14 @@ fn open_tokenizer(
     let mut instances = plugins.iter();
     let found = instances.find_map(|instance| Some((instance, instance.parts.tokenizer.as_ref()?)));
     let Some((instance, settings)) = found else {
-        return Ok(None);
+        let matched = plugins
+            .iter()
+            .any(|instance| instance.parts.exact.is_some());
+        let open = externals.open_tokenizer.filter(|_| matched);
+        let opened = open.map(|open| open(&TokenizerSettings::TokenIds));
+        return opened
+            .transpose()
+            .map_err(|problem| PolicyError::Other(format!("token ids: {problem}").into()));
     };
     if let Some(previous) = previous
         && let Some(known) = previous.plugins.find(&instance.name)

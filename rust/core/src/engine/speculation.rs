@@ -21,57 +21,49 @@ pub(super) struct Speculation(Mutex<Queues>);
 #[derive(Debug, Default)]
 struct Queues {
     /// Not stored yet.
-    pending: VecDeque<Pending>,
+    pending: VecDeque<Sent>,
     /// Stored, by rising time; the time is the same for all of a configuration, and a change of it only delays.
     stored: VecDeque<Sent>,
 }
 
-/// Blocks of a prompt.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Path<'a> {
+/// A prompt that was sent, whose blocks count as held since.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// Slot of the endpoint.
+    pub(super) slot: u32,
+    /// Number of its engine in the index.
+    pub(super) owner: u32,
     /// What stands before the first block.
     pub(super) root: u64,
-    pub(super) contents: &'a [u64],
-    /// Leading blocks that the endpoint has already.
+    /// Content hashes of the blocks.
+    pub(super) contents: Box<[u64]>,
+    /// Leading blocks that need not be stored, as the engine says that it holds them.
     pub(super) known: usize,
+    pub(super) expires: Nanos,
 }
 
-#[derive(Debug)]
-struct Pending {
-    slot: u32,
-    root: u64,
-    contents: Box<[u64]>,
-    known: usize,
-    expires: Nanos,
-}
-
-impl Pending {
-    fn path(&self) -> Path<'_> {
-        Path {
-            root: self.root,
-            contents: &self.contents,
-            known: self.known,
+impl Sent {
+    /// Stores what is to be stored, unless the index is being changed; what is known is of no use from there on.
+    fn store(&mut self, index: &ExactIndex) -> bool {
+        let stored = index.try_store_path(
+            self.owner,
+            SPECULATIVE,
+            self.root,
+            &self.contents,
+            self.known,
+        );
+        if stored.is_none() {
+            return false;
         }
-    }
-}
-
-#[derive(Debug)]
-struct Sent {
-    slot: u32,
-    keys: Box<[u64]>,
-    expires: Nanos,
-}
-
-impl Path<'_> {
-    /// Stores what is not known, unless the index is being changed.
-    fn store(self, index: &ExactIndex, slot: u32) -> bool {
-        let (contents, known) = (self.contents, self.known);
-        let stored = index.try_store_path(slot, SPECULATIVE, self.root, contents, known);
-        stored.is_some()
+        let (known, stored) = self.contents.split_at(self.known);
+        self.root = known.iter().copied().fold(self.root, chain);
+        self.contents = stored.into();
+        self.known = 0;
+        true
     }
 
-    /// Keys of what is not known.
-    fn keys(self) -> Box<[u64]> {
+    /// Keys under which the blocks behind the known ones are stored.
+    fn keys(&self) -> Vec<u64> {
         let keys = self.contents.iter().scan(self.root, |key, content| {
             *key = chain(*key, *content);
             Some(*key)
@@ -81,29 +73,22 @@ impl Path<'_> {
 }
 
 impl Speculation {
-    /// Notes that a prompt is sent to `slot`.
-    pub(super) fn add(&self, index: &ExactIndex, slot: u32, path: Path, expires: Nanos) {
-        if path.known >= path.contents.len() {
+    /// Notes what is sent, if `is_known` still holds: it is asked when nothing can be forgotten meanwhile.
+    pub(super) fn add(&self, index: &ExactIndex, sent: Sent, is_known: impl FnOnce() -> bool) {
+        if sent.known >= sent.contents.len() {
             return;
         }
         let mut queues = self.0.lock();
-        queues.pending.push_back(Pending {
-            slot,
-            root: path.root,
-            contents: path.contents.into(),
-            known: path.known,
-            expires,
-        });
-        while let Some(sent) = queues.pending.pop_front() {
-            if !sent.path().store(index, sent.slot) {
+        if !is_known() {
+            return;
+        }
+        queues.pending.push_back(sent);
+        while let Some(mut sent) = queues.pending.pop_front() {
+            if !sent.store(index) {
                 queues.pending.push_front(sent);
                 break;
             }
-            queues.stored.push_back(Sent {
-                slot: sent.slot,
-                keys: sent.path().keys(),
-                expires: sent.expires,
-            });
+            queues.stored.push_back(sent);
         }
         if queues.pending.len() > MOST {
             queues.pending.pop_front();
@@ -132,12 +117,23 @@ impl Speculation {
             remove(index, &sent);
         }
     }
+
+    /// The slot's endpoint is gone, and is not known any more: what is not stored is not going to be. What is stored is returned, oldest first.
+    pub(super) fn forget(&self, slot: u32) -> Vec<Sent> {
+        let mut queues = self.0.lock();
+        queues.pending.retain(|sent| sent.slot != slot);
+        let stored = std::mem::take(&mut queues.stored);
+        let (gone, kept): (Vec<_>, Vec<_>) = stored.into_iter().partition(|sent| sent.slot == slot);
+        queues.stored = kept.into();
+        gone
+    }
 }
 
-fn remove(index: &ExactIndex, sent: &Sent) {
-    // The slot may have another endpoint by now, which does not have these entries, or has them from a request of its own: at worst it loses those early.
-    if let Ok(lane) = index.open(sent.slot, SPECULATIVE) {
-        index.remove(lane, &sent.keys);
+/// Takes back what was stored.
+pub(super) fn remove(index: &ExactIndex, sent: &Sent) {
+    // The number may be another engine's by now, which does not have these entries, or has them from a request of its own: at worst it loses those early.
+    if let Ok(lane) = index.open(sent.owner, SPECULATIVE) {
+        index.remove(lane, &sent.keys());
     }
 }
 
@@ -148,25 +144,30 @@ mod tests {
 
     const ROOT: u64 = 9;
 
+    fn sent(slot: u32, contents: &[u64], expires: u64) -> Sent {
+        Sent {
+            slot,
+            owner: slot + 10,
+            root: ROOT,
+            contents: contents.into(),
+            known: 0,
+            expires: Nanos(expires),
+        }
+    }
+
     fn held(index: &ExactIndex, slot: u32, contents: &[u64]) -> u32 {
         let mut matches = Matches::new();
         index.matches(ROOT, contents, &[1.0; MAX_TIERS], &mut matches);
-        matches.blocks(slot)
-    }
-
-    fn path(contents: &[u64], known: usize) -> Path<'_> {
-        Path {
-            root: ROOT,
-            contents,
-            known,
-        }
+        matches.blocks(slot + 10)
     }
 
     #[test]
     fn what_was_sent_counts_as_held_until_its_time_is_over() {
         let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
-        speculation.add(&index, 3, path(&[1, 2, 3], 0), Nanos(100));
-        speculation.add(&index, 3, path(&[1, 2, 4], 0), Nanos(200));
+        speculation.add(&index, sent(3, &[1, 2, 3], 100), || true);
+        speculation.add(&index, sent(3, &[1, 2, 4], 200), || true);
+        speculation.add(&index, sent(3, &[7], 200), || false);
+        assert_eq!(held(&index, 3, &[7]), 0, "nobody tells of it");
         assert_eq!(held(&index, 3, &[1, 2, 3]), 3);
         speculation.expire(&index, Nanos(100));
         assert_eq!(held(&index, 3, &[1, 2, 3]), 2, "the second still runs");
@@ -179,13 +180,31 @@ mod tests {
     #[test]
     fn what_the_endpoint_has_is_not_stored_again_and_nothing_is_if_it_has_gone() {
         let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
-        speculation.add(&index, 3, path(&[1, 2, 3], 2), Nanos(100));
+        let two_known = || Sent {
+            known: 2,
+            ..sent(3, &[1, 2, 3], 100)
+        };
+        speculation.add(&index, two_known(), || true);
         assert_eq!(index.usage().pairs, 0);
-        let engine = index.open(3, Tier::GPU).expect("none is open");
+        let engine = index.open(13, Tier::GPU).expect("none is open");
         index.store_path(engine, ROOT, &[1, 2], 0);
-        speculation.add(&index, 3, path(&[1, 2, 3], 2), Nanos(100));
+        speculation.add(&index, two_known(), || true);
         assert_eq!((index.usage().pairs, held(&index, 3, &[1, 2, 3])), (3, 3));
         speculation.expire(&index, Nanos(100));
         assert_eq!((index.usage().pairs, held(&index, 3, &[1, 2, 3])), (2, 2));
+    }
+
+    #[test]
+    fn what_was_sent_to_an_endpoint_that_is_gone_is_handed_back() {
+        let (index, speculation) = (ExactIndex::new(1 << 24), Speculation::default());
+        speculation.add(&index, sent(3, &[1, 2], 100), || true);
+        speculation.add(&index, sent(4, &[1, 2], 100), || true);
+        for gone in speculation.forget(3) {
+            remove(&index, &gone);
+        }
+        assert_eq!((held(&index, 3, &[1, 2]), held(&index, 4, &[1, 2])), (0, 2));
+        assert!(speculation.forget(3).is_empty());
+        speculation.expire(&index, Nanos(100));
+        assert_eq!(index.usage().pairs, 0);
     }
 }

@@ -15,11 +15,12 @@ use crate::body::{self, Dialect};
 use crate::engine::{Active, Decision, Inquiry};
 use crate::schedule::{RequestAttributes, RequestFacts};
 use crate::stats::RunningRequest;
-use crate::tokens::{TokenAnswer, TokenJob, TokenSequence, TokenizeError, Tokenizer};
+use crate::tokens::{Awaited, TokenAnswer, TokenJob, TokenSequence, TokenizeError, Tokenizer};
 use crate::{Engine, Nanos};
 
 /// A request that can be decided.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Ready {
     facts: RequestFacts,
     /// Counts the request from before a wait on.
@@ -31,6 +32,8 @@ pub(super) struct Ready {
     remove: SmallVec<[&'static str; 8]>,
     sequences: Vec<Vec<u64>>,
     cache_salt: Option<Box<str>>,
+    /// The prompts are token ids already.
+    is_token_ids: bool,
     streaming: bool,
     /// Model as the engine knows it and as the client wrote it, when they differ; `chunks` are edited then.
     renamed: Option<(Box<str>, Box<str>)>,
@@ -55,6 +58,8 @@ pub(super) struct Waiting {
     /// A reload comes between requests, never into one.
     active: Arc<Active>,
     ending: Ending,
+    /// Counts what comes of it.
+    awaited: Awaited,
     /// Until the host has taken it.
     job: Option<TokenJob>,
 }
@@ -77,9 +82,21 @@ impl Ending {
 }
 
 impl Ready {
-    /// There is something in it that a model would see as tokens.
-    pub(super) fn has_prompt(&self) -> bool {
-        self.facts.prompt_tokens > 0
+    /// There is something in it that a model would see as tokens, and that the tokenizer reads.
+    pub(super) fn is_for(&self, tokenizer: &dyn Tokenizer) -> bool {
+        self.facts.prompt_tokens > 0 && (self.is_token_ids || !tokenizer.only_reads_ids())
+    }
+
+    /// Whether it is worth the work on its prompt: a request that would be refused anyway need not wait for that.
+    pub(super) fn admitted(
+        &self,
+        engine: &Engine,
+        active: &Active,
+        subset_hint: Option<&[Box<str>]>,
+        now: Nanos,
+    ) -> Result<(), Refusal> {
+        let admitted = engine.admits(active, &self.facts, subset_hint, now);
+        admitted.inspect_err(|refusal| self.running.error(refusal.code()))
     }
 
     /// The job to tokenise it.
@@ -106,6 +123,7 @@ impl Waiting {
             ready,
             active,
             ending,
+            awaited: job.awaited(),
             job: Some(job),
         }
     }
@@ -130,14 +148,14 @@ impl Exchange {
     ) -> Progress {
         match std::mem::replace(&mut self.request.state, State::Done) {
             State::Waiting(waiting) => {
-                let stats = self.engine.stats().tokenize();
-                stats.answered(answer.outcome(), answer.took());
                 let Waiting {
                     ready,
                     active,
                     ending,
+                    awaited,
                     ..
                 } = *waiting;
+                awaited.answered(&answer);
                 let tokens = Some(answer.into_tokens());
                 self.conclude(ready, &active, tokens, ending, now, replies)
             }
@@ -204,6 +222,7 @@ impl Exchange {
             remove: headers.remove,
             sequences: body.sequences,
             cache_salt: body.cache_salt,
+            is_token_ids: body.is_token_ids,
             streaming: body.stream,
             renamed: renamed.then_some((target, incoming)),
             chunks,

@@ -276,7 +276,11 @@ impl Exchange {
             Err(refusal) => return self.refuse(&refusal, replies),
         };
         match &active.policy.tokenizer {
-            Some(tokenizer) if whole && ready.has_prompt() => {
+            Some(tokenizer) if whole && ready.is_for(&**tokenizer) => {
+                let hint = self.request.subset_hint.as_deref();
+                if let Err(refusal) = ready.admitted(&self.engine, &active, hint, now) {
+                    return self.refuse(&refusal, replies);
+                }
                 let job = ready.job(Arc::clone(tokenizer), dialect, &self.engine);
                 let active = Arc::clone(&active);
                 let waiting = Waiting::new(ready, active, ending, job);

@@ -315,9 +315,11 @@ impl Applier<'_> {
                 texts(&own, adapter, stored.adapter_number).collect();
             texts.extend(salt.filter(|salt| !salt.is_empty()).map(Cow::Borrowed));
             for (place, tokens) in (1..).zip(tokens.chunks_exact(unit)) {
+                // A larger block has no extra keys beside the salt, which belongs to the first block of the prompt.
+                let texts = if place == 1 { &texts[..] } else { &[] };
                 run.blocks.push(StoredBlock {
                     engine: part(*hash, ratio - place),
-                    content: content_of(tokens, &texts),
+                    content: content_of(tokens, texts),
                 });
             }
         }
@@ -339,6 +341,9 @@ impl Applier<'_> {
 
     fn removed(&mut self, removed: &Removed<'_>, scratch: &Scratch) {
         self.flush();
+        if let Some(kind) = removed.kind.map(Kind::of).filter(|kind| !kind.is_indexed()) {
+            return self.stats.removal_skipped(kind, "unsupported_cache_kind");
+        }
         if let Some(group) = removed.group {
             let groups = self.learned.groups.iter();
             let kind = groups

@@ -1,7 +1,8 @@
 //! From a message's payload to events: `[time, [event…], rank]` or a map, each event an array `[type, field…]` or a map with `type`.
 //!
 //! The positions and names are those of vLLM's `distributed/kv_events.py` and `SGLang`'s `disaggregation/kv_events.py`. Fields may be missing at the
-//! end or follow that are not known; `SGLang`'s arrays agree with vLLM's only up to the medium.
+//! end or follow that are not known. `SGLang`'s arrays agree with vLLM's as far as they go, but end with a map of what else there is to say (the
+//! cache's salt): right after the medium in some versions, after all positions of vLLM's in later ones.
 
 use super::Engine;
 use super::cursor::{Cursor, Malformed, Shape};
@@ -27,8 +28,10 @@ const STORED: [&str; 10] = [
     "kv_cache_spec_kind",
 ];
 const REMOVED: [&str; 3] = ["block_hashes", "medium", "group_idx"];
-/// Fields of the arrays on which all engines agree.
-const COMMON: (usize, usize) = (6, 2);
+/// Fields of the arrays that all versions of all engines have: from there on `SGLang` may put its map.
+const COMMON: usize = 6;
+/// What stands before a salt among `SGLang`'s extra keys.
+const SALT_PREFIX: &str = "dynamo-cache-salt:";
 
 /// Each event of the payload, in order; `Err` for one that cannot be read.
 ///
@@ -94,18 +97,18 @@ fn event<'a>(
         Shape::Array => {
             let length = cursor.array()?.checked_sub(1).ok_or(Malformed)?;
             let kind = cursor.text()?;
-            let (stored, removed) = match engine {
-                Engine::Vllm => (STORED.len(), REMOVED.len()),
-                Engine::Sglang => COMMON,
-            };
             let mut reader = Reader::new(kind);
             let names = match reader {
-                Reader::Stored(..) => &STORED[..stored],
-                Reader::Removed(..) => &REMOVED[..removed],
+                Reader::Stored(..) => &STORED[..],
+                Reader::Removed(..) => &REMOVED[..],
                 _ => &[],
             };
             for index in 0..length {
+                let more = engine == Engine::Sglang && index >= COMMON;
                 match names.get(index) {
+                    _ if more && cursor.shape()? == Shape::Map => {
+                        reader.field("metadata", cursor, scratch)?;
+                    }
                     Some(name) => reader.field(name, cursor, scratch)?,
                     None => cursor.skip()?,
                 }
@@ -179,12 +182,19 @@ impl<'a> Reader<'a> {
                 "medium" => stored.medium = optional(cursor, short)?,
                 "lora_name" => stored.adapter = optional(cursor, short)?.or(stored.adapter),
                 "cache_salt" => stored.salt = optional(cursor, Cursor::text)?,
+                "metadata" => stored.salt = optional(cursor, metadata)?.flatten().or(stored.salt),
                 "extra_keys" => {
                     stored.extras.clear();
                     stored.extra_blocks = optional(cursor, |cursor| extra_keys(cursor, stored))?;
+                    // SGLang names the salt once, however many blocks the event has.
+                    if stored.salt.is_some() && stored.extras.is_empty() {
+                        stored.extra_blocks = None;
+                    }
                 }
                 "group_idx" => stored.group = optional(cursor, Cursor::unsigned)?,
-                "kv_cache_spec_kind" => stored.kind = optional(cursor, short)?,
+                "kv_cache_spec_kind" | "component_type" => {
+                    stored.kind = optional(cursor, short)?.or(stored.kind);
+                }
                 _ => cursor.skip()?,
             },
             Self::Removed(removed, found) => match name {
@@ -194,6 +204,7 @@ impl<'a> Reader<'a> {
                 }
                 "medium" => removed.medium = optional(cursor, short)?,
                 "group_idx" => removed.group = optional(cursor, Cursor::unsigned)?,
+                "component_type" => removed.kind = optional(cursor, short)?,
                 _ => cursor.skip()?,
             },
             Self::Cleared | Self::Unknown => cursor.skip()?,
@@ -265,6 +276,23 @@ fn tokens(cursor: &mut Cursor<'_>, out: &mut Vec<u32>) -> Result<(), Malformed> 
     cursor.tokens(length, out)
 }
 
+/// The salt that `SGLang`'s map of further facts names.
+fn metadata<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, Malformed> {
+    if cursor.shape()? != Shape::Map {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let mut salt = None;
+    for _ in 0..cursor.map()? {
+        if key(cursor)? == Some("cache_salt") {
+            salt = optional(cursor, Cursor::text)?;
+        } else {
+            cursor.skip()?;
+        }
+    }
+    Ok(salt)
+}
+
 /// Entries of `extra_keys`: nil or a list for each block.
 fn extra_keys<'a>(cursor: &mut Cursor<'a>, stored: &mut Stored<'a>) -> Result<usize, Malformed> {
     let blocks = cursor.array()?;
@@ -274,6 +302,12 @@ fn extra_keys<'a>(cursor: &mut Cursor<'a>, stored: &mut Stored<'a>) -> Result<us
         }
         for _ in 0..cursor.array()? {
             if let Some(extra) = extra(cursor)? {
+                if let Extra::Text(text) = extra
+                    && let Some(salt) = text.strip_prefix(SALT_PREFIX)
+                {
+                    stored.salt = Some(salt);
+                    continue;
+                }
                 bounded(stored.extras.len() + 1, MOST_EXTRAS)?;
                 stored.extras.push((block as u32, extra));
             }

@@ -41,6 +41,8 @@ pub(super) struct Stored<'a> {
 pub(super) struct Removed<'a> {
     pub(super) medium: Option<&'a str>,
     pub(super) group: Option<u64>,
+    /// Kind of attention, where the event itself tells.
+    pub(super) kind: Option<&'a str>,
 }
 
 /// One extra key.

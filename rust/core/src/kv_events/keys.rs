@@ -29,6 +29,26 @@ pub struct PromptKeys {
     pub owners: Vec<Holder>,
 }
 
+/// Sizes of blocks by which a prompt is cut: those that most engines use. Each costs a pass over the prompt, so publishers that make up sizes
+/// cannot make decisions slow.
+const MOST_SIZES: usize = 8;
+
+/// The endpoints whose caches are known at a time.
+#[derive(Debug)]
+pub struct KnownEndpoints(pub(super) Arc<View>);
+
+impl KnownEndpoints {
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.known.is_empty()
+    }
+
+    /// Whether that of a slot is.
+    pub fn contains(&self, slot: u32) -> bool {
+        self.0.knows(slot)
+    }
+}
+
 /// What readers know of a publisher.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
@@ -85,6 +105,8 @@ impl View {
                 }),
             }
         }
+        view.groups
+            .sort_by_key(|group| std::cmp::Reverse(group.holders.len()));
         view
     }
 
@@ -108,6 +130,9 @@ impl View {
             });
             if let Some((_, keys)) = same {
                 keys.owners.extend_from_slice(&group.holders);
+                continue;
+            }
+            if all.len() >= MOST_SIZES {
                 continue;
             }
             let sequences = sequences

@@ -24,10 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
-pub use keys::{BlockContents, Holder, PromptKeys};
+pub use keys::{BlockContents, Holder, KnownEndpoints, PromptKeys};
 pub use names::MOST_TIERS;
 pub use publisher::{Engine, PublisherId, PublisherState};
 
@@ -103,21 +103,9 @@ impl KvEvents {
     pub fn open(&self, owner: u32, pod: &str, rank: u32, form: Engine) -> PublisherId {
         let id = self.last.fetch_add(1, Relaxed) + 1;
         let mut publishers = self.publishers.write();
-        let taken = |number: u32| {
-            publishers
-                .values()
-                .any(|publisher| publisher.holder.owner == number)
-        };
-        // Slots are small numbers: what an endpoint has beyond one engine is counted from the other end.
-        let number = if taken(owner) {
-            let mut free = (0..u32::from(u16::MAX)).rev();
-            free.find(|number| !taken(*number)).unwrap_or(owner)
-        } else {
-            owner
-        };
         let holder = Holder {
             slot: owner,
-            owner: number,
+            owner: free_owner(owner, &publishers),
         };
         let publisher = Publisher::new(holder, pod, rank, form);
         publishers.insert(id, Arc::new(publisher));
@@ -142,17 +130,23 @@ impl KvEvents {
         // Only now may its number in the index be another's.
         let mut publishers = self.publishers.write();
         publishers.remove(&publisher.0);
-        let Holder { slot, owner } = closing.holder;
-        for number in [owner, slot] {
-            let in_use = publishers
-                .values()
-                .any(|other| other.holder.slot == number || other.holder.owner == number);
-            if !in_use {
-                self.index.close(number);
-            }
+        let owner = closing.holder.owner;
+        if !publishers.values().any(|other| other.holder.owner == owner) {
+            self.index.close(owner);
         }
         drop(publishers);
         self.publish();
+    }
+
+    /// Empties a number of the index that is no publisher's any more. False, and nothing is done, while it is one's.
+    pub(crate) fn close_unused(&self, owner: u32) -> bool {
+        let publishers = self.publishers.write();
+        let used = publishers.values().any(|other| other.holder.owner == owner);
+        if !used {
+            self.index.close(owner);
+        }
+        drop(publishers);
+        !used
     }
 
     /// The endpoint of a slot is gone: its publishers are closed, before the slot can be another's.
@@ -292,16 +286,21 @@ impl KvEvents {
         self.view.load().knows(slot)
     }
 
+    /// The endpoints whose caches are known now, for many questions in a row.
+    pub fn known(&self) -> KnownEndpoints {
+        KnownEndpoints(self.view.load_full())
+    }
+
     /// Names of the media that were announced, in lower case, by the number of their tier. `gpu` is the first.
     pub fn tiers(&self) -> Vec<Arc<str>> {
-        self.tiers.all()
+        Vec::clone(&self.tiers.all())
     }
 
     /// What a block counts in each tier. `weight`: by the medium's name; speculative entries count like those on the GPU.
     pub fn weights(&self, weight: impl Fn(&str) -> f32) -> [f32; MAX_TIERS] {
         let mut weights = [0.0; MAX_TIERS];
-        for (slot, name) in weights.iter_mut().zip(self.tiers.all()) {
-            *slot = weight(&name);
+        for (slot, name) in weights.iter_mut().zip(self.tiers.all().iter()) {
+            *slot = weight(name);
         }
         weights[usize::from(Tier::SPECULATIVE.0)] = weights[usize::from(Tier::GPU.0)];
         weights
@@ -401,6 +400,19 @@ impl KvEvents {
         }
         received
     }
+}
+
+/// A number for an engine in the index: its endpoint's slot for the first, the lowest that is free for others. Numbers stay small, as
+/// what readers keep by number grows with the highest.
+fn free_owner(slot: u32, publishers: &HashMap<u64, Arc<Publisher>>) -> u32 {
+    let mut owners = publishers.values().map(|one| one.holder.owner);
+    if owners.all(|owner| owner != slot) {
+        return slot;
+    }
+    let taken: HashSet<u32> = publishers.values().map(|one| one.holder.owner).collect();
+    // More engines than the index has numbers: they share their endpoint's.
+    let mut free = 0..u32::from(u16::MAX);
+    free.find(|number| !taken.contains(number)).unwrap_or(slot)
 }
 
 impl FamilySource for KvEvents {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 
 use crate::prefix::exact::Tier;
 
@@ -11,19 +12,25 @@ pub const MOST_TIERS: usize = 15;
 /// Media that one publisher may be the first to name, so that none uses up what the others need.
 pub(super) const NEW_TIERS: usize = 4;
 
-/// Media by their tier's number.
+/// Media by their tier's number. Each decision reads them, a handful of times in a process one is added.
 #[derive(Debug)]
-pub(super) struct Tiers(RwLock<Vec<Arc<str>>>);
+pub(super) struct Tiers {
+    names: ArcSwap<Vec<Arc<str>>>,
+    adding: Mutex<()>,
+}
 
 impl Default for Tiers {
     fn default() -> Self {
-        Self(RwLock::new(vec!["gpu".into(), "cpu".into()]))
+        Self {
+            names: ArcSwap::from_pointee(vec!["gpu".into(), "cpu".into()]),
+            adding: Mutex::default(),
+        }
     }
 }
 
 impl Tiers {
-    pub(super) fn all(&self) -> Vec<Arc<str>> {
-        self.0.read().clone()
+    pub(super) fn all(&self) -> Guard<Arc<Vec<Arc<str>>>> {
+        self.names.load()
     }
 
     /// The tier of a medium, in lower case, and whether it is a new one; none when it is unknown and may not be added.
@@ -32,18 +39,22 @@ impl Tiers {
             let number = names.iter().position(|name| **name == *medium)?;
             Some((Tier(number as u8), false))
         };
-        if let Some(found) = find(&self.0.read()) {
+        if let Some(found) = find(&self.names.load()) {
             return Some(found);
         }
-        let mut names = self.0.write();
-        if let Some(found) = find(&names) {
+        let _one_at_a_time = self.adding.lock();
+        let known = self.names.load();
+        if let Some(found) = find(&known) {
             return Some(found);
         }
-        if !may_add || names.len() >= MOST_TIERS {
+        if !may_add || known.len() >= MOST_TIERS {
             return None;
         }
+        let mut names = Vec::clone(&known);
         names.push(medium.into());
-        Some((Tier((names.len() - 1) as u8), true))
+        let tier = Tier((names.len() - 1) as u8);
+        self.names.store(Arc::new(names));
+        Some((tier, true))
     }
 }
 
@@ -72,6 +83,12 @@ impl Kind {
     pub(super) const UNKNOWN: Self = Self(0);
 
     pub(super) fn of(name: &str) -> Self {
+        // `SGLang`'s components of a cache.
+        let name = match name {
+            "full" => "full_attention",
+            "swa" => "sliding_window",
+            name => name,
+        };
         let known = KINDS.iter().position(|kind| *kind == name);
         Self(known.unwrap_or(1) as u8)
     }

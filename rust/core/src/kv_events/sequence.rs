@@ -13,6 +13,8 @@ use super::Received;
 const MOST_HELD: usize = 10_000;
 /// Bytes of theirs, at most.
 const MOST_HELD_BYTES: usize = 64 << 20;
+/// A process that took the place of another cannot have said so much before its first message came: connections are tried again within seconds.
+const FAR: u64 = 1024;
 /// Messages of the past that are recognised when they come again.
 const RECENT: usize = 256;
 
@@ -61,6 +63,10 @@ pub(super) struct Sequence {
 struct Replay {
     /// The publisher is or may be another one since: the answer is to another question.
     void: bool,
+    /// It was asked after a lost connection: a process that has not even what came last is another one.
+    doubts: bool,
+    /// A message came of it.
+    answered: bool,
 }
 
 impl Sequence {
@@ -83,7 +89,7 @@ impl Sequence {
         if self.replay.is_some() {
             return Received::Held;
         }
-        self.ask()
+        self.ask(self.doubtful)
     }
 
     /// A message as it was published.
@@ -121,15 +127,17 @@ impl Sequence {
         if number > next && self.applied {
             sink.gap();
         }
-        self.ask()
+        self.ask(doubtful)
     }
 
     /// A message of a replay. Replays come in order.
     pub(super) fn replayed(&mut self, number: u64, payload: &[u8], sink: &mut impl Sink) {
-        let Some(replay) = self.replay else {
+        let Some(replay) = &mut self.replay else {
             sink.duplicate();
             return;
         };
+        replay.answered = true;
+        let replay = *replay;
         let next = *self.next.get_or_insert(0);
         if replay.void {
             // Of the process that is gone, or of the new one from the middle: it will be asked for again from the beginning.
@@ -137,11 +145,7 @@ impl Sequence {
         }
         if number < next {
             if number + 1 == next && self.is_other(number, payload) {
-                let held = std::mem::take(&mut self.held);
-                let bytes = std::mem::take(&mut self.held_bytes);
-                self.restart(sink);
-                // What waits was published after the connection came back: it is the new process's.
-                (self.held, self.held_bytes) = (held, bytes);
+                self.restart_before_held(sink);
             } else if number + 1 == next && self.recent_hash(number).is_some() {
                 self.doubtful = false;
             }
@@ -167,7 +171,17 @@ impl Sequence {
             return Received::Ignored;
         };
         if replay.void && !self.held.is_empty() {
-            return self.ask();
+            return self.ask(false);
+        }
+        if replay.doubts && !replay.answered && !replay.void && self.applied {
+            if complete {
+                self.restart_before_held(sink);
+                return self.ask(false);
+            }
+            // Nothing can tell whether it is the same process. One that has said little has little to lose.
+            if self.next.is_none_or(|next| next < FAR) {
+                self.restart_before_held(sink);
+            }
         }
         self.drain(sink);
         if self.held.is_empty() {
@@ -189,8 +203,11 @@ impl Sequence {
     }
 
     /// From one message earlier than what is missing: if it is not the one that was applied, the publisher is another one.
-    fn ask(&mut self) -> Received {
-        self.replay = Some(Replay::default());
+    fn ask(&mut self, doubts: bool) -> Received {
+        self.replay = Some(Replay {
+            doubts,
+            ..Replay::default()
+        });
         let next = self.next.unwrap_or(0);
         let verifiable = self.recent.back().is_some_and(|(last, _)| last + 1 == next);
         Received::Replay {
@@ -245,6 +262,15 @@ impl Sequence {
             self.applied = false;
         }
         self.next = Some(number);
+    }
+
+    /// What waits was published after the connection came back: it is the new process's.
+    fn restart_before_held(&mut self, sink: &mut impl Sink) {
+        let held = std::mem::take(&mut self.held);
+        let bytes = std::mem::take(&mut self.held_bytes);
+        self.restart(sink);
+        (self.held, self.held_bytes) = (held, bytes);
+        self.doubtful = false;
     }
 
     fn restart(&mut self, sink: &mut impl Sink) {

@@ -1,4 +1,4 @@
-//! What is counted about KV events (`endpoint-picker.md` 8.4): names, labels and meanings are the reference's, those that begin with `warmroute_` ours.
+//! What is counted about KV events (`endpoint-picker.md` 8.4): names, labels and meanings are the reference's, `kv_events_*` are ours.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -199,17 +199,17 @@ impl Stats {
                 1,
             ),
             one(
-                "warmroute_kv_events_gaps_total",
+                "kv_events_gaps_total",
                 "[ALPHA] Times that a publisher's messages had a gap.",
                 &self.gaps,
             ),
             one(
-                "warmroute_kv_events_restarts_total",
+                "kv_events_restarts_total",
                 "[ALPHA] Publishers that began to count anew: what was known about them was dropped.",
                 &self.restarts,
             ),
             labelled(
-                "warmroute_kv_events_replays_total",
+                "kv_events_replays_total",
                 "[ALPHA] Replays that were asked for, that brought all the publisher had, and that did not.",
                 &["outcome"],
                 vec![
@@ -219,7 +219,7 @@ impl Stats {
                 ],
             ),
             labelled(
-                "warmroute_kv_events_dropped_total",
+                "kv_events_dropped_total",
                 "[ALPHA] Times that a publisher's entries were dropped: messages are missing for good (hole), its blocks changed their size (block_size); messages that came and were not applied (message), that came twice (duplicate).",
                 &["what"],
                 vec![
@@ -230,7 +230,7 @@ impl Stats {
                 ],
             ),
             labelled(
-                "warmroute_kv_events_decode_errors_total",
+                "kv_events_decode_errors_total",
                 "[ALPHA] What could not be read: a sequence number that is none, a message from some place on, an event; and events of unknown types.",
                 &["what"],
                 vec![

@@ -62,6 +62,8 @@ pub struct ExactSettings {
 /// Who makes token ids of prompts, as `token-producer` describes it. A host opens it, the engine only calls it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenizerSettings {
+    /// None at all: only prompts that are token ids already are read.
+    TokenIds,
     /// A Hugging Face tokenizer on this machine.
     Local {
         /// A folder with `tokenizer.json`, or that file.

@@ -42,6 +42,8 @@ pub struct EngineDefinition {
     pub queried_tokens_spec: String,
     /// Counter of those among them that the cache had.
     pub cached_tokens_spec: String,
+    /// Counter of those that the cache did not have and memory beyond it had (the CPU's, another server's): cached as well.
+    pub external_cached_tokens_spec: String,
     /// Gauges and counters that become attributes of the endpoint.
     pub custom_metrics: Vec<CustomMetric>,
 }
@@ -88,6 +90,11 @@ impl EngineDefinition {
                 "cachedTokensSpec",
                 &self.cached_tokens_spec,
             ),
+            (
+                Role::ExternalCachedTokens,
+                "externalCachedTokensSpec",
+                &self.external_cached_tokens_spec,
+            ),
         ]
     }
 }
@@ -130,6 +137,7 @@ pub(super) enum Role {
     FirstTokens,
     QueriedTokens,
     CachedTokens,
+    ExternalCachedTokens,
     /// The number of the custom metric.
     Custom(u8),
 }
@@ -140,7 +148,7 @@ pub struct SeriesSet(u128);
 
 impl SeriesSet {
     /// Bits of the roles that are no custom metrics.
-    pub(super) const FIXED: u8 = 10;
+    pub(super) const FIXED: u8 = 11;
 
     /// None of them.
     pub fn is_empty(self) -> bool {
@@ -173,6 +181,7 @@ impl SeriesSet {
             Role::FirstTokens => 7,
             Role::QueriedTokens => 8,
             Role::CachedTokens => 9,
+            Role::ExternalCachedTokens => 10,
             Role::Custom(index) => Self::FIXED + index,
         };
         1 << bit
@@ -250,7 +259,11 @@ impl EngineSpec {
         for (role, _) in wanted.iter().flat_map(|wanted| &wanted.roles) {
             if !matches!(
                 role,
-                Role::Adapters | Role::FirstTokens | Role::QueriedTokens | Role::CachedTokens
+                Role::Adapters
+                    | Role::FirstTokens
+                    | Role::QueriedTokens
+                    | Role::CachedTokens
+                    | Role::ExternalCachedTokens
             ) {
                 required.insert(*role);
             }

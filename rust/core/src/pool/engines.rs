@@ -17,6 +17,7 @@ pub(super) fn definitions() -> [EngineDefinition; 5] {
             first_tokens_spec: text("vllm:time_to_first_token_seconds_count"),
             queried_tokens_spec: text("vllm:prefix_cache_queries_total"),
             cached_tokens_spec: text("vllm:prefix_cache_hits_total"),
+            external_cached_tokens_spec: text("vllm:external_prefix_cache_hits_total"),
             ..EngineDefinition::default()
         },
         EngineDefinition {

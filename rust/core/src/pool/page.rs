@@ -312,7 +312,8 @@ impl<'a> Found<'a> {
             Role::Running => add(&mut self.running),
             Role::FirstTokens => add(&mut self.first_tokens),
             Role::QueriedTokens => add(&mut self.queried_tokens),
-            Role::CachedTokens => add(&mut self.cached_tokens),
+            // What the cache itself did not have is looked for elsewhere: nothing is counted twice.
+            Role::CachedTokens | Role::ExternalCachedTokens => add(&mut self.cached_tokens),
             Role::KvUsage => {
                 let (sum, count) = self.kv_usage.unwrap_or_default();
                 self.kv_usage = Some((sum + value.min(1.0), count + 1));

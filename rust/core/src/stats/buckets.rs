@@ -113,6 +113,11 @@ pub(super) const HIT_BYTES: &[f64] = &[
     1_048_576.0,
 ];
 
+/// What the Prometheus client library for Go takes where nothing is said.
+pub(super) const DEFAULT: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,8 +146,3 @@ mod tests {
         }
     }
 }
-
-/// What the Prometheus client library for Go takes where nothing is said.
-pub(super) const DEFAULT: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];

@@ -27,4 +27,4 @@ pub use prefix::PrefixStats;
 pub use registry::Stats;
 pub use request::{RequestSeries, RunningRequest};
 pub use streams::{OpenStream, StreamStats};
-pub use tokenize::{QueuedJob, TokenizeStats};
+pub use tokenize::{QueuedJob, TokenOutcome, TokenizeStats};

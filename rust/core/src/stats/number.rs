@@ -56,6 +56,16 @@ impl Histogram {
         self.cells.get().map(Cells::value)
     }
 
+    /// Values that were observed.
+    pub(super) fn count(&self) -> u64 {
+        match self.observed() {
+            Some(SampleValue::Histogram { cumulative, .. }) => {
+                cumulative.last().copied().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
     /// All zero when nothing was observed.
     pub(super) fn value(&self) -> SampleValue {
         self.observed().unwrap_or_else(|| SampleValue::Histogram {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::buckets;
 use super::family::{Family, Kind, Sample, SampleValue};
@@ -16,11 +16,31 @@ pub struct TokenizeStats {
     queued: AtomicU64,
     /// By outcome, of which there are a handful.
     durations: RwLock<Vec<(&'static str, Histogram)>>,
+    /// By outcome, what was said the last time.
+    errors: Mutex<Vec<(&'static str, Box<str>)>>,
+}
+
+/// One outcome of tokenising.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenOutcome {
+    /// `ok`, or why there were no tokens (`abandoned`: the request was gone before they came).
+    pub outcome: &'static str,
+    /// Requests since the start.
+    pub count: u64,
+    /// What the tokenizer said the last time; empty for `ok`.
+    pub last: Box<str>,
 }
 
 /// A job that waits for a thread; counts as queued until it is dropped.
 #[derive(Debug)]
 pub struct QueuedJob(Arc<TokenizeStats>);
+
+impl QueuedJob {
+    /// Where it counts.
+    pub(crate) fn stats(&self) -> &Arc<TokenizeStats> {
+        &self.0
+    }
+}
 
 impl TokenizeStats {
     /// A job begins to wait.
@@ -51,6 +71,35 @@ impl TokenizeStats {
             histogram.observe(seconds);
             durations.push((outcome, histogram));
         }
+    }
+
+    /// What the tokenizer said, to a request that was counted under `outcome`.
+    pub fn failed(&self, outcome: &'static str, text: &str) {
+        let mut errors = self.errors.lock();
+        match errors.iter_mut().find(|(known, _)| *known == outcome) {
+            // A server that is away says the same to every request.
+            Some((_, last)) if **last == *text => {}
+            Some((_, last)) => *last = text.into(),
+            None => errors.push((outcome, text.into())),
+        }
+    }
+
+    /// How requests fared since the start.
+    pub fn outcomes(&self) -> Vec<TokenOutcome> {
+        let errors = self.errors.lock().clone();
+        let durations = self.durations.read();
+        durations
+            .iter()
+            .map(|(outcome, histogram)| TokenOutcome {
+                outcome,
+                count: histogram.count(),
+                last: errors
+                    .iter()
+                    .find(|(known, _)| known == outcome)
+                    .map(|(_, text)| text.clone())
+                    .unwrap_or_default(),
+            })
+            .collect()
     }
 
     pub(super) fn families(&self) -> [Family; 2] {

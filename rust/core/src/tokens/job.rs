@@ -23,6 +23,43 @@ pub struct TokenJob {
     queued: QueuedJob,
 }
 
+/// Somebody waits for a [`TokenJob`]; dropped before its answer came, the request counts as `abandoned`.
+#[derive(Debug)]
+pub struct Awaited {
+    /// `None` once it is counted.
+    stats: Option<Arc<TokenizeStats>>,
+    since: Nanos,
+    clock: fn() -> Nanos,
+}
+
+impl Awaited {
+    /// Counts what came.
+    pub fn answered(mut self, answer: &TokenAnswer) {
+        let Some(stats) = self.stats.take() else {
+            return;
+        };
+        stats.answered(answer.outcome(), answer.took());
+        if let Some(error) = answer.error() {
+            stats.failed(answer.outcome(), &error.to_string());
+        }
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let Some(stats) = self.stats.take() else {
+            return;
+        };
+        let waited = (self.clock)() - self.since;
+        stats.answered("abandoned", waited);
+        let text = format!(
+            "the gateway or its client waited no longer than {:.1} s",
+            waited.as_secs_f64()
+        );
+        stats.failed("abandoned", &text);
+    }
+}
+
 /// What came of a [`TokenJob`].
 #[derive(Debug)]
 pub struct TokenAnswer {
@@ -48,6 +85,15 @@ impl TokenJob {
             target_model: target_model.into(),
             clock,
             queued: stats.enqueue(),
+        }
+    }
+
+    /// Who waits for it.
+    pub fn awaited(&self) -> Awaited {
+        Awaited {
+            stats: Some(Arc::clone(self.queued.stats())),
+            since: (self.clock)(),
+            clock: self.clock,
         }
     }
 
@@ -112,6 +158,11 @@ impl TokenAnswer {
             Err(error) => error.reason(),
             Ok(_) => "ok",
         }
+    }
+
+    /// Why there are no tokens.
+    pub fn error(&self) -> Option<&TokenizeError> {
+        self.tokens.as_ref().err()
     }
 
     /// The tokens of each prompt.

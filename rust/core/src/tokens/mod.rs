@@ -10,7 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::body::Dialect;
-pub use job::{TokenAnswer, TokenJob};
+pub use job::{Awaited, TokenAnswer, TokenJob};
 
 /// A request whose prompt is to become tokens.
 #[derive(Clone, Copy, Debug)]
@@ -90,4 +90,9 @@ pub trait Tokenizer: Send + Sync + fmt::Debug {
     /// # Errors
     /// When there are no tokens to be had.
     fn tokenize(&self, request: &TokenRequest<'_>) -> Result<Vec<TokenSequence>, TokenizeError>;
+
+    /// It reads only prompts that are token ids already, so no others need wait for it.
+    fn only_reads_ids(&self) -> bool {
+        false
+    }
 }

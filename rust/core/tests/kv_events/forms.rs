@@ -149,7 +149,7 @@ fn all_forms_of_a_store_and_its_removal_are_understood() {
             assert_eq!(picker.blocks(0, &ids), 1, "{form}");
             publisher.send(vec![cleared()]);
             assert_eq!(picker.blocks(0, &ids), 0, "{form}");
-            let errors = "warmroute_kv_events_decode_errors_total";
+            let errors = "kv_events_decode_errors_total";
             let unreadable = [
                 picker.counted(errors, &["event"]),
                 picker.counted(errors, &["message"]),
@@ -261,6 +261,75 @@ fn extra_keys_of_events_are_the_media_and_the_salt_of_requests() {
         ..prompt(&ids)
     };
     assert_eq!(picker.held(0, "tiny", None, &embedded).0, 1);
+}
+
+/// `SGLang` names the salt, or an adapter, in one of four ways; none of them may make the blocks plain ones.
+#[test]
+fn sglang_s_salts_and_adapters_are_told_from_plain_blocks_in_every_version() {
+    let salt = || map([("cache_salt", text("tenant"))]);
+    let own = [11, 12];
+    let ids = count(0, 8);
+    let array = |rest| stored_array(&own, None, &ids, 4, rest);
+    let nils = |rest: Vec<Value>, until: usize, last| {
+        let mut rest = rest;
+        rest.resize(until, Value::Nil);
+        rest.push(last);
+        rest
+    };
+    let beginning = || vec![Value::Nil, text("GPU")];
+    let prefixed = || list([list([text("dynamo-cache-salt:tenant")])]);
+    let forms = [
+        (
+            "right after the medium",
+            array(nils(beginning(), 2, salt())),
+        ),
+        (
+            "among the extra keys, once for all blocks, and at the end",
+            array(nils(
+                [beginning(), vec![Value::Nil, prefixed()]].concat(),
+                8,
+                salt(),
+            )),
+        ),
+        (
+            "among the extra keys alone",
+            array([beginning(), vec![Value::Nil, prefixed()]].concat()),
+        ),
+        (
+            "map",
+            stored_map(&own, None, &ids, 4, vec![("cache_salt", text("tenant"))]),
+        ),
+        (
+            "map of a map",
+            stored_map(&own, None, &ids, 4, vec![("metadata", salt())]),
+        ),
+    ];
+    let prompt = prompt(&ids);
+    for (name, form) in forms {
+        let picker = Picker::new();
+        let mut publisher = picker.open(0, 0, Engine::Sglang);
+        assert_eq!(publisher.send(vec![form]), Received::Applied);
+        let held = |salt| picker.held(0, "tiny", salt, &prompt).0;
+        assert_eq!((held(Some("tenant")), held(None)), (2, 0), "{name}");
+    }
+    let picker = Picker::new();
+    let mut publisher = picker.open(0, 0, Engine::Sglang);
+    let adapter = array([beginning(), vec![text("a1"), Value::Nil]].concat());
+    publisher.send(vec![adapter]);
+    let held = |model| picker.held(0, model, None, &prompt).0;
+    assert_eq!((held("a1"), held("tiny")), (2, 0));
+
+    // What is kept for a part of the layers only says nothing about the whole.
+    let of = |component| vec![("component_type", text(component))];
+    publisher.send(vec![stored_map(&own, None, &ids, 4, of("swa"))]);
+    assert_eq!(held("tiny"), 0);
+    publisher.send(vec![
+        stored_map(&own, None, &ids, 4, of("full")),
+        removed(&own, of("swa")),
+    ]);
+    assert_eq!(held("tiny"), 2);
+    publisher.send(vec![removed(&own, of("full"))]);
+    assert_eq!(held("tiny"), 0);
 }
 
 #[test]
@@ -475,7 +544,7 @@ fn a_changed_block_size_costs_the_publisher_what_it_said_and_sglang_s_last_page_
         .map(|keys| (keys.block_tokens, keys.owners[0].slot));
     assert_eq!(sizes.collect::<Vec<_>>(), [(4, 0), (8, 1)]);
     assert_eq!(
-        picker.counted("warmroute_kv_events_dropped_total", &["block_size"]),
+        picker.counted("kv_events_dropped_total", &["block_size"]),
         1
     );
     for (size, reason) in [
@@ -555,7 +624,7 @@ fn events_that_continue_what_is_unknown_are_skipped_and_a_bad_one_costs_itself()
         1
     );
     assert_eq!(
-        picker.counted("warmroute_kv_events_decode_errors_total", &["event"]),
+        picker.counted("kv_events_decode_errors_total", &["event"]),
         5
     );
 }

@@ -85,7 +85,7 @@ fn a_message_that_is_cut_off_is_applied_up_to_there_and_counted() {
         let picker = Picker::new();
         let mut publisher = picker.open(0, 0, Engine::Vllm);
         assert_eq!(publisher.send_bytes(&whole[..cut]), Received::Applied);
-        let errors = |what| picker.counted("warmroute_kv_events_decode_errors_total", &[what]);
+        let errors = |what| picker.counted("kv_events_decode_errors_total", &[what]);
         // The rank at the end is of no use: a message that lacks only it is whole.
         assert_eq!(
             errors("message"),
@@ -114,7 +114,7 @@ fn declared_lengths_beyond_the_message_allocate_nothing() {
         assert_eq!(publisher.send_bytes(payload), Received::Applied);
     }
     assert_eq!(
-        picker.counted("warmroute_kv_events_decode_errors_total", &["message"]),
+        picker.counted("kv_events_decode_errors_total", &["message"]),
         6
     );
     // One byte a value, as many as an event may not have.
@@ -125,7 +125,7 @@ fn declared_lengths_beyond_the_message_allocate_nothing() {
     flood.extend([0xc0, 0x90, 4]);
     publisher.send_bytes(&flood);
     assert_eq!(
-        picker.counted("warmroute_kv_events_decode_errors_total", &["event"]),
+        picker.counted("kv_events_decode_errors_total", &["event"]),
         1
     );
     for sequence in [&[][..], &[0; 7], &[0; 9], &[0xff; 8]] {
@@ -135,7 +135,7 @@ fn declared_lengths_beyond_the_message_allocate_nothing() {
         assert_eq!(received, Received::Ignored);
     }
     assert_eq!(
-        picker.counted("warmroute_kv_events_decode_errors_total", &["sequence"]),
+        picker.counted("kv_events_decode_errors_total", &["sequence"]),
         4
     );
 }
@@ -157,7 +157,7 @@ fn what_waits_for_a_replay_is_bounded() {
     }
     assert!((9_000..=10_000).contains(&most), "{most}");
     assert_eq!(
-        picker.counted("warmroute_kv_events_dropped_total", &["message"]),
+        picker.counted("kv_events_dropped_total", &["message"]),
         20_000
     );
     // Few large ones.
@@ -193,7 +193,7 @@ fn a_publisher_that_changes_its_block_size_all_the_time_stays_alone_with_it() {
         assert_eq!(picker.blocks(1, &count(0, IDS)), 8);
     }
     assert_eq!(
-        picker.counted("warmroute_kv_events_dropped_total", &["block_size"]),
+        picker.counted("kv_events_dropped_total", &["block_size"]),
         99
     );
 }

@@ -1,7 +1,11 @@
-//! KV events from their frames to what the index answers.
+//! KV events from their frames to what the index answers, and to what is decided by it.
 
+mod decisions;
+mod exchanges;
 mod forms;
+mod gateway;
 mod hostile;
+mod lifetimes;
 mod recorded;
 mod replays;
 mod streams;

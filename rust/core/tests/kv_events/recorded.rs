@@ -9,7 +9,7 @@ use crate::wire::{Picker, prompt};
 const MESSAGES: &str = include_str!("../data/vllm-0.32-kv-events.jsonl");
 const COMPLETION_3: &str = include_str!("../data/completion-3.json");
 
-fn messages() -> Vec<[Vec<u8>; 3]> {
+pub(crate) fn messages() -> Vec<[Vec<u8>; 3]> {
     let frames = |line| {
         let frames: [String; 3] = serde_json::from_str(line).expect("three frames a line");
         frames.map(|frame| BASE64_STANDARD.decode(frame).expect("base64"))
@@ -18,7 +18,7 @@ fn messages() -> Vec<[Vec<u8>; 3]> {
 }
 
 /// Token ids of a recorded message's event, read by looking for the list of them: 96 or 32 small numbers.
-fn tokens(payload: &[u8]) -> Vec<u32> {
+pub(crate) fn tokens(payload: &[u8]) -> Vec<u32> {
     let name = b"\xa9token_ids";
     let at = payload
         .windows(name.len())

@@ -53,11 +53,8 @@ fn a_late_joiner_asks_for_what_was_said_before() {
     assert_eq!(picker.events.replay_ended(publisher.id, true), Applied);
     assert_eq!((held(), deliver(&publisher, [9])), (9, vec![Applied]));
     assert_eq!(held(), 10);
-    assert_eq!(picker.counted("warmroute_kv_events_gaps_total", &[]), 0);
-    assert_eq!(
-        picker.counted("warmroute_kv_events_replays_total", &["complete"]),
-        1
-    );
+    assert_eq!(picker.counted("kv_events_gaps_total", &[]), 0);
+    assert_eq!(picker.counted("kv_events_replays_total", &["complete"]), 1);
 
     // One that cannot replay: there is nothing to drop, and what came stays.
     let other = picker.open(1, 0, Engine::Vllm);
@@ -71,10 +68,7 @@ fn a_late_joiner_asks_for_what_was_said_before() {
     assert_eq!(picker.events.replay_ended(third.id, false), Applied);
     assert_eq!(third.deliver(4, &payload(1)), Applied);
     assert_eq!(picker.blocks(2, &count(0, 400)), 2);
-    assert_eq!(
-        picker.counted("warmroute_kv_events_dropped_total", &["hole"]),
-        1
-    );
+    assert_eq!(picker.counted("kv_events_dropped_total", &["hole"]), 1);
 }
 
 #[test]
@@ -139,15 +133,9 @@ fn gaps_are_healed_by_a_replay_or_by_late_messages_and_else_cost_the_entries() {
     picker.events.replay_ended(publisher.id, false);
     assert_eq!((held(), publisher.deliver(22, &payload(2))), (2, Applied));
     assert_eq!(held(), 3);
-    assert_eq!(picker.counted("warmroute_kv_events_gaps_total", &[]), 3);
-    assert_eq!(
-        picker.counted("warmroute_kv_events_dropped_total", &["hole"]),
-        2
-    );
-    assert_eq!(
-        picker.counted("warmroute_kv_events_dropped_total", &["message"]),
-        1
-    );
+    assert_eq!(picker.counted("kv_events_gaps_total", &[]), 3);
+    assert_eq!(picker.counted("kv_events_dropped_total", &["hole"]), 2);
+    assert_eq!(picker.counted("kv_events_dropped_total", &["message"]), 1);
 }
 
 #[test]
@@ -174,7 +162,7 @@ fn a_repeated_message_changes_nothing_and_a_restart_everything() {
         (held(), picker.events.replay_ended(publisher.id, true)),
         (4, Applied)
     );
-    assert_eq!(picker.counted("warmroute_kv_events_restarts_total", &[]), 2);
+    assert_eq!(picker.counted("kv_events_restarts_total", &[]), 2);
 }
 
 #[test]
@@ -212,34 +200,80 @@ fn another_process_after_a_lost_connection_is_found_out_although_its_numbers_fit
     }
     assert_eq!(picker.events.replay_ended(publisher.id, true), Applied);
     assert_eq!(picker.blocks(0, &count(0, 400)), 1);
-    // The same process: nothing is lost, with a replay or without.
-    for replays in [true, false] {
-        picker.events.connected(publisher.id, false);
-        picker.events.connected(publisher.id, true);
-        let number = if replays { 6 } else { 7 };
-        assert_eq!(
-            publisher.deliver(number, &other(number)),
-            Replay { from: number - 1 }
-        );
-        if replays {
-            picker.events.replayed(
-                publisher.id,
-                &(number - 1).to_be_bytes(),
-                &other(number - 1),
-            );
-        }
-        assert_eq!(picker.events.replay_ended(publisher.id, replays), Applied);
-        assert_eq!(picker.blocks(0, &count(0, 400)), 1);
-    }
+    // The same process: nothing is lost.
+    picker.events.connected(publisher.id, false);
+    picker.events.connected(publisher.id, true);
+    assert_eq!(publisher.deliver(6, &other(6)), Replay { from: 5 });
+    picker
+        .events
+        .replayed(publisher.id, &5_u64.to_be_bytes(), &other(5));
+    assert_eq!(picker.events.replay_ended(publisher.id, true), Applied);
+    assert_eq!(picker.blocks(0, &count(0, 400)), 1);
     // Asked at once instead: what comes next needs no second answer.
     picker.events.connected(publisher.id, false);
     picker.events.connected(publisher.id, true);
-    assert_eq!(picker.events.join(publisher.id), Replay { from: 7 });
+    assert_eq!(picker.events.join(publisher.id), Replay { from: 6 });
     picker
         .events
-        .replayed(publisher.id, &7_u64.to_be_bytes(), &other(7));
+        .replayed(publisher.id, &6_u64.to_be_bytes(), &other(6));
     assert_eq!(picker.events.replay_ended(publisher.id, true), Applied);
-    assert_eq!(publisher.deliver(8, &other(8)), Applied);
+    assert_eq!(publisher.deliver(7, &other(7)), Applied);
     assert_eq!(picker.blocks(0, &count(0, 400)), 1);
-    assert_eq!(picker.counted("warmroute_kv_events_restarts_total", &[]), 1);
+    assert_eq!(picker.counted("kv_events_restarts_total", &[]), 1);
+}
+
+/// Nobody can tell whether it is the same process: one that has said little loses that, one that has said much cannot have been replaced unseen.
+#[test]
+fn without_a_replay_a_number_that_fits_is_believed_only_of_a_publisher_that_has_said_much() {
+    for (said, believed) in [(5, false), (1023, false), (1024, true)] {
+        let picker = Picker::new();
+        let publisher = picker.open(0, 0, Engine::Vllm);
+        deliver(&publisher, 0..5);
+        for number in 5..said {
+            publisher.deliver(number, &batch(vec![]));
+        }
+        picker.events.connected(publisher.id, false);
+        picker.events.connected(publisher.id, true);
+        let anew = batch(vec![stored_map(&[500], None, &count(900, 4), 4, vec![])]);
+        assert_eq!(
+            publisher.deliver(said, &anew),
+            Replay { from: said - 1 },
+            "{said}"
+        );
+        assert_eq!(picker.events.replay_ended(publisher.id, false), Applied);
+        let held = [count(0, 400), count(900, 4)].map(|prompt| picker.blocks(0, &prompt));
+        assert_eq!(held, [if believed { 5 } else { 0 }, 1], "{said}");
+        let restarts = picker.counted("kv_events_restarts_total", &[]);
+        assert_eq!(restarts, u64::from(!believed), "{said}");
+        // Once settled, it goes on as before.
+        assert_eq!(publisher.deliver(said + 1, &batch(vec![])), Applied);
+    }
+}
+
+#[test]
+fn process_that_has_not_even_what_came_last_is_another_one() {
+    for live in [false, true] {
+        let picker = Picker::new();
+        let publisher = picker.open(0, 0, Engine::Vllm);
+        deliver(&publisher, 0..5);
+        picker.events.connected(publisher.id, false);
+        picker.events.connected(publisher.id, true);
+        let first = if live {
+            publisher.deliver(5, &payload(5))
+        } else {
+            picker.events.join(publisher.id)
+        };
+        assert_eq!(first, Replay { from: 4 });
+        let ended = picker.events.replay_ended(publisher.id, true);
+        assert_eq!(ended, Replay { from: 0 }, "live: {live}");
+        assert_eq!(picker.blocks(0, &count(0, 400)), 0, "live: {live}");
+        // What it has sent before anybody was connected.
+        replay(&picker.events, publisher.id, 0..2);
+        picker.events.replay_ended(publisher.id, true);
+        if !live {
+            assert_eq!(picker.blocks(0, &count(0, 400)), 2);
+            assert_eq!(deliver(&publisher, [2]), [Applied]);
+        }
+        assert_eq!(picker.counted("kv_events_restarts_total", &[]), 1);
+    }
 }

@@ -286,8 +286,7 @@ impl Run {
     }
 
     fn holes(&self) -> u64 {
-        self.picker
-            .counted("warmroute_kv_events_dropped_total", &["hole"])
+        self.picker.counted("kv_events_dropped_total", &["hole"])
     }
 }
 

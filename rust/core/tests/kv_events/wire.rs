@@ -170,14 +170,7 @@ impl Picker {
     }
 
     pub(crate) fn open(&self, slot: u32, rank: u32, form: Engine) -> Publisher<'_> {
-        Publisher {
-            events: &self.events,
-            id: self
-                .events
-                .open(slot, &format!("10.0.0.{slot}:8000"), rank, form),
-            topic: format!("kv@10.0.0.{slot}:8000@tiny"),
-            sequence: 0,
-        }
+        Publisher::open(&self.events, slot, rank, form)
     }
 
     /// Leading blocks that the endpoint holds, over all its engines and block sizes; and the sum of their weights.
@@ -248,7 +241,18 @@ pub(crate) struct Publisher<'a> {
     pub(crate) sequence: u64,
 }
 
-impl Publisher<'_> {
+impl<'a> Publisher<'a> {
+    /// Of the endpoint in `slot`, in whatever the events go into.
+    pub(crate) fn open(events: &'a KvEvents, slot: u32, rank: u32, form: Engine) -> Self {
+        let pod = format!("10.0.0.{slot}:8000");
+        Self {
+            id: events.open(slot, &pod, rank, form),
+            events,
+            topic: format!("kv@{pod}@tiny"),
+            sequence: 0,
+        }
+    }
+
     pub(crate) fn send(&mut self, events: Vec<Value>) -> Received {
         self.send_bytes(&batch(events))
     }

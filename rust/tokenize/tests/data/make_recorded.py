@@ -12,7 +12,13 @@ from pathlib import Path
 import msgpack
 
 # By the order of the requests: the events that continue one another, first those of the shared prefix.
-EVENTS = {"completion-1.json": [0, 1], "completion-2.json": [0, 2], "completion-3.json": [0, 3], "completion-lora.json": [4, 5], "chat-stream.sse": [11]}
+EVENTS = {
+    "completion-1.json": [0, 1],
+    "completion-2.json": [0, 2],
+    "completion-3.json": [0, 3],
+    "completion-lora.json": [4, 5],
+    "chat-stream.sse": [11],
+}
 
 
 def main(folder: Path) -> None:

@@ -34,7 +34,9 @@ def bpe(normalizer: object, pre_tokenizer: object, *, byte_level: bool, words: b
         # What SentencePiece does when it trains: no token reaches over a space.
         tokenizer.normalizer, tokenizer.pre_tokenizer = None, pre_tokenizers.Metaspace(prepend_scheme="first")
     alphabet = pre_tokenizers.ByteLevel.alphabet() if byte_level else [chr(code) for code in range(ord("a"), ord("z") + 1)] + ["▁"]
-    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, special_tokens=["<unk>"], show_progress=False))
+    tokenizer.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, special_tokens=["<unk>"], show_progress=False)
+    )
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.add_special_tokens(special(*SPECIAL))
     return tokenizer
@@ -43,21 +45,37 @@ def bpe(normalizer: object, pre_tokenizer: object, *, byte_level: bool, words: b
 def around(tokenizer: Tokenizer, before: str, after: str) -> Tokenizer:
     """Puts special tokens around texts."""
     names = [name for name in (before, after) if name]
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{before} $A {after}".strip(), special_tokens=[(name, tokenizer.token_to_id(name)) for name in names])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{before} $A {after}".strip(), special_tokens=[(name, tokenizer.token_to_id(name)) for name in names]
+    )
     return tokenizer
 
 
 def split(*patterns: str) -> pre_tokenizers.PreTokenizer:
     """Split by patterns, then bytes."""
-    return pre_tokenizers.Sequence([*(pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return pre_tokenizers.Sequence(
+        [
+            *(pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 def overlapping() -> Tokenizer:
     """Added tokens that overlap, eat spaces, contain spaces, or want words around them."""
     tokenizer = bpe(normalizers.Lowercase(), pre_tokenizers.ByteLevel(add_prefix_space=True), byte_level=True)
     tokenizer.add_special_tokens(special("<a>", "<a><b>", "a>>", "x<s", "[[", "]]"))
-    tokenizer.add_special_tokens([AddedToken("<l>", lstrip=True, normalized=False), AddedToken("<r>", rstrip=True, normalized=False), AddedToken("<w>", single_word=True, normalized=False), AddedToken("<s><l>", lstrip=True, normalized=False)])
-    tokenizer.add_tokens([AddedToken("fox jumps", normalized=True), AddedToken("DOG", normalized=True, single_word=True), AddedToken("  ", normalized=False)])
+    tokenizer.add_special_tokens(
+        [
+            AddedToken("<l>", lstrip=True, normalized=False),
+            AddedToken("<r>", rstrip=True, normalized=False),
+            AddedToken("<w>", single_word=True, normalized=False),
+            AddedToken("<s><l>", lstrip=True, normalized=False),
+        ]
+    )
+    tokenizer.add_tokens(
+        [AddedToken("fox jumps", normalized=True), AddedToken("DOG", normalized=True, single_word=True), AddedToken("  ", normalized=False)]
+    )
     return tokenizer
 
 
@@ -82,7 +100,9 @@ def main() -> None:
         "deepseek": around(bpe(None, split(r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK), byte_level=True), "<s>", ""),
         "llama2-legacy": around(bpe(spm, None, byte_level=False, unk_token="<unk>", fuse_unk=True), "<s>", ""),
         "mistral": around(bpe(None, metaspace, byte_level=False, unk_token="<unk>", fuse_unk=True), "<s>", "</s>"),
-        "gemma": bpe(normalizers.Replace(" ", "▁"), pre_tokenizers.Split(" ", "merged_with_previous"), byte_level=False, unk_token="<unk>", fuse_unk=True),
+        "gemma": bpe(
+            normalizers.Replace(" ", "▁"), pre_tokenizers.Split(" ", "merged_with_previous"), byte_level=False, unk_token="<unk>", fuse_unk=True
+        ),
         "spanning": bpe(None, metaspace, byte_level=False, words=False, unk_token="<unk>"),
         "wordpiece": around(wordpiece, "[CLS]", "[SEP]"),
         "unigram": around(unigram, "", "</s>"),

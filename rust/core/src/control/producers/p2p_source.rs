@@ -69,16 +69,19 @@ impl P2pSource {
     /// The row to fetch from: one of those within a block of the longest cached prefix, weighted by `1 / (1 + waiting)`. The same request
     /// gets the same one.
     fn source(context: &Context<'_>, prefix: &PrefixColumn) -> Option<usize> {
-        let matched = &prefix.blocks;
-        let most = *matched.iter().max().filter(|most| **most > 0)?;
-        let weight = |(row, &blocks): (usize, &u32)| {
+        // Fetched from another endpoint a block is worth the same, whatever memory it lies in there.
+        let rows = 0..prefix.blocks.len();
+        let most = rows.clone().map(|row| prefix.held(row)).max();
+        let most = most.filter(|most| *most > 0)?;
+        let weight = |row| {
+            let blocks = prefix.held(row);
             if blocks > 0 && blocks + 1 >= most {
                 1.0 / (1.0 + waiting(context, row))
             } else {
                 0.0
             }
         };
-        let weights: Vec<f64> = matched.iter().enumerate().map(weight).collect();
+        let weights: Vec<f64> = rows.map(weight).collect();
         draw(&weights, spread(&context.request.request_id))
     }
 }

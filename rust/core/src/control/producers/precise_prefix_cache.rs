@@ -48,6 +48,7 @@ const TOKEN_PROCESSOR: &[ParameterKind] = &[
     },
     ParameterKind {
         name: "hashSeed",
+        shape: Shape::AnyText,
         summary: "Without effect: engines' hashes are mapped to the index's own, so they need no common seed.",
         ..ParameterKind::BASE
     },
@@ -168,12 +169,14 @@ const INDEXER: &[ParameterKind] = &[
 const DISCOVERY: &[ParameterKind] = &[
     ParameterKind {
         name: "podLabelSelector",
+        shape: Shape::AnyText,
         default: "\"llm-d.ai/inference-serving=true\"",
         summary: "Without effect: the endpoints of the pool are subscribed to.",
         ..ParameterKind::BASE
     },
     ParameterKind {
         name: "podNamespace",
+        shape: Shape::AnyText,
         summary: "Without effect, as podLabelSelector.",
         ..ParameterKind::BASE
     },
@@ -202,6 +205,7 @@ const DISCOVERY: &[ParameterKind] = &[
 const EVENTS: &[ParameterKind] = &[
     ParameterKind {
         name: "zmqEndpoint",
+        shape: Shape::AnyText,
         summary: "Address to bind, as tcp://*:5557, where engines connect to the picker.",
         ..ParameterKind::BASE
     },

@@ -116,6 +116,12 @@ impl Prefixes {
             .unwrap_or(0)
     }
 
+    /// Position of the producer that knows best what endpoints hold: an exact one, or the first.
+    pub(crate) fn best(&self) -> usize {
+        let exact = self.producers.iter().position(|one| one.exact.is_some());
+        exact.unwrap_or(0)
+    }
+
     /// The exact producer that the subscriptions are made for: there is one index of what the engines tell, however many producers read it.
     pub(crate) fn exact(&self) -> Option<&Arc<ExactSettings>> {
         self.producers

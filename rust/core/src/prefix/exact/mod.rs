@@ -10,7 +10,7 @@
 //! | `heads`, `paths` | where runs begin; what follows what | 11–21 a first block of a prompt, 25–40 another run |
 //! | `sets`, `owners` | sets of lanes, each kept once; whose lane a number is | |
 //! | `lanes` | engine's own hash → slot, per lane | 15–20 a pair |
-//! | `writer`, `hold`, `evict` | what announcements change; the byte budget | |
+//! | `writer`, `marks`, `hold`, `evict` | what announcements change; the byte budget | |
 //! | `matches` | the query | |
 //!
 //! **Readers** take no lock, wait for nobody and are never waited for. They hold a root (directories of chunks, tables, sets and lanes) for the time of a query; what is taken out of
@@ -27,6 +27,7 @@ mod hash;
 mod heads;
 mod hold;
 mod lanes;
+mod marks;
 mod matches;
 mod owners;
 mod paths;
@@ -81,7 +82,7 @@ impl Tier {
 pub enum Parent {
     /// Nothing: the beginning of a chain, see [`root`].
     Root(u64),
-    /// The block of this engine's hash, known in any lane of the same owner.
+    /// The block of this engine's hash, known in the same lane, or else in another one of the same owner, the lowest tier first.
     Block(u64),
 }
 
