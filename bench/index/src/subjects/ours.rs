@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use warmroute_core::prefix::exact::{
-    ExactIndex, Lane, MAX_TIERS, Matches, Parent, StoredBlock, Tier, chain, content, root,
+    ExactIndex, Lane, MAX_TIERS, Matches, Parent, StoredBlock, Tier, content, root,
 };
 
 use crate::clock::spent;
@@ -32,15 +32,6 @@ enum NamedChange {
     Store(Option<u64>, Vec<StoredBlock>),
     Remove(Vec<u64>),
     Clear,
-}
-
-impl Ours {
-    fn keys(&self, contents: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
-        contents.scan(self.root, |key, content| {
-            *key = chain(*key, content);
-            Some(*key)
-        })
-    }
 }
 
 /// Reads all of the result, as whoever asks does. Returns the number of holders.
@@ -117,8 +108,7 @@ impl Subject for Ours {
     }
 
     fn answer(&self, (asked, matches): &mut Self::Asked) -> usize {
-        let keys = self.keys(asked.iter().copied());
-        self.index.matches(keys, &WEIGHTS, matches);
+        self.index.matches(self.root, asked, &WEIGHTS, matches);
         read(matches)
     }
 
@@ -134,19 +124,15 @@ impl Subject for Ours {
         size: usize,
         (asked, matches): &mut Self::Asked,
     ) -> usize {
-        // Into memory first, as the picker does: a prompt's keys are asked for again when it is routed.
-        asked.clear();
-        let contents = tokens.chunks_exact(size).map(|block| content(block, &[]));
-        asked.extend(self.keys(contents));
-        let keys = asked.iter().copied();
-        self.index.matches(keys, &WEIGHTS, matches);
+        Self::hash_tokens(tokens, size, asked);
+        self.index.matches(self.root, asked, &WEIGHTS, matches);
         read(matches)
     }
 
     fn depths(&self, contents: &[u64]) -> Vec<(u32, u32)> {
         let mut matches = Matches::new();
-        let keys = self.keys(contents.iter().copied());
-        self.index.matches(keys, &WEIGHTS, &mut matches);
+        self.index
+            .matches(self.root, contents, &WEIGHTS, &mut matches);
         matches
             .iter()
             .map(|(worker, depth, _)| (worker, depth))

@@ -59,7 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
     let weights = events.weights(|_| 1.0);
     events
         .index()
-        .matches(keys.sequences[0].iter().copied(), &weights, &mut matches);
+        .matches(keys.root, &keys.sequences[0], &weights, &mut matches);
     assert_eq!(matches.blocks(1), 2);
     events.close(hostile);
     assert_eq!(events.publishers().len(), 1);

@@ -188,8 +188,7 @@ impl Exact {
         let mut sums = vec![(0.0_f32, 0_u32); keys.owners.len()];
         for sequence in &keys.sequences {
             matches.clear();
-            self.index
-                .matches(sequence.iter().copied(), weights, matches);
+            self.index.matches(keys.root, sequence, weights, matches);
             for (sum, holder) in sums.iter_mut().zip(&keys.owners) {
                 let blocks = matches.blocks(holder.owner);
                 if blocks > 0 {
@@ -253,7 +252,9 @@ impl Exact {
                 let sent = Sent {
                     slot,
                     owner,
-                    keys: sequence[self.announced(owner, sequence)..].into(),
+                    root: keys.root,
+                    contents: sequence[..].into(),
+                    known: self.announced(owner, keys.root, sequence),
                     expires: now + ttl,
                 };
                 let is_known = || self.events.knows(slot);
@@ -264,12 +265,11 @@ impl Exact {
 
     /// Leading blocks of a prompt that an engine itself says that it holds: those need not be expected. 0 where some of those that count as
     /// held are only expected: that of an earlier request may run out before this one's is stored.
-    fn announced(&self, owner: u32, sequence: &[u64]) -> usize {
+    fn announced(&self, owner: u32, root: u64, sequence: &[u64]) -> usize {
         let mut weights = [1.0; MAX_TIERS];
         weights[usize::from(SPECULATIVE.0)] = 0.0;
         MATCHES.with_borrow_mut(|matches| {
-            self.index
-                .matches(sequence.iter().copied(), &weights, matches);
+            self.index.matches(root, sequence, &weights, matches);
             let blocks = matches.blocks(owner);
             let announced = matches.weighted(owner);
             matches.clear();

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::exact::SPECULATIVE;
 use crate::Nanos;
-use crate::prefix::exact::ExactIndex;
+use crate::prefix::exact::{ExactIndex, chain};
 
 /// Prompts that may be waiting for the writer, or be stored: beyond, the oldest go.
 const MOST: usize = 65_536;
@@ -44,21 +44,74 @@ struct Queues {
     closed: bool,
 }
 
-/// A prompt that was sent, as the keys of its blocks that count as held since.
+/// A prompt that was sent, whose blocks count as held since.
 #[derive(Debug)]
 pub(super) struct Sent {
     /// Slot of the endpoint.
     pub(super) slot: u32,
     /// Number of its engine in the index.
     pub(super) owner: u32,
-    pub(super) keys: Box<[u64]>,
+    /// What stands before the first block.
+    pub(super) root: u64,
+    /// Content hashes of the blocks.
+    pub(super) contents: Box<[u64]>,
+    /// Leading blocks that need not be stored, as the engine says that it holds them.
+    pub(super) known: usize,
     pub(super) expires: Nanos,
+}
+
+impl Sent {
+    /// Blocks that are to be stored.
+    fn new_blocks(&self) -> usize {
+        self.contents.len().saturating_sub(self.known)
+    }
+
+    /// Stores them, unless the index is being changed.
+    fn try_store(&mut self, index: &ExactIndex) -> bool {
+        let stored = index.try_store_path(
+            self.owner,
+            SPECULATIVE,
+            self.root,
+            &self.contents,
+            self.known,
+        );
+        if stored.is_none() {
+            return false;
+        }
+        self.forget_known();
+        true
+    }
+
+    /// Stores them, when the index can be changed.
+    fn store(&mut self, index: &ExactIndex) {
+        if let Ok(lane) = index.open(self.owner, SPECULATIVE) {
+            index.store_path(lane, self.root, &self.contents, self.known);
+        }
+        self.forget_known();
+    }
+
+    /// Once they are stored, what is known before them is of no use.
+    fn forget_known(&mut self) {
+        let (known, stored) = self.contents.split_at(self.known);
+        self.root = known.iter().copied().fold(self.root, chain);
+        self.contents = stored.into();
+        self.known = 0;
+    }
+
+    /// Keys under which the blocks behind the known ones are stored.
+    fn keys(&self) -> Vec<u64> {
+        let keys = self.contents.iter().scan(self.root, |key, content| {
+            *key = chain(*key, *content);
+            Some(*key)
+        });
+        keys.skip(self.known).collect()
+    }
 }
 
 impl Speculation {
     /// Notes what is sent, if `is_known` still holds: it is asked when nothing can be forgotten meanwhile.
     pub(super) fn add(&self, index: &Arc<ExactIndex>, sent: Sent, is_known: impl FnOnce() -> bool) {
-        if sent.keys.is_empty() {
+        if sent.new_blocks() == 0 {
             return;
         }
         {
@@ -129,9 +182,8 @@ impl Shared {
     fn store_short(&self, index: &ExactIndex) -> bool {
         // Whoever holds it looks at the queue again when done.
         while let Some(storing) = self.storing.try_lock() {
-            while let Some(sent) = self.take(SHORT) {
-                let stored = index.try_store_keys(sent.owner, SPECULATIVE, &sent.keys);
-                if stored.is_none() {
+            while let Some(mut sent) = self.take(SHORT) {
+                if !sent.try_store(index) {
                     self.queues.lock().pending.push_front(sent);
                     return false;
                 }
@@ -141,7 +193,7 @@ impl Shared {
             let queues = self.queues.lock();
             match queues.pending.front() {
                 None => return true,
-                Some(next) if next.keys.len() > SHORT => return false,
+                Some(next) if next.new_blocks() > SHORT => return false,
                 Some(_) => {}
             }
         }
@@ -152,7 +204,7 @@ impl Shared {
     fn take(&self, most: usize) -> Option<Sent> {
         let pending = &mut self.queues.lock().pending;
         let next = pending.pop_front()?;
-        if next.keys.len() > most {
+        if next.new_blocks() > most {
             pending.push_front(next);
             return None;
         }
@@ -186,10 +238,8 @@ impl Shared {
                 }
             }
             let _storing = self.storing.lock();
-            while let Some(sent) = self.take(usize::MAX) {
-                if let Ok(lane) = index.open(sent.owner, SPECULATIVE) {
-                    index.store_keys(lane, &sent.keys);
-                }
+            while let Some(mut sent) = self.take(usize::MAX) {
+                sent.store(index);
                 self.keep(index, sent);
             }
         }
@@ -200,27 +250,31 @@ impl Shared {
 pub(super) fn remove(index: &ExactIndex, sent: &Sent) {
     // The number may be another engine's by now, which does not have these entries, or has them from a request of its own: at worst it loses those early.
     if let Ok(lane) = index.open(sent.owner, SPECULATIVE) {
-        index.remove(lane, &sent.keys);
+        index.remove(lane, &sent.keys());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prefix::exact::{MAX_TIERS, Matches};
+    use crate::prefix::exact::{MAX_TIERS, Matches, Tier};
 
-    fn sent(slot: u32, keys: &[u64], expires: u64) -> Sent {
+    const ROOT: u64 = 9;
+
+    fn sent(slot: u32, contents: &[u64], expires: u64) -> Sent {
         Sent {
             slot,
             owner: slot + 10,
-            keys: keys.into(),
+            root: ROOT,
+            contents: contents.into(),
+            known: 0,
             expires: Nanos(expires),
         }
     }
 
-    fn held(index: &ExactIndex, slot: u32, keys: &[u64]) -> u32 {
+    fn held(index: &ExactIndex, slot: u32, contents: &[u64]) -> u32 {
         let mut matches = Matches::new();
-        index.matches(keys.iter().copied(), &[1.0; MAX_TIERS], &mut matches);
+        index.matches(ROOT, contents, &[1.0; MAX_TIERS], &mut matches);
         matches.blocks(slot + 10)
     }
 
@@ -239,6 +293,24 @@ mod tests {
         assert_eq!(held(&index, 3, &[1, 2, 4]), 0);
         assert_eq!(index.usage().pairs, 0);
     }
+
+    #[test]
+    fn what_the_endpoint_has_is_not_stored_again_and_nothing_is_if_it_has_gone() {
+        let (index, speculation) = (Arc::new(ExactIndex::new(1 << 24)), Speculation::default());
+        let two_known = || Sent {
+            known: 2,
+            ..sent(3, &[1, 2, 3], 100)
+        };
+        speculation.add(&index, two_known(), || true);
+        assert_eq!(index.usage().pairs, 0);
+        let engine = index.open(13, Tier::GPU).expect("none is open");
+        index.store_path(engine, ROOT, &[1, 2], 0);
+        speculation.add(&index, two_known(), || true);
+        assert_eq!((index.usage().pairs, held(&index, 3, &[1, 2, 3])), (3, 3));
+        speculation.expire(&index, Nanos(100));
+        assert_eq!((index.usage().pairs, held(&index, 3, &[1, 2, 3])), (2, 2));
+    }
+
     #[test]
     fn what_was_sent_to_an_endpoint_that_is_gone_is_handed_back() {
         let (index, speculation) = (Arc::new(ExactIndex::new(1 << 24)), Speculation::default());
@@ -252,6 +324,7 @@ mod tests {
         speculation.expire(&index, Nanos(100));
         assert_eq!(index.usage().pairs, 0);
     }
+
     #[test]
     fn long_prompts_and_what_finds_the_writer_busy_are_stored_by_the_thread() {
         let (index, speculation) = (Arc::new(ExactIndex::new(1 << 24)), Speculation::default());

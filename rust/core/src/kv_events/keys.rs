@@ -1,10 +1,10 @@
-//! From a prompt's tokens to the keys under which the index knows its blocks, for each block size that publishers use.
+//! From a prompt's tokens to the root and content hashes under which the index knows its blocks, for each block size that publishers use.
 
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use crate::prefix::exact::{chain, content, root};
+use crate::prefix::exact::{content, root};
 use crate::tokens::TokenSequence;
 
 /// Who holds blocks: an endpoint, and the number under which the index knows one of its engines. They are the same number for an endpoint's first.
@@ -16,14 +16,16 @@ pub struct Holder {
     pub owner: u32,
 }
 
-/// A request's prompts as keys of the index.
+/// A request's prompts as the index is asked for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptKeys {
     /// Tokens a block.
     pub block_tokens: u32,
-    /// For each prompt the keys of its full blocks, first to last.
+    /// What stands before the first block of each prompt.
+    pub root: u64,
+    /// For each prompt the content hashes of its full blocks, first to last.
     pub sequences: Vec<Vec<u64>>,
-    /// The engines that these keys are for.
+    /// The engines that this is for.
     pub owners: Vec<Holder>,
 }
 
@@ -114,12 +116,12 @@ impl View {
             if all.len() >= MOST_SIZES {
                 continue;
             }
-            let start = root(group.block_tokens, adapter.then_some(model));
-            let sequences = sequences.iter().map(|sequence| {
-                BlockKeys::new(group.block_tokens, start, salt, sequence).collect()
-            });
+            let sequences = sequences
+                .iter()
+                .map(|sequence| BlockContents::new(group.block_tokens, salt, sequence).collect());
             let keys = PromptKeys {
                 block_tokens: group.block_tokens,
+                root: root(group.block_tokens, adapter.then_some(model)),
                 sequences: sequences.collect(),
                 owners: group.holders.clone(),
             };
@@ -129,11 +131,10 @@ impl View {
     }
 }
 
-/// Keys of a prompt's full blocks, each computed when it is asked for.
+/// Content hashes of a prompt's full blocks, each computed when it is asked for.
 #[derive(Clone, Debug)]
-pub struct BlockKeys<'a> {
+pub struct BlockContents<'a> {
     block_tokens: usize,
-    key: u64,
     salt: Option<&'a str>,
     sequence: &'a TokenSequence,
     start: usize,
@@ -141,17 +142,11 @@ pub struct BlockKeys<'a> {
     medium: usize,
 }
 
-impl<'a> BlockKeys<'a> {
-    /// `root`: key before the first block; `salt`: of the cache, part of the first block.
-    pub fn new(
-        block_tokens: u32,
-        root: u64,
-        salt: Option<&'a str>,
-        sequence: &'a TokenSequence,
-    ) -> Self {
+impl<'a> BlockContents<'a> {
+    /// `salt`: of the cache, part of the first block.
+    pub fn new(block_tokens: u32, salt: Option<&'a str>, sequence: &'a TokenSequence) -> Self {
         Self {
             block_tokens: block_tokens.max(1) as usize,
-            key: root,
             salt: salt.filter(|salt| !salt.is_empty()),
             sequence,
             start: 0,
@@ -160,7 +155,7 @@ impl<'a> BlockKeys<'a> {
     }
 }
 
-impl Iterator for BlockKeys<'_> {
+impl Iterator for BlockContents<'_> {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
@@ -187,9 +182,8 @@ impl Iterator for BlockKeys<'_> {
             extras.extend(self.salt.filter(|_| first));
             content(tokens, &extras)
         };
-        self.key = chain(self.key, content);
         self.start = end;
-        Some(self.key)
+        Some(content)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-pub use keys::{BlockKeys, Holder, KnownEndpoints, PromptKeys};
+pub use keys::{BlockContents, Holder, KnownEndpoints, PromptKeys};
 pub use names::MOST_TIERS;
 pub use publisher::{Engine, PublisherId, PublisherState};
 
@@ -249,7 +249,7 @@ impl KvEvents {
         self.count(received)
     }
 
-    /// A request's prompts as keys, once for each block size (and adapter) that publishers use. `model`: what the engine will be asked for; `cache_salt`: of the request's body.
+    /// A request's prompts as the index is asked for them, once for each block size (and adapter) that publishers use. `model`: what the engine will be asked for; `cache_salt`: of the request's body.
     pub fn keys(
         &self,
         model: &str,

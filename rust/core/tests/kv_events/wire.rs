@@ -191,12 +191,12 @@ impl Picker {
             .events
             .keys(model, salt, std::slice::from_ref(sequence))
         {
-            let [keys_of_it] = &keys.sequences[..] else {
-                panic!("keys of one sequence")
+            let [contents] = &keys.sequences[..] else {
+                panic!("contents of one sequence")
             };
             self.events
                 .index()
-                .matches(keys_of_it.iter().copied(), &weights, &mut matches);
+                .matches(keys.root, contents, &weights, &mut matches);
             for holder in keys.owners.iter().filter(|holder| holder.slot == slot) {
                 best.0 = best.0.max(matches.blocks(holder.owner));
                 best.1 = best.1.max(matches.weighted(holder.owner));

@@ -2,58 +2,54 @@
 //!
 //! Whole chunks go, about a sixteenth of all blocks at a time, those first in which no query has been since the hand last passed. One sweep over the lanes then takes out the entries
 //! of what is gone, before any of its slots is used again. What remains answers as before; what went counts as not held until it is announced again.
+//!
+//! A query passes what comes before a block to get to it, so a chunk in which none has been has nothing behind it that one has been in: what follows evicted blocks goes next,
+//! and keeps them, empty, only until then. When nothing is held any more, nothing is kept.
 
-use super::cell::EMPTY;
+use super::cell::{EMPTY, holders};
 use super::slots::CHUNK;
 use super::writer::{Change, Writer};
 
 /// Part of the blocks that goes at a time.
 const PART: usize = 16;
 
-/// Bytes a block takes at most in the table beyond what is counted for slots and lanes; a shard that grows is half empty.
-const BYTES_IN_TABLE: usize = 24;
-
-/// Whether blocks may be stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Room {
-    Enough,
-    /// After others went; slots seen before may not exist any more.
-    Evicted,
-    None,
-}
-
 impl Writer {
-    /// Makes room for `blocks` more in a lane.
-    pub(super) fn make_room(&mut self, at: usize, blocks: usize) -> Room {
-        let mut room = Room::Enough;
-        // Shards of the table grow when they must; what they may take in one batch is kept free.
-        let reserve = self.table.growth();
+    /// Makes room for `blocks` more in a lane. Returns how many there is room for.
+    pub(super) fn make_room(&mut self, at: usize, blocks: usize) -> usize {
         loop {
-            let needed = reserve
-                + self.slots.bytes_for(blocks)
-                + self.lanes[at].entries.bytes_for(blocks)
-                + blocks * BYTES_IN_TABLE;
-            if self.bytes() + needed <= self.budget {
-                return room;
+            let fits = |blocks: usize| {
+                let needed =
+                    self.paths.bytes_for(blocks) + self.lanes[at].entries.bytes_for(blocks);
+                self.bytes() + needed + 2 * blocks.min(64) * size_of::<[u64; 2]>() <= self.budget
+            };
+            if fits(blocks) {
+                return blocks;
             }
-            if self.slots.len() == 0 {
-                return Room::None;
+            if self.pairs == 0 {
+                // The most that fits; more blocks never need less.
+                let (mut fitting, mut step) = (0, blocks.next_power_of_two());
+                while step > 0 {
+                    if fitting + step <= blocks && fits(fitting + step) {
+                        fitting += step;
+                    }
+                    step /= 2;
+                }
+                return fitting;
             }
-            self.evict(self.slots.len().div_ceil(PART));
-            room = Room::Evicted;
+            self.evict(self.paths.held().div_ceil(PART));
         }
     }
 
     /// Evicts until the budget holds.
     pub(super) fn keep_budget(&mut self) {
-        while self.bytes() > self.budget && self.slots.len() > 0 {
-            self.evict(self.slots.len().div_ceil(PART));
+        while self.bytes() > self.budget && self.pairs > 0 {
+            self.evict(self.paths.held().div_ceil(PART));
         }
     }
 
     /// Takes out chunks with `blocks` blocks or a few more.
     fn evict(&mut self, blocks: usize) {
-        let chunks = self.slots.chunk_numbers();
+        let chunks = self.paths.slots.chunk_numbers();
         let mut gone = vec![0_u64; chunks.div_ceil(64) as usize];
         let is_gone = |gone: &[u64], slot: u32| {
             let number = slot / CHUNK;
@@ -63,13 +59,12 @@ impl Writer {
         // In the second round nothing is marked as touched any more, but for what queries touch meanwhile; the third takes that too.
         for step in 0..3 * chunks {
             let number = (self.hand + step) % chunks;
-            let used = self.slots.used_count(number);
-            if used == 0 || (self.slots.take_touched(number) && step < 2 * chunks) {
+            let used = self.paths.slots.used_count(number);
+            if used == 0 || (self.paths.slots.take_touched(number) && step < 2 * chunks) {
                 continue;
             }
             gone[number as usize / 64] |= 1 << (number % 64);
-            self.empty_chunk(number);
-            left = left.saturating_sub(used);
+            left = left.saturating_sub(self.empty_chunk(number));
             if left == 0 {
                 self.hand = (number + 1) % chunks;
                 break;
@@ -81,17 +76,28 @@ impl Writer {
         self.sets.tidy();
     }
 
-    fn empty_chunk(&mut self, number: u32) {
-        let slots: Vec<u32> = self.slots.used(number).collect();
-        for slot in slots {
-            let word = self.slots.word(slot);
-            let mut holders = 0;
-            self.sets.for_each(word, |_| holders += 1);
-            self.pairs -= holders;
-            self.evicted_pairs += holders as u64;
+    /// Takes all holders off the blocks of a chunk. Returns how many blocks had some. Blocks that others follow, in other chunks, stay for those.
+    fn empty_chunk(&mut self, number: u32) -> usize {
+        let slots: Vec<u32> = self.paths.slots.used(number).collect();
+        let mut emptied = 0;
+        for slot in slots.into_iter().rev() {
+            // It may have gone with the block behind it.
+            if !self.paths.slots.is_used(slot) {
+                continue;
+            }
+            let word = holders(self.paths.slots.word(slot));
+            if word == EMPTY {
+                continue;
+            }
+            let mut pairs = 0;
+            self.sets.for_each(word, |_| pairs += 1);
+            self.pairs -= pairs;
+            self.evicted_pairs += pairs as u64;
             self.sets.moved(word, EMPTY);
-            self.free(slot);
+            self.paths.abandon(slot);
+            emptied += 1;
         }
+        emptied
     }
 
     /// Takes what is gone out of a lane.

@@ -1,8 +1,7 @@
 //! Blocks announced without their tokens: a copy, in another tier, of what the same endpoint has announced before.
 
 use super::Lane;
-use super::cell::EMPTY;
-use super::evict::Room;
+use super::cell::{EMPTY, holders};
 use super::writer::{Change, Writer};
 
 impl Writer {
@@ -10,7 +9,7 @@ impl Writer {
     pub(super) fn hold(&mut self, lane: Lane, engine: u64, blocks: u32) -> usize {
         let at = usize::from(lane.0);
         let open = self.lanes.get(at).is_some_and(|lane| lane.open);
-        if !open || blocks == 0 || self.make_room(at, 1) == Room::None {
+        if !open || blocks == 0 || self.make_room(at, 1) == 0 {
             return 0;
         }
         let Some(slot) = self.known(lane, engine) else {
@@ -26,13 +25,13 @@ impl Writer {
                 .map_or(0, |slots| slots.len())
         } else {
             let mut change = Change::default();
-            self.mark_slot(at, slot, &mut change);
+            self.mark(at, slot, &mut change);
             self.lanes[at].entries.reserve(1);
             let (Ok(place) | Err(place)) = self.lanes[at].entries.find(mixed);
             self.lanes[at].entries.insert(place, mixed, slot);
             let covered = self.ancestors(slot, blocks - 1);
             for ancestor in &covered {
-                self.mark_slot(at, *ancestor, &mut change);
+                self.mark(at, *ancestor, &mut change);
             }
             let held = 1 + covered.len();
             if !covered.is_empty() {
@@ -47,26 +46,12 @@ impl Writer {
 
     /// Slots of the blocks before one, nearest first, as far as somebody holds them.
     fn ancestors(&self, slot: u32, most: u32) -> Box<[u32]> {
-        let parents = std::iter::successors(self.parent_slot(slot), |slot| self.parent_slot(*slot));
+        let parents = std::iter::successors(self.held_parent(slot), |slot| self.held_parent(*slot));
         parents.take(most as usize).collect()
     }
 
-    fn parent_slot(&self, slot: u32) -> Option<u32> {
-        if !self.slots.follows(slot) {
-            return self.slot_of(*self.parents.get(&slot)?);
-        }
-        // A free slot still has the key that it had.
-        let before = slot - 1;
-        if self.slots.word(before) == EMPTY {
-            self.slot_of(self.slots.key(before))
-        } else {
-            Some(before)
-        }
-    }
-
-    fn slot_of(&self, key: u64) -> Option<u32> {
-        let slots = &self.slots;
-        self.table
-            .find(self.secrets.key(key), |slot| slots.key(slot) == key)
+    fn held_parent(&self, slot: u32) -> Option<u32> {
+        let parent = self.paths.parent(slot)?;
+        (holders(self.paths.slots.word(parent)) != EMPTY).then_some(parent)
     }
 }

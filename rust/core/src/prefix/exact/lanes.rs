@@ -5,9 +5,6 @@
 
 use hashbrown::HashMap;
 
-/// No slot; not a slot either, there are fewer.
-const NONE: u32 = u32::MAX;
-
 /// Mixed hash of a place without an entry. An engine's hash that mixes to it is moved to the one before; which one that is is a secret.
 const FREE: u64 = u64::MAX;
 
@@ -17,63 +14,96 @@ const TAIL: usize = 8;
 /// A table grows when more than this part of its places would be in use.
 const FULLEST: (usize, usize) = (4, 5);
 
+/// Side by side, so that a look-up waits for one line; in halves, so that none is lost to alignment.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Entry {
+    low: u32,
+    high: u32,
+    slot: u32,
+}
+
+impl Entry {
+    const FREE: Self = Self::new(FREE, u32::MAX);
+
+    #[inline]
+    const fn new(mixed: u64, slot: u32) -> Self {
+        Self {
+            low: mixed as u32,
+            high: (mixed >> 32) as u32,
+            slot,
+        }
+    }
+
+    #[inline]
+    fn hash(self) -> u64 {
+        u64::from(self.high) << 32 | u64::from(self.low)
+    }
+
+    #[inline]
+    fn is_free(self) -> bool {
+        self.hash() == FREE
+    }
+}
+
 /// The entries of a lane, by mixed hash.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    hashes: Vec<u64>,
-    slots: Vec<u32>,
+    table: Vec<Entry>,
     /// Places that a hash can name; there are more behind.
     places: usize,
     len: usize,
 }
 
-impl Entries {
-    #[inline]
-    fn home(&self, mixed: u64) -> usize {
-        ((u128::from(mixed) * self.places as u128) >> 64) as usize
-    }
+#[inline]
+fn home(mixed: u64, places: usize) -> usize {
+    ((u128::from(mixed) * places as u128) >> 64) as usize
+}
 
+impl Entries {
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Loads the lines where a look-up goes; the result only keeps the loads from being left out.
     #[inline]
-    pub(super) fn warm(&self, mixed: u64) -> u64 {
-        let home = self.home(mixed);
+    pub(super) fn warm(&self, mixed: u64) -> u32 {
+        let home = home(mixed, self.places);
         // An entry is a few places behind the one its hash names, often on the next line.
-        let hashes = [home, home + 8].map(|at| self.hashes.get(at).copied().unwrap_or_default());
-        let slot = self.slots.get(home + 4).copied().unwrap_or_default();
-        hashes[0] ^ hashes[1] ^ u64::from(slot)
+        [home, home + 5]
+            .map(|at| self.table.get(at).map_or(0, |entry| entry.slot))
+            .iter()
+            .fold(0, |all, one| all ^ one)
     }
 
     /// Where the entry is, or where it would go. Good until the next change.
     #[inline]
     pub(super) fn find(&self, mixed: u64) -> Result<usize, usize> {
         let mixed = mixed.min(FREE - 1);
-        let mut place = self.home(mixed);
-        loop {
-            match self.hashes.get(place) {
-                Some(hash) if *hash < mixed => place += 1,
-                Some(hash) if *hash == mixed => return Ok(place),
-                _ => return Err(place),
+        let home = home(mixed, self.places);
+        for (behind, entry) in self.table[home..].iter().enumerate() {
+            let hash = entry.hash();
+            if hash >= mixed {
+                let place = home + behind;
+                return if hash == mixed { Ok(place) } else { Err(place) };
             }
         }
+        Err(self.table.len())
     }
 
     #[inline]
     pub(super) fn slot(&self, place: usize) -> u32 {
-        self.slots[place]
+        self.table[place].slot
     }
 
     pub(super) fn set_slot(&mut self, place: usize, slot: u32) {
-        self.slots[place] = slot;
+        self.table[place].slot = slot;
     }
 
     /// Makes room for `more` entries.
     pub(super) fn reserve(&mut self, more: usize) {
         if let Some(places) = self.places_for(more) {
-            self.rebuild(places, TAIL, |_| true);
+            self.rebuild(places, |_| true);
         }
     }
 
@@ -86,95 +116,107 @@ impl Entries {
     /// Bytes that the table grows by for `more` entries.
     pub(super) fn bytes_for(&self, more: usize) -> usize {
         self.places_for(more).map_or(0, |places| {
-            (places + TAIL).saturating_sub(self.hashes.len()) * 12
+            (places + TAIL).saturating_sub(self.table.len()) * size_of::<Entry>()
         })
     }
 
     /// Adds an entry where [`find`](Self::find) said; there is room for it.
     #[inline]
     pub(super) fn insert(&mut self, place: usize, mixed: u64, slot: u32) {
-        let mixed = mixed.min(FREE - 1);
-        let mut place = place;
-        let free = loop {
-            let free = self.hashes[place..].iter().position(|hash| *hash == FREE);
-            if let Some(free) = free {
-                break place + free;
-            }
-            // The tail is full of the greatest hashes.
-            self.rebuild(self.places, 2 * (self.hashes.len() - self.places), |_| true);
-            place = match self.find(mixed) {
-                Ok(place) | Err(place) => place,
-            };
-        };
-        self.hashes.copy_within(place..free, place + 1);
-        self.slots.copy_within(place..free, place + 1);
-        self.hashes[place] = mixed;
-        self.slots[place] = slot;
+        let mut carried = Entry::new(mixed.min(FREE - 1), slot);
         self.len += 1;
+        for entry in &mut self.table[place..] {
+            std::mem::swap(entry, &mut carried);
+            if carried.is_free() {
+                return;
+            }
+        }
+        // The tail is full of the greatest hashes.
+        self.table.reserve_exact(TAIL);
+        self.table.push(carried);
     }
 
     /// Takes out the entry at a place that [`find`](Self::find) found.
     pub(super) fn remove(&mut self, place: usize) {
-        let mut end = place + 1;
+        let mut last = place;
         // Those behind that are not where their hashes name move up.
-        while let Some(hash) = self.hashes.get(end)
-            && *hash != FREE
-            && self.home(*hash) < end
+        while let Some(entry) = self.table.get(last + 1)
+            && !entry.is_free()
+            && home(entry.hash(), self.places) <= last
         {
-            end += 1;
+            self.table[last] = *entry;
+            last += 1;
         }
-        self.hashes.copy_within(place + 1..end, place);
-        self.slots.copy_within(place + 1..end, place);
-        self.hashes[end - 1] = FREE;
-        self.slots[end - 1] = NONE;
+        self.table[last] = Entry::FREE;
         self.len -= 1;
         if self.len * 2 < self.places {
-            self.rebuild(self.len * 3 / 2, TAIL, |_| true);
+            self.rebuild(self.len * 3 / 2, |_| true);
         }
     }
 
     /// Slots of all entries.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.slots.iter().copied().filter(|slot| *slot != NONE)
+        let used = self.table.iter().filter(|entry| !entry.is_free());
+        used.map(|entry| entry.slot)
     }
 
     /// Keeps the entries whose slots `keep` wants.
     pub(super) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
         let kept = self.slots().filter(|slot| keep(*slot)).count();
         if kept < self.len {
-            self.rebuild(kept * 5 / 4, TAIL, keep);
+            self.rebuild(kept * 5 / 4, keep);
         }
     }
 
-    fn rebuild(&mut self, places: usize, tail: usize, keep: impl Fn(u32) -> bool) {
-        if self.len == 0 && places == 0 {
-            *self = Self::default();
-            return;
+    /// In place, as fresh memory costs more than the two passes: entries gather at the end, then go from front to back to where they belong.
+    fn rebuild(&mut self, places: usize, keep: impl Fn(u32) -> bool) {
+        let old = self.table.len();
+        let mut end = old.max(places + TAIL);
+        self.table.reserve_exact(end - old);
+        self.table.resize(end, Entry::FREE);
+        let mut read = end;
+        for at in (0..old).rev() {
+            let entry = self.table[at];
+            if !entry.is_free() && keep(entry.slot) {
+                read -= 1;
+                self.table[read] = entry;
+            }
         }
-        let mut new = Self {
-            hashes: Vec::with_capacity(places + tail),
-            slots: Vec::with_capacity(places + tail),
-            places,
-            len: 0,
+        self.len = end - read;
+        self.places = places;
+        let mut free = 0;
+        while read < end {
+            let entry = self.table[read];
+            let place = home(entry.hash(), places).max(free);
+            if place > read {
+                // They are so many at the end that they need a longer tail.
+                let more = place - read + TAIL;
+                self.table.reserve_exact(more);
+                self.table.resize(end + more, Entry::FREE);
+                self.table.copy_within(read..end, read + more);
+                (read, end) = (read + more, end + more);
+                continue;
+            }
+            self.table[free..place].fill(Entry::FREE);
+            self.table[place] = entry;
+            free = place + 1;
+            read += 1;
+        }
+        self.table[free..].fill(Entry::FREE);
+        let needed = if self.len == 0 && places == 0 {
+            0
+        } else {
+            free.max(places + TAIL)
         };
-        let entries = self.hashes.iter().zip(&self.slots);
-        for (hash, slot) in entries.filter(|(hash, slot)| **hash != FREE && keep(**slot)) {
-            let place = new.home(*hash).max(new.hashes.len());
-            new.hashes.resize(place, FREE);
-            new.slots.resize(place, NONE);
-            new.hashes.push(*hash);
-            new.slots.push(*slot);
-            new.len += 1;
+        if needed < end {
+            self.table.truncate(needed);
+            self.table.shrink_to_fit();
         }
-        let end = new.hashes.len().max(places + tail);
-        new.hashes.resize(end, FREE);
-        new.slots.resize(end, NONE);
-        *self = new;
     }
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.hashes.capacity() * size_of::<u64>() + self.slots.capacity() * size_of::<u32>()
+        self.table.capacity() * size_of::<Entry>()
     }
 }
 

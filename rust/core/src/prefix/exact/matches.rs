@@ -5,17 +5,16 @@
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
-use super::cell::EMPTY;
+use super::cell::{self, BRANCH, EMPTY, LINK, holders};
+use super::heads::Shards;
 use super::owners::LaneMap;
+use super::paths::Head;
 use super::sets::{Number, Set, as_single};
 use super::slots::{CHUNK, Chunk};
 use super::{MAX_TIERS, Root, Secrets};
 
-/// How often a query looks again at a block whose holders change meanwhile; after that it ends there.
-const LOOKS: usize = 8;
-
-/// Slots that are loaded ahead at a time. From the beginning of a run on: their lines come together with that of its first block.
-const AHEAD: u32 = 64;
+/// Slots that are loaded ahead when a run begins: their lines come together with that of its first block, later ones the processor foresees.
+const AHEAD: usize = 128;
 
 /// Result of a query, and its memory: use it again and again.
 ///
@@ -23,17 +22,25 @@ const AHEAD: u32 = 64;
 #[derive(Debug, Default)]
 pub struct Matches {
     found: Vec<Found>,
-    owners: Vec<u32>,
+    /// By owner, where in `found` it is if it is there.
+    places: Vec<u32>,
+    /// By owner.
+    runs: Vec<Run>,
     alive: Alive,
 }
 
-/// What is known of one owner.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Found {
+    owner: u32,
     blocks: u32,
     weighted: f32,
-    /// Number of the last run of blocks that it holds, counted over all queries; only for owners with several lanes.
-    run: u32,
+}
+
+/// What is known of an owner while a query goes on; only if some have several lanes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    /// Number of the last run of blocks that it holds, counted over all queries.
+    number: u32,
     /// Weight of its best tier in that run.
     best: f32,
 }
@@ -59,61 +66,61 @@ impl Matches {
 
     /// Leading blocks that the owner holds, each in any tier.
     pub fn blocks(&self, owner: u32) -> u32 {
-        self.found
-            .get(owner as usize)
-            .map_or(0, |found| found.blocks)
+        self.of(owner).map_or(0, |found| found.blocks)
     }
 
     /// Sum over those blocks of the weight of the best tier that holds each.
     pub fn weighted(&self, owner: u32) -> f32 {
-        self.found
-            .get(owner as usize)
-            .map_or(0.0, |found| found.weighted)
+        self.of(owner).map_or(0.0, |found| found.weighted)
     }
 
     /// Owner, blocks and weighted blocks of all owners that hold the first block, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32, f32)> + '_ {
-        self.owners.iter().map(|owner| {
-            let found = &self.found[*owner as usize];
-            (*owner, found.blocks, found.weighted)
-        })
+        let found = self.found.iter();
+        found.map(|found| (found.owner, found.blocks, found.weighted))
     }
 
     /// Forgets the result.
     pub fn clear(&mut self) {
-        for owner in self.owners.drain(..) {
-            let found = &mut self.found[owner as usize];
-            (found.blocks, found.weighted) = (0, 0.0);
-        }
+        self.found.clear();
     }
 
-    fn found(&mut self, owner: u32) -> &mut Found {
+    fn of(&self, owner: u32) -> Option<&Found> {
+        let place = *self.places.get(owner as usize)?;
+        let found = self.found.get(place as usize);
+        found.filter(|found| found.owner == owner)
+    }
+
+    fn run(&mut self, owner: u32) -> &mut Run {
         let at = owner as usize;
-        if at >= self.found.len() {
-            self.found.resize(at + 1, Found::default());
+        if at >= self.runs.len() {
+            self.runs.resize(at + 1, Run::default());
         }
-        &mut self.found[at]
+        &mut self.runs[at]
     }
 
+    /// Each owner is given once.
+    #[inline]
     fn give(&mut self, owner: u32, blocks: u32, weighted: f32) {
-        let found = self.found(owner);
-        let new = found.blocks == 0;
-        if blocks > found.blocks {
-            (found.blocks, found.weighted) = (blocks, weighted);
-            if new {
-                self.owners.push(owner);
-            }
+        let at = owner as usize;
+        if at >= self.places.len() {
+            self.places.resize(at + 1, 0);
         }
+        self.places[at] = self.found.len() as u32;
+        self.found.push(Found {
+            owner,
+            blocks,
+            weighted,
+        });
     }
 }
 
 /// One query on its way.
-pub(super) struct Walk<'a> {
+struct Walk<'a> {
     /// The map that was current when the query began: no lane of it gets another owner before the query ends.
-    pub(super) lanes: &'a LaneMap,
-    pub(super) weights: &'a [f32; MAX_TIERS],
-    pub(super) secrets: Secrets,
-    pub(super) out: &'a mut Matches,
+    lanes: &'a LaneMap,
+    weights: &'a [f32; MAX_TIERS],
+    out: &'a mut Matches,
     tiered: bool,
     depth: u32,
 }
@@ -124,145 +131,225 @@ enum Holders<'a> {
     Several(&'a Set),
 }
 
-/// The word that the last block had, and how often its number had been filled.
-struct Last<'a> {
+/// What the query saw has changed meanwhile in a way that leaves it in the dark: it begins anew.
+#[derive(Debug)]
+pub(super) struct Changed;
+
+/// A run of slots that the query is in.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    chunk: &'a Chunk,
+    slot: u32,
     word: u32,
+    entered: u32,
+}
+
+impl Place<'_> {
+    /// Nothing that was read in this run belonged to other blocks meanwhile.
+    #[inline]
+    fn leave(&self) -> Result<(), Changed> {
+        self.chunk
+            .unchanged(self.entered)
+            .then_some(())
+            .ok_or(Changed)
+    }
+}
+
+/// Holders of the last block, and how often the number of their set had been filled.
+struct Last<'a> {
+    holders: u32,
     number: Option<(&'a Number, u32)>,
 }
 
 impl Last<'_> {
-    /// Whether `word` means what the last block's word meant.
+    /// The number has meant the same set all the time.
     #[inline]
-    fn is(&self, word: u32) -> bool {
-        self.word == word
-            && self
-                .number
-                .as_ref()
-                .is_none_or(|(number, filled)| number.filled() == *filled)
+    fn check(&self) -> Result<(), Changed> {
+        let same = self
+            .number
+            .as_ref()
+            .is_none_or(|(number, filled)| number.filled() == *filled);
+        same.then_some(()).ok_or(Changed)
     }
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(
-        lanes: &'a LaneMap,
-        weights: &'a [f32; MAX_TIERS],
-        secrets: Secrets,
-        out: &'a mut Matches,
-    ) -> Self {
-        out.clear();
-        out.alive.single = None;
-        out.alive.lanes.clear();
-        out.alive.owners.clear();
-        out.alive.run_start = 0;
-        Self {
-            lanes,
-            weights,
-            secrets,
-            out,
-            tiered: lanes.tiered(),
-            depth: 0,
+/// The head of a run, if it is there.
+#[inline]
+fn enter<'r>(
+    root: &'r Root,
+    table: &Shards,
+    head: Head,
+    blocks: usize,
+) -> Result<Option<Place<'r>>, Changed> {
+    let place = table.find(head.hash, head.check, |found| {
+        let slot = found.slot();
+        let chunk = root.pages.chunk(slot)?;
+        let first = slot % CHUNK;
+        let entered = chunk.enter();
+        black_box(chunk.warm(first..first + blocks.min(AHEAD) as u32));
+        if !found.still_there() {
+            return Some(Err(Changed));
         }
-    }
+        let word = chunk.read(first, head.content)?;
+        Some(Ok(Place {
+            chunk,
+            slot,
+            word,
+            entered,
+        }))
+    });
+    place.transpose()
+}
 
-    /// Goes on from where the walk is, `first` before `keys`. A key in return: its block's set is not in this root's directory; go on from it with a newer root.
-    pub(super) fn go(
-        &mut self,
+/// Asks who holds how many of the leading blocks.
+pub(super) fn walk(
+    root: &Root,
+    lanes: &LaneMap,
+    start: u64,
+    contents: &[u64],
+    weights: &[f32; MAX_TIERS],
+    secrets: Secrets,
+    out: &mut Matches,
+) -> Result<(), Changed> {
+    out.clear();
+    let Some(first) = contents.first() else {
+        return Ok(());
+    };
+    let head = secrets.first(start, *first);
+    let Some(place) = enter(root, &root.firsts, head, contents.len())? else {
+        return Ok(());
+    };
+    place.chunk.touch();
+    out.alive.single = None;
+    out.alive.lanes.clear();
+    out.alive.owners.clear();
+    out.alive.run_start = 0;
+    let walk = Walk {
+        lanes,
+        weights,
+        out,
+        tiered: lanes.tiered(),
+        depth: 0,
+    };
+    walk.go(root, place, &contents[1..], secrets)
+}
+
+impl Walk<'_> {
+    /// From the first block on, `contents` being the others.
+    fn go(
+        mut self,
         root: &Root,
-        first: u64,
-        keys: &mut impl Iterator<Item = u64>,
-    ) -> Option<u64> {
+        first: Place,
+        contents: &[u64],
+        secrets: Secrets,
+    ) -> Result<(), Changed> {
         let mut last = Last {
-            word: EMPTY,
+            holders: EMPTY,
             number: None,
         };
-        let mut chunk: Option<&Chunk> = None;
-        let mut next = 0;
-        // Place in the chunk at which more is to be loaded ahead.
-        let mut warm_at = 0;
-        let mut key = first;
+        let mut place = first;
+        let mut done = 0;
+        let mut entered = true;
         loop {
-            let mut word = match chunk {
-                Some(chunk) if next % CHUNK != 0 => chunk.read(next % CHUNK, key),
-                _ => EMPTY,
-            };
-            if word == EMPTY {
-                let found = root.shards.find(self.secrets.key(key), |slot| {
-                    chunk = root.pages.chunk(slot);
-                    warm_at = slot % CHUNK;
-                    if let Some(chunk) = chunk {
-                        black_box(chunk.warm(warm_at..warm_at + AHEAD));
-                    }
-                    word = chunk.map_or(EMPTY, |chunk| chunk.read(slot % CHUNK, key));
-                    word != EMPTY
-                });
-                let Some(slot) = found else { break };
-                next = slot;
-                warm_at += AHEAD / 2;
-                if let Some(chunk) = chunk {
-                    chunk.touch();
+            if entered || holders(place.word) != last.holders {
+                if self.change(root, &mut place, &mut last)?.is_break() {
+                    return self.leave(&place);
                 }
-            }
-            if !last.is(word) {
-                let slot = chunk.map(|chunk| (chunk, next % CHUNK));
-                match self.change(root, slot, key, word, &mut last) {
-                    Ok(ControlFlow::Continue(())) => {}
-                    Ok(ControlFlow::Break(())) => return None,
-                    Err(OldRoot) => return Some(key),
-                }
+                entered = false;
             }
             self.depth += 1;
-            next += 1;
-            if next % CHUNK == warm_at
-                && let Some(chunk) = chunk
-            {
-                black_box(chunk.warm(warm_at + AHEAD / 2..warm_at + AHEAD + AHEAD / 2));
-                warm_at += AHEAD;
+            // Neighbours that the same lanes hold need no more than this.
+            let slots = place.chunk.from(place.slot % CHUNK + 1);
+            let mut same = 0;
+            let mut other = None;
+            for (wanted, (content, word)) in contents[done..].iter().zip(slots) {
+                let Some(word) = cell::read(content, word, *wanted) else {
+                    break;
+                };
+                if holders(word) != last.holders || word & LINK == 0 {
+                    other = Some(word).filter(|word| word & LINK != 0);
+                    break;
+                }
+                place.word = word;
+                same += 1;
             }
-            match keys.next() {
-                Some(following) => key = following,
-                None => break,
+            done += same;
+            self.depth += same as u32;
+            place.slot += same as u32;
+            if let Some(word) = other {
+                (place.word, place.slot) = (word, place.slot + 1);
+                done += 1;
+                continue;
             }
+            let Some(wanted) = contents.get(done) else {
+                break;
+            };
+            if place.word & BRANCH == 0 {
+                break;
+            }
+            let head = secrets.branch(place.slot, *wanted);
+            let next = enter(root, &root.branches, head, contents.len() - done)?;
+            place.leave()?;
+            let Some(next) = next else {
+                break;
+            };
+            next.chunk.touch();
+            place = next;
+            done += 1;
         }
+        last.check()?;
         self.end();
-        None
+        self.leave(&place)
+    }
+
+    /// Ends the walk: nothing that it went by was something else.
+    fn leave(&self, place: &Place) -> Result<(), Changed> {
+        if self.lanes.tiered() != self.tiered {
+            // An owner got its second lane, and may have been met twice.
+            return Err(Changed);
+        }
+        place.leave()
     }
 
     /// The block's holders are others than the last block's.
     fn change<'r>(
         &mut self,
         root: &'r Root,
-        slot: Option<(&Chunk, u32)>,
-        key: u64,
-        word: u32,
+        place: &mut Place,
         last: &mut Last<'r>,
-    ) -> Result<ControlFlow<()>, OldRoot> {
-        let mut word = word;
+    ) -> Result<ControlFlow<()>, Changed> {
+        /// How often a query looks again at a block whose holders change meanwhile.
+        const LOOKS: usize = 8;
+        last.check()?;
         for _ in 0..LOOKS {
+            let word = holders(place.word);
             if word == EMPTY {
-                break;
+                self.end();
+                return Ok(ControlFlow::Break(()));
             }
             if let Some(lane) = as_single(word) {
-                *last = Last { word, number: None };
+                *last = Last {
+                    holders: word,
+                    number: None,
+                };
                 return Ok(self.narrow(&Holders::One(lane)));
             }
-            let number = root.numbers.get(word).ok_or(OldRoot)?;
+            let number = root.numbers.get(word).ok_or(Changed)?;
             let filled = number.filled();
             let set = number.load();
             // The set is the one that the word meant only if the slot still has the number and the number was not filled anew.
-            let (chunk, place) = slot.ok_or(OldRoot)?;
-            let again = chunk.read(place, key);
-            if again == word && number.filled() == filled {
-                let set = set.as_ref().ok_or(OldRoot)?;
+            let again = place.chunk.word(place.slot % CHUNK);
+            if holders(again) == word && number.filled() == filled {
+                let set = set.as_ref().ok_or(Changed)?;
                 *last = Last {
-                    word,
+                    holders: word,
                     number: Some((number, filled)),
                 };
                 return Ok(self.narrow(&Holders::Several(set)));
             }
-            word = again;
+            place.word = again;
         }
-        self.end();
-        Ok(ControlFlow::Break(()))
+        Err(Changed)
     }
 
     /// Keeps those alive that are among the holders of the next block; the others end here.
@@ -337,14 +424,14 @@ impl<'a> Walk<'a> {
             let Some((owner, tier)) = lanes.get(lane) else {
                 return;
             };
-            let found = self.out.found(owner);
-            if found.run != alive.run {
-                (found.run, found.best) = (alive.run, weights[tier]);
+            let run = self.out.run(owner);
+            if run.number != alive.run {
+                (run.number, run.best) = (alive.run, weights[tier]);
                 if depth == 0 {
                     alive.owners.push((owner, 0.0));
                 }
-            } else if weights[tier] > found.best {
-                found.best = weights[tier];
+            } else if weights[tier] > run.best {
+                run.best = weights[tier];
             }
         };
         match holders {
@@ -353,7 +440,7 @@ impl<'a> Walk<'a> {
         }
         let mut owners = std::mem::take(&mut alive.owners);
         owners.retain(|(owner, weighted)| {
-            let holds = self.out.found(*owner).run == alive.run;
+            let holds = self.out.run(*owner).number == alive.run;
             if !holds {
                 self.out.give(*owner, depth, *weighted);
             }
@@ -371,9 +458,9 @@ impl<'a> Walk<'a> {
     /// Adds the weights of the run that ends before the next block.
     fn sum_run(&mut self) {
         let blocks = (self.depth - self.out.alive.run_start.min(self.depth)) as f32;
-        let found = &self.out.found;
+        let runs = &self.out.runs;
         for (owner, weighted) in &mut self.out.alive.owners {
-            *weighted += blocks * found[*owner as usize].best;
+            *weighted += blocks * runs[*owner as usize].best;
         }
         self.out.alive.run_start = self.depth;
     }
@@ -392,21 +479,8 @@ impl<'a> Walk<'a> {
     fn end_lane(&mut self, lane: u16) {
         if let Some((owner, tier)) = self.lanes.get(lane) {
             let weighted = self.depth as f32 * self.weights[tier];
-            let out = &mut *self.out;
-            // Mostly an owner has one lane, and is met once.
-            match out.found.get_mut(owner as usize) {
-                Some(found) if found.blocks == 0 => {
-                    (found.blocks, found.weighted) = (self.depth, weighted);
-                    out.owners.push(owner);
-                }
-                _ => out.give(owner, self.depth, weighted),
-            }
+            self.out.give(owner, self.depth, weighted);
         }
-    }
-
-    /// Ends the walk where it is.
-    pub(super) fn give_up(&mut self) {
-        self.end();
     }
 
     /// The blocks so far are all there are for those still alive.
@@ -430,6 +504,3 @@ impl<'a> Walk<'a> {
         }
     }
 }
-
-/// The root was taken before a directory grew.
-struct OldRoot;

@@ -1,36 +1,38 @@
 //! Which endpoint holds which blocks, as the engines themselves tell.
 //!
-//! **Flat, no tree.** A key ([`chain`]) names a whole prefix, so "this key is held by those lanes" is a fact by itself. A block that is removed in the middle of a chain is a hole and
-//! nothing else; storing it again heals it. Nothing about a chain is kept but where its blocks lie.
+//! **A block is a path.** Each block has a slot, which stands for the whole prefix that ends there: the same content after the same blocks, whoever announced it and under whatever
+//! hash. Blocks announced together lie side by side, so most of them need no more than their content and a word: who holds them, and that they follow the slot before. Only where
+//! a run begins there is an entry in a table. A block that nobody holds any more stays as long as others follow it: a hole, which storing it again heals.
 //!
 //! | part | subject | bytes |
 //! |---|---|---|
-//! | `slots`, `cell` | key and holder word of each block, blocks of one announcement side by side | 12 a block |
-//! | `table` | key → slot | 7–10 a block |
-//! | `sets`, `owners` | sets of lanes, each kept once; whose lane a number is | 4 a block are in the slot |
+//! | `slots`, `cell` | content hash and word of each block | 12 a block |
+//! | `heads`, `paths` | where runs begin; what follows what | 11–21 a first block of a prompt, 25–40 another run |
+//! | `sets`, `owners` | sets of lanes, each kept once; whose lane a number is | |
 //! | `lanes` | engine's own hash → slot, per lane | 15–20 a pair |
 //! | `writer`, `marks`, `hold`, `evict` | what announcements change; the byte budget | |
 //! | `matches` | the query | |
 //!
-//! **Readers** take no lock, wait for nobody and are never waited for. They hold a root (directories of chunks, shards, sets and lanes) for the time of a query; what is taken out of use
-//! meanwhile lives until they let go of it. Slots, buckets and numbers of sets are changed in place under them; how a reader knows that what it found belongs together is argued in
-//! `cell`, `table` and `sets`. An answer is exact in this sense: a lane is never reported for a block that it did not hold at some time during the query, and always for a block
-//! that it held throughout. (A reader that finds a block renamed under its eyes eight times in a row counts it as not held.)
+//! **Readers** take no lock, wait for nobody and are never waited for. They hold a root (directories of chunks, tables, sets and lanes) for the time of a query; what is taken out of
+//! use meanwhile lives until they let go of it. Slots, entries and numbers of sets are changed in place under them; how a reader knows that what it found belongs together is argued
+//! in `cell`, `heads` and `sets`. An answer is exact in this sense: a lane is never reported for a block that it did not hold at some time during the query, and always for a block
+//! that it held throughout. (A query whose slots are filled again under its eyes begins anew; sixteen times in a row, and it answers that nobody holds anything.)
 //!
 //! **Isolation.** A publisher's announcements change entries of its own lanes, and which blocks those lanes hold; nothing that it claims changes what other lanes hold.
-//! Hashes are mixed with secrets, so nobody can aim for one bucket.
+//! Hashes are mixed with secrets, so nobody can aim for one place.
 
 mod cell;
 mod evict;
 mod hash;
+mod heads;
 mod hold;
 mod lanes;
 mod marks;
 mod matches;
 mod owners;
+mod paths;
 mod sets;
 mod slots;
-mod table;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -45,17 +47,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use hash::{chain, content, root};
 pub use matches::Matches;
 
-use matches::Walk;
+use heads::Shards;
 use owners::LaneMap;
 use sets::Numbers;
 use slots::Pages;
-use table::Shards;
 use writer::Writer;
 
 /// Memory tiers that are told apart.
@@ -154,7 +155,7 @@ pub struct ExactUsage {
     pub pairs: usize,
     /// Pairs that were added since the beginning; those that are no longer there have left.
     pub admitted_pairs: u64,
-    /// Distinct blocks.
+    /// Distinct blocks that somebody holds.
     pub blocks: usize,
     /// Distinct sets of two lanes or more.
     pub sets: usize,
@@ -168,7 +169,8 @@ pub struct ExactUsage {
 #[derive(Debug)]
 struct Root {
     pages: Pages,
-    shards: Shards,
+    firsts: Shards,
+    branches: Shards,
     numbers: Numbers,
     lanes: Arc<LaneMap>,
 }
@@ -189,7 +191,7 @@ impl Secrets {
         (mixed ^ mixed >> 32).wrapping_mul(self.sets | 1)
     }
 
-    /// Places a key in the table.
+    /// Places a key in a table.
     #[inline]
     fn key(self, key: u64) -> u64 {
         mix(self.key, key)
@@ -274,9 +276,10 @@ impl ExactIndex {
         self.change(|writer| writer.store(lane, parent, blocks))
     }
 
-    /// Blocks that a lane is expected to hold, by their keys, which stand for the engine's hashes as well.
-    pub fn store_keys(&self, lane: Lane, keys: &[u64]) -> Stored {
-        self.change(|writer| writer.store_keys(lane, keys))
+    /// Blocks that a lane is expected to hold: those of `contents`, content hashes from a root on, without the first `known`, which must be there. Their keys (see [`chain`]) stand
+    /// for the engine's hashes: they take them back.
+    pub fn store_path(&self, lane: Lane, root: u64, contents: &[u64], known: usize) -> Stored {
+        self.change(|writer| writer.store_path(lane, root, contents, known))
     }
 
     /// A block announced without its tokens (a copy in another tier): it is known by the engine's hash from any lane of the same owner. `blocks` above 1: a bigger block of a slower
@@ -285,12 +288,19 @@ impl ExactIndex {
         self.change(|writer| writer.hold(lane, engine, blocks))
     }
 
-    /// As `store_keys` into the lane of that owner and tier, unless another thread is changing the index: then nothing is stored. Lanes that cannot be opened store nothing.
-    pub fn try_store_keys(&self, owner: u32, tier: Tier, keys: &[u64]) -> Option<Stored> {
+    /// As `store_path` into the lane of that owner and tier, unless another thread is changing the index: then nothing is stored. Lanes that cannot be opened store nothing.
+    pub fn try_store_path(
+        &self,
+        owner: u32,
+        tier: Tier,
+        root: u64,
+        contents: &[u64],
+        known: usize,
+    ) -> Option<Stored> {
         let writer = self.writer.try_lock()?;
         let store = |writer: &mut Writer| {
             let lane = writer.open(owner, tier);
-            lane.map(|lane| writer.store_keys(lane, keys))
+            lane.map(|lane| writer.store_path(lane, root, contents, known))
         };
         Some(self.apply(writer, store).unwrap_or_default())
     }
@@ -330,27 +340,24 @@ impl ExactIndex {
         }
     }
 
-    /// How many leading blocks of `keys` each owner holds, each block in any tier, and the weights (one a tier) of the best tiers summed. Keys are asked for one by one, and no
-    /// further than the first block that nobody holds who holds all before it.
+    /// How many of the leading blocks, given by their content hashes from a root on, each owner holds, each block in any tier, and the weights (one a tier) of the best tiers summed.
     pub fn matches(
         &self,
-        keys: impl IntoIterator<Item = u64>,
+        root: u64,
+        contents: &[u64],
         weights: &[f32; MAX_TIERS],
         out: &mut Matches,
     ) {
-        /// Newer roots that a query takes; directories of sets grow by 256, so one is plenty.
-        const ROOTS: usize = 4;
-        let first = self.root.load();
-        let mut walk = Walk::new(&first.lanes, weights, self.secrets, out);
-        let mut keys = keys.into_iter();
-        let Some(key) = keys.next() else { return };
-        let mut pending = walk.go(&first, key, &mut keys);
-        for _ in 0..ROOTS {
-            let Some(key) = pending else { return };
-            let newer: Guard<Arc<Root>> = self.root.load();
-            pending = walk.go(&newer, key, &mut keys);
+        /// Times that a query begins anew.
+        const WALKS: usize = 16;
+        for _ in 0..WALKS {
+            let current = self.root.load();
+            let lanes = &current.lanes;
+            if matches::walk(&current, lanes, root, contents, weights, self.secrets, out).is_ok() {
+                return;
+            }
         }
-        walk.give_up();
+        out.clear();
     }
 
     fn change<Answer>(&self, change: impl FnOnce(&mut Writer) -> Answer) -> Answer {
@@ -377,7 +384,7 @@ impl ExactIndex {
         usage
             .admitted_pairs
             .store(writer.admitted_pairs, Ordering::Relaxed);
-        usage.blocks.store(writer.slots.len(), Ordering::Relaxed);
+        usage.blocks.store(writer.paths.held(), Ordering::Relaxed);
         usage.sets.store(writer.sets.len(), Ordering::Relaxed);
         usage
             .evicted_pairs

@@ -57,7 +57,7 @@ impl LaneMap {
 pub(super) struct Owners {
     map: Arc<LaneMap>,
     changed: bool,
-    /// Lanes by owner.
+    /// Lanes by owner, in the order of their tiers.
     owned: hashbrown::HashMap<u32, Vec<(Tier, u16)>>,
     next: usize,
     /// Closed numbers in the order of closing, each with the last map that says whose it was.
@@ -65,7 +65,7 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Lanes of an owner, by tier.
+    /// Lanes of an owner, by rising tier.
     pub(super) fn lanes(&self, owner: u32) -> &[(Tier, u16)] {
         self.owned.get(&owner).map_or(&[], Vec::as_slice)
     }
@@ -93,8 +93,10 @@ impl Owners {
         let packed = owner * MAX_TIERS as u32 + u32::from(tier.0) % MAX_TIERS as u32;
         self.map.lanes[lane].store(packed, Ordering::Release);
         let lanes = self.owned.entry(owner).or_default();
-        let at = lanes.partition_point(|(other, _)| other.0 < tier.0);
-        lanes.insert(at, (tier, lane as u16));
+        lanes.insert(
+            lanes.partition_point(|other| other.0.0 < tier.0),
+            (tier, lane as u16),
+        );
         if lanes.len() > 1 {
             self.map.tiered.store(true, Ordering::Release);
         }

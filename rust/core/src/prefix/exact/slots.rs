@@ -1,12 +1,12 @@
-//! Where blocks live: slots in chunks of 1,024, keys beside holder words.
+//! Where blocks live: slots in chunks of 1,024, content hashes beside words.
 //!
-//! Blocks of one announcement go to neighbouring slots, so a query reads memory in order. Which slots are free only the writer knows.
+//! Blocks of one announcement go to neighbouring slots, so a query reads memory in order, and a store writes it in order. Which slots are free only the writer knows.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use super::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use super::cell::{self, EMPTY};
+use super::cell::{self, LINK};
 
 /// Slots in a chunk.
 #[cfg(not(test))]
@@ -23,50 +23,76 @@ const PAGE: usize = 256;
 /// Free slots that make a chunk worth going to before a new one is made: as long as the runs that engines announce.
 const WORTH: u32 = 16;
 
+/// Free slots in a row that are worth to begin a run in, as each costs an entry of the table.
+const SHORTEST: u32 = 8;
+
 /// What readers see of 1,024 slots.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// Slots of this chunk that were given from one key to another.
-    renamed: AtomicU32,
+    /// Raised before slots are filled again, see `cell`.
+    version: AtomicU32,
     /// A query has found a block here since eviction last passed by.
     touched: AtomicBool,
-    keys: [AtomicU64; CHUNK as usize],
+    contents: [AtomicU64; CHUNK as usize],
     words: [AtomicU32; CHUNK as usize],
 }
 
 impl Chunk {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            renamed: AtomicU32::new(0),
+            version: AtomicU32::new(0),
             touched: AtomicBool::new(false),
-            keys: std::array::from_fn(|_| AtomicU64::new(0)),
-            words: std::array::from_fn(|_| AtomicU32::new(EMPTY)),
+            contents: std::array::from_fn(|_| AtomicU64::new(0)),
+            words: std::array::from_fn(|_| AtomicU32::new(0)),
         })
     }
 
-    /// The holder word of the slot at `place` (below [`CHUNK`]) if it belongs to `wanted`, else [`EMPTY`].
     #[inline]
-    pub(super) fn read(&self, place: u32, wanted: u64) -> u32 {
+    pub(super) fn enter(&self) -> u32 {
+        cell::enter(&self.version)
+    }
+
+    #[inline]
+    pub(super) fn unchanged(&self, entered: u32) -> bool {
+        cell::unchanged(&self.version, entered)
+    }
+
+    /// The word of the slot at `place` if it has that content.
+    #[inline]
+    pub(super) fn read(&self, place: u32, wanted: u64) -> Option<u32> {
         let place = (place % CHUNK) as usize;
-        cell::read(&self.renamed, &self.keys[place], &self.words[place], wanted)
+        cell::read(&self.contents[place], &self.words[place], wanted)
+    }
+
+    /// As [`read`](Self::read), only the word.
+    #[inline]
+    pub(super) fn word(&self, place: u32) -> u32 {
+        self.words[(place % CHUNK) as usize].load(Ordering::Acquire)
+    }
+
+    /// Contents and words of the slots from `place` on, to be given to [`cell::read`].
+    #[inline]
+    pub(super) fn from(&self, place: u32) -> impl Iterator<Item = (&AtomicU64, &AtomicU32)> {
+        let place = (place as usize).min(CHUNK as usize);
+        self.contents[place..].iter().zip(&self.words[place..])
     }
 
     /// Loads what the slots `places` take, so that a query waits once for many lines; the result only keeps the loads from being left out.
     #[inline]
     pub(super) fn warm(&self, places: std::ops::Range<u32>) -> u64 {
         let places = places.start as usize..places.end.min(CHUNK) as usize;
-        let keys = self.keys.get(places.clone()).unwrap_or_default();
+        let contents = self.contents.get(places.clone()).unwrap_or_default();
         let words = self.words.get(places).unwrap_or_default();
-        // A line has 8 keys or 16 words.
-        let keys = keys
+        // A line has 8 contents or 16 words.
+        let contents = contents
             .iter()
             .step_by(8)
-            .map(|key| key.load(Ordering::Relaxed));
+            .map(|content| content.load(Ordering::Relaxed));
         let words = words
             .iter()
             .step_by(16)
             .map(|word| u64::from(word.load(Ordering::Relaxed)));
-        keys.chain(words).fold(0, |all, one| all ^ one)
+        contents.chain(words).fold(0, |all, one| all ^ one)
     }
 
     /// Notes for eviction that a query was here.
@@ -110,10 +136,57 @@ struct Held {
     chunk: Option<Arc<Chunk>>,
     free: [u64; WORDS],
     free_count: u32,
-    /// Slots whose block's parent is the block in the slot before (or was, if that is free now).
-    follows: [u64; WORDS],
+    /// Slots from this place on were never filled.
+    fresh: u32,
     /// Waits in the queue of chunks to fill.
     queued: bool,
+}
+
+impl Held {
+    /// The next free slots in a row: first place, and how many of them up to `most`.
+    fn free_range(&self, from: u32, most: u32) -> Option<(u32, u32)> {
+        let mut place = from;
+        while place < CHUNK {
+            let free = self.free[place as usize / 64] >> (place % 64);
+            if free == 0 {
+                place = (place / 64 + 1) * 64;
+                continue;
+            }
+            place += free.trailing_zeros();
+            return Some((place, self.free_from(place, most)));
+        }
+        None
+    }
+
+    /// Free slots in a row at a place, up to `most`.
+    fn free_from(&self, place: u32, most: u32) -> u32 {
+        let mut end = place;
+        while end < CHUNK && end - place < most {
+            let used = !(self.free[end as usize / 64] >> (end % 64));
+            let free = used.trailing_zeros().min(64 - end % 64);
+            end += free;
+            if !end.is_multiple_of(64) || free == 0 {
+                break;
+            }
+        }
+        (end - place).min(most)
+    }
+
+    fn take(&mut self, place: u32, slots: u32) {
+        for place in place..place + slots {
+            self.free[place as usize / 64] &= !(1 << (place % 64));
+        }
+        self.free_count -= slots;
+    }
+}
+
+/// Where the next runs go.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    number: u32,
+    place: u32,
+    /// Free slots in a row that are enough.
+    least: u32,
 }
 
 /// The writer's side: all chunks, and which of their slots are free.
@@ -125,8 +198,7 @@ pub(super) struct Slots {
     changed: bool,
     vacant: Vec<u32>,
     fill: VecDeque<u32>,
-    /// Chunk that is being filled, and where in it to look next.
-    current: Option<(u32, u32)>,
+    current: Option<Cursor>,
     free_total: usize,
     live_chunks: usize,
 }
@@ -140,10 +212,9 @@ impl Slots {
             .expect("a slot in use is in a chunk that exists")
     }
 
-    /// Key of a slot; of one that is free the key it had, 0 if none.
     #[inline]
-    pub(super) fn key(&self, slot: u32) -> u64 {
-        self.chunk(slot).keys[(slot % CHUNK) as usize].load(Ordering::Relaxed)
+    pub(super) fn content(&self, slot: u32) -> u64 {
+        self.chunk(slot).contents[(slot % CHUNK) as usize].load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -156,44 +227,69 @@ impl Slots {
         self.chunk(slot).words[(slot % CHUNK) as usize].store(word, Ordering::Release);
     }
 
-    /// The slot behind `slot`, if it belongs to `key`.
+    /// The slot behind, if there is one in the same chunk.
     #[inline]
-    pub(super) fn follower(&self, slot: u32, key: u64) -> Option<u32> {
-        let next = slot.checked_add(1).filter(|next| next % CHUNK != 0)?;
-        (self.key(next) == key && self.word(next) != EMPTY).then_some(next)
+    pub(super) fn behind(slot: u32) -> Option<u32> {
+        Some(slot + 1).filter(|next| !next.is_multiple_of(CHUNK))
     }
 
-    /// Takes a free slot, behind the last one if that is free; the caller fills it at once. None: no more than 2^32 slots.
-    pub(super) fn take(&mut self) -> Option<u32> {
+    /// The block that follows in the slot behind, if there is one of that content.
+    #[inline]
+    pub(super) fn follower(&self, slot: u32, content: u64) -> Option<u32> {
+        let next = Self::behind(slot)?;
+        (self.word(next) & LINK != 0 && self.content(next) == content).then_some(next)
+    }
+
+    /// Whether a block follows in the slot behind.
+    #[inline]
+    pub(super) fn has_follower(&self, slot: u32) -> bool {
+        Self::behind(slot).is_some_and(|next| self.word(next) & LINK != 0)
+    }
+
+    /// Whether there is a block in the slot, held or not.
+    pub(super) fn is_used(&self, slot: u32) -> bool {
+        let held = &self.chunks[(slot / CHUNK) as usize];
+        held.chunk.is_some() && held.free[(slot % CHUNK) as usize / 64] >> (slot % 64) & 1 == 0
+    }
+
+    /// Takes up to `most` free slots in a row, if it can be those behind `after`; the caller fills them at once. None: no more than 2^32 slots.
+    pub(super) fn take(&mut self, after: Option<u32>, most: u32) -> Option<(u32, u32)> {
+        if let Some(next) = after.and_then(Self::behind) {
+            let held = &mut self.chunks[(next / CHUNK) as usize];
+            let slots = held.free_from(next % CHUNK, most);
+            if slots > 0 {
+                held.take(next % CHUNK, slots);
+                self.free_total -= slots as usize;
+                return Some((next, slots));
+            }
+        }
         loop {
-            if let Some((number, from)) = self.current {
-                let held = &mut self.chunks[number as usize];
-                let mut word = (from / 64) as usize;
-                let mut mask = u64::MAX << (from % 64);
-                while word < WORDS {
-                    let free = held.free[word] & mask;
-                    if free != 0 {
-                        let place = word as u32 * 64 + free.trailing_zeros();
-                        held.free[word] &= !(1 << (place % 64));
-                        held.free_count -= 1;
-                        self.free_total -= 1;
-                        self.current = Some((number, place + 1)).filter(|at| at.1 < CHUNK);
-                        return Some(number * CHUNK + place);
+            if let Some(cursor) = &mut self.current {
+                let held = &mut self.chunks[cursor.number as usize];
+                while let Some((place, slots)) = held.free_range(cursor.place, most) {
+                    cursor.place = place + slots;
+                    if slots >= cursor.least.min(most) {
+                        held.take(place, slots);
+                        self.free_total -= slots as usize;
+                        return Some((cursor.number * CHUNK + place, slots));
                     }
-                    word += 1;
-                    mask = u64::MAX;
                 }
             }
-            self.current = Some((self.next_chunk()?, 0));
+            self.current = Some(self.next_chunk()?);
         }
     }
 
-    fn next_chunk(&mut self) -> Option<u32> {
+    fn next_chunk(&mut self) -> Option<Cursor> {
+        let cursor = |number, least| Cursor {
+            number,
+            place: 0,
+            least,
+        };
         while let Some(number) = self.fill.pop_front() {
             let held = &mut self.chunks[number as usize];
             held.queued = false;
             if held.chunk.is_some() && held.free_count >= WORTH {
-                return Some(number);
+                return Some(cursor(number, SHORTEST));
             }
         }
         // Crumbs: only when they have come to a sixteenth of everything are they worth the jumps.
@@ -202,21 +298,21 @@ impl Slots {
                 .filter(|number| self.chunks[*number].chunk.is_some())
                 .max_by_key(|number| self.chunks[*number].free_count)
         {
-            return Some(number as u32);
+            return Some(cursor(number as u32, 1));
         }
-        self.add_chunk()
+        self.add_chunk().map(|number| cursor(number, SHORTEST))
     }
 
     fn add_chunk(&mut self) -> Option<u32> {
         let number = match self.vacant.pop() {
             Some(number) => number,
-            None if self.chunks.len() >= (u32::MAX / CHUNK) as usize => return None,
+            None if self.chunks.len() >= (u32::MAX / CHUNK) as usize - 1 => return None,
             None => {
                 self.chunks.push(Held {
                     chunk: None,
                     free: [0; WORDS],
                     free_count: 0,
-                    follows: [0; WORDS],
+                    fresh: 0,
                     queued: false,
                 });
                 self.chunks.len() as u32 - 1
@@ -236,62 +332,38 @@ impl Slots {
         held.chunk = Some(chunk);
         held.free = [u64::MAX; WORDS];
         held.free_count = CHUNK;
-        held.follows = [0; WORDS];
+        held.fresh = 0;
         self.free_total += CHUNK as usize;
         self.live_chunks += 1;
         Some(number)
     }
 
-    /// Gives a slot from [`take`](Self::take) to a key. `follows`: its parent is the block in the slot before.
-    /// Returns the slot behind and the key that the slot had, if that slot's parent was known only by its neighbourhood.
+    /// Fills slots from [`take`](Self::take): each block follows the one before, and the first one the slot before where `word` is to say so.
     #[inline]
-    pub(super) fn fill(
-        &mut self,
-        slot: u32,
-        key: u64,
-        word: u32,
-        follows: bool,
-    ) -> Option<(u32, u64)> {
-        let place = (slot % CHUNK) as usize;
+    pub(super) fn fill(&mut self, slot: u32, contents: impl Iterator<Item = u64>, word: u32) {
         let held = &mut self.chunks[(slot / CHUNK) as usize];
         let chunk = held
             .chunk
             .as_ref()
             .expect("a slot in use is in a chunk that exists");
-        let before = chunk.keys[place].load(Ordering::Relaxed);
-        cell::rename(
-            &chunk.renamed,
-            &chunk.keys[place],
-            &chunk.words[place],
-            key,
-            word,
-            before != 0,
-        );
-        let bit = 1 << (place % 64);
-        held.follows[place / 64] = held.follows[place / 64] & !bit | if follows { bit } else { 0 };
-        if before == 0 || before == key || place + 1 == CHUNK as usize {
-            return None;
+        let first = slot % CHUNK;
+        if first < held.fresh {
+            cell::reuse(&chunk.version);
         }
-        let next = place + 1;
-        let bit = 1 << (next % 64);
-        if held.follows[next / 64] & bit == 0 || held.free[next / 64] & bit != 0 {
-            return None;
+        let mut word = word;
+        let mut place = first as usize;
+        for content in contents {
+            cell::fill(&chunk.contents[place], &chunk.words[place], content, word);
+            word |= LINK;
+            place += 1;
         }
-        held.follows[next / 64] &= !bit;
-        Some((slot + 1, before))
+        held.fresh = held.fresh.max(place as u32);
     }
 
-    /// Whether the block's parent is the one in the slot before.
-    #[inline]
-    pub(super) fn follows(&self, slot: u32) -> bool {
-        let place = slot % CHUNK;
-        self.chunks[(slot / CHUNK) as usize].follows[place as usize / 64] >> (place % 64) & 1 != 0
-    }
-
-    /// Frees a slot: nobody holds its block any more. It keeps its key until it is filled again.
+    /// Frees a slot: nobody holds its block, and nothing follows it.
     pub(super) fn free(&mut self, slot: u32) {
         let number = slot / CHUNK;
-        self.set_word(slot, EMPTY);
+        self.set_word(slot, 0);
         let held = &mut self.chunks[number as usize];
         held.free[(slot % CHUNK) as usize / 64] |= 1 << (slot % 64);
         held.free_count += 1;
@@ -306,11 +378,14 @@ impl Slots {
 
     fn drop_chunk(&mut self, number: u32) {
         let held = &mut self.chunks[number as usize];
-        held.chunk = None;
+        if let Some(chunk) = held.chunk.take() {
+            // Its slots' numbers may be given to other blocks, which readers of the old directory must not take for followers of what was here.
+            cell::reuse(&chunk.version);
+        }
         self.free_total -= CHUNK as usize;
         self.live_chunks -= 1;
         self.vacant.push(number);
-        if self.current.is_some_and(|at| at.0 == number) {
+        if self.current.is_some_and(|at| at.number == number) {
             self.current = None;
         }
         let (page, place) = (number as usize / PAGE, number as usize % PAGE);
@@ -365,7 +440,7 @@ impl Slots {
             .is_some_and(|chunk| chunk.touched.swap(false, Ordering::Relaxed))
     }
 
-    /// Blocks in slots.
+    /// Slots in use, by blocks that somebody holds or that others follow.
     pub(super) fn len(&self) -> usize {
         self.live_chunks * CHUNK as usize - self.free_total
     }

@@ -82,6 +82,10 @@ fn content_of(chain: u8, at: usize) -> u64 {
     content(&[u32::from(chain), at as u32], &[])
 }
 
+fn contents_of(number: u8, blocks: usize) -> Vec<u64> {
+    (0..blocks).map(|at| content_of(number, at)).collect()
+}
+
 fn keys_of(number: u8, blocks: usize) -> Vec<u64> {
     let mut key = root(16, None);
     (0..blocks)
@@ -103,14 +107,12 @@ struct Model {
 }
 
 impl Model {
+    /// The lane itself is asked first, then the owner's others by their tier.
     fn knows(&self, owner: u32, tier: u8, engine: u64) -> Option<u64> {
-        let in_tier = |tier| {
-            self.lanes
-                .get(&(owner, tier))?
-                .get(&engine)
-                .map(|entry| entry.0[0])
-        };
-        in_tier(tier).or_else(|| (0..MAX_TIERS as u8).find_map(in_tier))
+        let others = (0..MAX_TIERS as u8).map(|tier| (owner, tier));
+        std::iter::once((owner, tier))
+            .chain(others)
+            .find_map(|lane| Some(self.lanes.get(&lane)?.get(&engine)?.0[0]))
     }
 
     fn add(&mut self, owner: u32, tier: u8, engine: u64, key: u64) {
@@ -294,7 +296,9 @@ impl Both {
                 blocks,
             } => {
                 let keys = keys_of(chain, blocks);
-                self.index.store_keys(self.lane(owner, 15), &keys);
+                let contents = contents_of(chain, blocks);
+                let lane = self.lane(owner, 15);
+                self.index.store_path(lane, root(16, None), &contents, 0);
                 for key in &keys {
                     self.model.add(owner, 15, *key, *key);
                 }
@@ -348,8 +352,9 @@ impl Both {
         for chain in 0..4 {
             for blocks in [1, 21, 200] {
                 let keys = keys_of(chain, blocks);
+                let contents = contents_of(chain, blocks);
                 self.index
-                    .matches(keys.iter().copied(), &weights, &mut self.out);
+                    .matches(root(16, None), &contents, &weights, &mut self.out);
                 let found: BTreeMap<u32, (u32, f32)> = self
                     .out
                     .iter()
@@ -401,8 +406,57 @@ proptest! {
             both.apply(&Step::Close { owner });
         }
         both.check();
-        assert_eq!(both.index.usage().sets, 0);
+        let usage = both.index.usage();
+        assert_eq!((usage.sets, usage.blocks), (0, 0));
+        assert_eq!(both.index.writer.lock().paths.slots.len(), 0);
     }
+}
+
+/// A chain over several chunks, with a second one that parts from it at block 50.
+#[test]
+fn a_block_without_holders_stays_for_what_follows_it_and_goes_with_the_last_of_that() {
+    let index = ExactIndex::new(AMPLE);
+    let lane = index.open(1, Tier::GPU).expect("none is open");
+    let run = |contents: std::ops::Range<u64>| -> Vec<StoredBlock> {
+        contents
+            .map(|content| StoredBlock {
+                engine: content,
+                content,
+            })
+            .collect()
+    };
+    let engines = |contents: std::ops::Range<u64>| -> Vec<u64> { contents.collect() };
+    let used = || index.writer.lock().paths.slots.len();
+    let found = |contents: &[u64]| {
+        let mut out = Matches::new();
+        index.matches(3, contents, &[1.0; MAX_TIERS], &mut out);
+        out.blocks(1)
+    };
+    let chain: Vec<u64> = (0..200).collect();
+    let store = |parent, blocks: &[StoredBlock]| {
+        let stored = index.store(lane, parent, blocks);
+        stored.expect("the parent is known").new
+    };
+    assert_eq!(store(Parent::Root(3), &run(0..200)), 200);
+    assert_eq!(store(Parent::Block(49), &run(1_000..1_100)), 100);
+    assert_eq!(index.remove(lane, &engines(0..199)), 199);
+    assert_eq!((found(&chain), index.usage().blocks, used()), (0, 101, 300));
+    // Stored again it is what it was.
+    assert_eq!(store(Parent::Root(3), &run(0..120)), 120);
+    assert_eq!(
+        (found(&chain), index.usage().blocks, used()),
+        (120, 221, 300)
+    );
+    assert_eq!(store(Parent::Block(119), &run(120..199)), 79);
+    assert_eq!((found(&chain), used()), (200, 300));
+    assert_eq!(index.remove(lane, &engines(0..199)), 199);
+    assert_eq!(index.remove(lane, &[199]), 1);
+    assert_eq!((index.usage().blocks, used()), (100, 150));
+    assert_eq!(index.remove(lane, &engines(1_000..1_100)), 100);
+    assert_eq!((index.usage().pairs, used()), (0, 0));
+    // The way is free for another path in the same slots.
+    assert_eq!(store(Parent::Root(4), &run(0..200)), 200);
+    assert_eq!(found(&chain), 0);
 }
 
 /// Blocks of `kind` are only ever held by owners whose number leaves that remainder, whatever lane they get: nobody else may ever be reported for them.
@@ -422,20 +476,16 @@ fn a_reader_beside_a_writer_sees_no_holder_that_never_was_and_misses_none_that_s
             })
             .collect()
     };
-    let keys = |run: &[StoredBlock]| -> Vec<u64> {
-        let mut key = 1;
-        run.iter()
-            .map(|block| {
-                key = chain(key, block.content);
-                key
-            })
-            .collect()
-    };
+    let contents =
+        |run: &[StoredBlock]| -> Vec<u64> { run.iter().map(|block| block.content).collect() };
     let runs: Vec<(u32, Vec<StoredBlock>)> = (0..KINDS)
         .flat_map(|kind| (0..4).map(move |number| (kind, number)))
         .map(|(kind, number)| (kind, run(kind, number, 40)))
         .collect();
-    let all: Vec<(u32, Vec<u64>)> = runs.iter().map(|(kind, run)| (*kind, keys(run))).collect();
+    let all: Vec<(u32, Vec<u64>)> = runs
+        .iter()
+        .map(|(kind, run)| (*kind, contents(run)))
+        .collect();
     for (kind, run) in &runs {
         let lane = index.open(STAYS + kind, Tier::GPU).expect("few are open");
         index
@@ -450,8 +500,8 @@ fn a_reader_beside_a_writer_sees_no_holder_that_never_was_and_misses_none_that_s
                     let mut out = Matches::new();
                     let mut seen = 0_u64;
                     while !done.load(Ordering::Acquire) {
-                        for (kind, keys) in &all {
-                            index.matches(keys.iter().copied(), &[1.0; MAX_TIERS], &mut out);
+                        for (kind, contents) in &all {
+                            index.matches(1, contents, &[1.0; MAX_TIERS], &mut out);
                             assert!(
                                 out.blocks(STAYS + kind) >= 30,
                                 "{}",
@@ -477,14 +527,14 @@ fn a_reader_beside_a_writer_sees_no_holder_that_never_was_and_misses_none_that_s
                 .store(lane, Parent::Root(1), run)
                 .expect("a root is always known");
             let filler = run_of_filler(owner, round);
-            index.store_keys(lane, &filler);
+            index.store_path(lane, 2, &filler, 0);
             match random.u32(0..4) {
                 0 => index.close(random.u32(0..60)),
                 1 => index.clear(lane),
                 _ => {
                     let engines: Vec<u64> = run.iter().map(|block| block.engine).collect();
                     index.remove(lane, &engines);
-                    index.remove(lane, &filler);
+                    index.remove(lane, &keys_from(2, &filler));
                 }
             }
         }
@@ -494,6 +544,15 @@ fn a_reader_beside_a_writer_sees_no_holder_that_never_was_and_misses_none_that_s
             assert!(seen > 0, "the readers met nobody who came and went");
         }
     });
+}
+
+fn keys_from(root: u64, contents: &[u64]) -> Vec<u64> {
+    let mut key = root;
+    let link = |content: &u64| {
+        key = chain(key, *content);
+        key
+    };
+    contents.iter().map(link).collect()
 }
 
 fn run_of_filler(owner: u32, round: u32) -> Vec<u64> {
@@ -517,14 +576,14 @@ fn what_remains_after_eviction_is_exact_and_the_budget_holds() {
     let chains: Vec<Vec<u64>> = (0..400_u32)
         .map(|number| (0..50).map(|at| content(&[number, at], &[])).collect())
         .collect();
-    for (number, keys) in chains.iter().enumerate() {
+    for (number, contents) in chains.iter().enumerate() {
         for lane in [number % 8, (number + 1) % 8] {
-            let stored = index.store_keys(lanes[lane], keys);
+            let stored = index.store_path(lanes[lane], 1, contents, 0);
             assert_eq!((stored.new, stored.cut), (50, 0));
             assert!(index.usage().bytes <= budget, "{:?}", index.usage());
         }
         // The first chain is asked for again and again, so it stays.
-        index.matches(chains[0].iter().copied(), &weights, &mut out);
+        index.matches(1, &chains[0], &weights, &mut out);
         assert_eq!(
             out.blocks(0),
             50,
@@ -534,18 +593,21 @@ fn what_remains_after_eviction_is_exact_and_the_budget_holds() {
     }
     assert!(index.usage().evicted_pairs > 20_000, "{:?}", index.usage());
     let mut pairs = 0;
-    for (number, keys) in chains.iter().enumerate() {
-        for key in keys {
-            index.matches([*key], &weights, &mut out);
-            for (owner, _, _) in out.iter() {
-                assert!([number % 8, (number + 1) % 8].contains(&(owner as usize)));
-                pairs += 1;
-            }
+    for (number, contents) in chains.iter().enumerate() {
+        index.matches(1, contents, &weights, &mut out);
+        for (owner, blocks, _) in out.iter() {
+            assert!([number % 8, (number + 1) % 8].contains(&(owner as usize)));
+            pairs += blocks as usize;
         }
     }
-    assert_eq!(pairs, index.usage().pairs);
+    // What lies behind an evicted block is held without being found.
+    assert!(
+        (1_000..=index.usage().pairs).contains(&pairs),
+        "{pairs} found of {}",
+        index.usage().pairs
+    );
     // What was evicted is forgotten by the lanes as well: stored again it is new, and all goes without a trace.
-    let again = index.store_keys(lanes[1], &chains[1]);
+    let again = index.store_path(lanes[1], 1, &chains[1], 0);
     assert_eq!(again.new + again.repeated, 50);
     (0..8).for_each(|owner| index.close(owner));
     let usage = index.usage();
@@ -563,7 +625,7 @@ fn a_call_that_does_not_fit_is_cut_short_and_counted() {
     index.set_budget(index.usage().bytes + 1_000);
     let lane = index.open(1, Tier::GPU).expect("none is open");
     let keys: Vec<u64> = (0..100).collect();
-    let stored = index.store_keys(lane, &keys);
+    let stored = index.store_path(lane, 1, &keys, 0);
     assert_eq!(stored.new + stored.cut, 100);
     assert!(stored.cut > 0);
     assert_eq!(index.usage().cut_blocks, stored.cut as u64);
@@ -578,9 +640,9 @@ fn thousands_of_endpoints_have_lanes_and_their_numbers_are_used_again() {
             .open(owner, Tier::GPU)
             .expect("there are numbers for 65,535");
         assert_eq!(index.open(owner, Tier::GPU), Ok(lane));
-        index.store_keys(lane, &[7, 8][..=(owner as usize % 2)]);
+        index.store_path(lane, 1, &[7, 8][..=(owner as usize % 2)], 0);
     }
-    index.matches([7, 8], &[1.0; MAX_TIERS], &mut out);
+    index.matches(1, &[7, 8], &[1.0; MAX_TIERS], &mut out);
     assert_eq!(
         (out.iter().count(), out.blocks(10), out.blocks(4_999)),
         (5_000, 1, 2)
@@ -595,7 +657,7 @@ fn thousands_of_endpoints_have_lanes_and_their_numbers_are_used_again() {
             }
         }
     }
-    index.matches([7], &[1.0; MAX_TIERS], &mut out);
+    index.matches(1, &[7], &[1.0; MAX_TIERS], &mut out);
     assert_eq!(out.iter().count(), 4_900);
 }
 

@@ -1,4 +1,4 @@
-//! All that the writer has, under one mutex: what announcements do to slots, table, sets and lanes.
+//! All that the writer has, under one mutex: what announcements do to paths, sets and lanes.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -6,12 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
-use super::evict::Room;
 use super::lanes::LaneState;
 use super::owners::Owners;
-use super::sets::{Numbers, Sets};
-use super::slots::{Pages, Slots};
-use super::table::Table;
+use super::paths::{At, Paths};
+use super::sets::{Numbers, Sets, single};
+use super::slots::Pages;
 use super::{
     Lane, LanesExhausted, Parent, Root, Secrets, Stored, StoredBlock, Tier, UnknownParent, chain,
 };
@@ -21,15 +20,13 @@ const BATCH: usize = 64;
 
 /// A block to be marked as held.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Item {
+struct Item {
     /// The engine's hash, mixed.
-    pub(super) mixed: u64,
-    pub(super) key: u64,
-    /// Key of the block before; none for the first of a prompt and where it is not known.
-    pub(super) parent: Option<u64>,
+    mixed: u64,
+    content: u64,
 }
 
-/// The last change of a holder word: blocks of a run mostly share theirs.
+/// The last change of holders: blocks of a run mostly share theirs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Change {
     pub(super) from: u32,
@@ -41,13 +38,10 @@ pub(super) struct Writer {
     /// What readers see.
     root: Arc<ArcSwap<Root>>,
     pub(super) secrets: Secrets,
-    pub(super) slots: Slots,
-    pub(super) table: Table,
+    pub(super) paths: Paths,
     pub(super) sets: Sets,
     pub(super) lanes: Vec<LaneState>,
     pub(super) owners: Owners,
-    /// Key of the parent of a block whose parent is not in the slot before.
-    pub(super) parents: HashMap<u32, u64>,
     items: Vec<Item>,
     /// Bytes of all lanes.
     pub(super) lane_bytes: usize,
@@ -62,22 +56,21 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(budget: usize, secrets: Secrets) -> Self {
-        let table = Table::new();
+        let paths = Paths::new(secrets);
         let root = Root {
             pages: Pages::default(),
-            shards: table.published().clone(),
+            firsts: paths.firsts.published().clone(),
+            branches: paths.branches.published().clone(),
             numbers: Numbers::default(),
             lanes: Arc::default(),
         };
         Self {
             root: Arc::new(ArcSwap::from_pointee(root)),
             secrets,
-            slots: Slots::default(),
-            table,
+            paths,
             sets: Sets::new(secrets.sets),
             lanes: Vec::new(),
             owners: Owners::default(),
-            parents: HashMap::new(),
             items: Vec::new(),
             lane_bytes: 0,
             pairs: 0,
@@ -110,18 +103,6 @@ impl Writer {
         Ok(lane)
     }
 
-    /// The key that a chain goes on from; none at its beginning.
-    fn parent(&self, lane: Lane, parent: Parent) -> Result<(u64, Option<u64>), UnknownParent> {
-        match parent {
-            Parent::Root(root) => Ok((root, None)),
-            Parent::Block(engine) => {
-                let slot = self.known(lane, engine).ok_or(UnknownParent { engine })?;
-                let key = self.slots.key(slot);
-                Ok((key, Some(key)))
-            }
-        }
-    }
-
     /// Slot of a block by the engine's hash, in the lane or another one of its owner.
     pub(super) fn known(&self, lane: Lane, engine: u64) -> Option<u32> {
         let mixed = self.secrets.engine(engine);
@@ -141,106 +122,176 @@ impl Writer {
         parent: Parent,
         blocks: &[StoredBlock],
     ) -> Result<Stored, UnknownParent> {
-        let (mut key, mut before) = self.parent(lane, parent)?;
         let secrets = self.secrets;
-        let items = blocks.iter().map(|block| {
-            key = chain(key, block.content);
+        let items = blocks.iter().map(|block| Item {
+            mixed: secrets.engine(block.engine),
+            content: block.content,
+        });
+        let place = |writer: &Self| match parent {
+            Parent::Root(root) => Some(At::Root(root)),
+            Parent::Block(engine) => writer.known(lane, engine).map(At::Slot),
+        };
+        let stored = self.store_items(lane, place, items);
+        stored.ok_or(match parent {
+            Parent::Root(engine) | Parent::Block(engine) => UnknownParent { engine },
+        })
+    }
+
+    /// As [`store`](Self::store) below a root, where nobody has told hashes: the keys stand for them. The first `known` blocks must be there, and are not marked.
+    pub(super) fn store_path(
+        &mut self,
+        lane: Lane,
+        root: u64,
+        contents: &[u64],
+        known: usize,
+    ) -> Stored {
+        let (known, rest) = contents.split_at(known.min(contents.len()));
+        let place = |writer: &Self| {
+            let begin = (At::Root(root), root);
+            known.iter().try_fold(begin, |(at, key), content| {
+                let slot = writer.paths.child(at, *content)?;
+                Some((At::Slot(slot), chain(key, *content)))
+            })
+        };
+        let Some((_, mut key)) = place(self) else {
+            return Stored::default();
+        };
+        let secrets = self.secrets;
+        let items = rest.iter().map(|content| {
+            key = chain(key, *content);
             Item {
-                mixed: secrets.engine(block.engine),
-                key,
-                parent: before.replace(key),
+                mixed: secrets.engine(key),
+                content: *content,
             }
         });
-        Ok(self.store_items(lane, items))
+        let place = |writer: &Self| place(writer).map(|(at, _)| at);
+        self.store_items(lane, place, items).unwrap_or_default()
     }
 
-    pub(super) fn store_keys(&mut self, lane: Lane, keys: &[u64]) -> Stored {
-        let secrets = self.secrets;
-        let mut before = None;
-        let items = keys.iter().map(|key| Item {
-            mixed: secrets.engine(*key),
-            key: *key,
-            parent: before.replace(*key),
-        });
-        self.store_items(lane, items)
-    }
-
-    fn store_items(&mut self, lane: Lane, blocks: impl ExactSizeIterator<Item = Item>) -> Stored {
+    /// `place`: what the blocks follow. None when that is not there, or went for these blocks.
+    fn store_items(
+        &mut self,
+        lane: Lane,
+        place: impl Fn(&Self) -> Option<At>,
+        blocks: impl ExactSizeIterator<Item = Item>,
+    ) -> Option<Stored> {
         let mut stored = Stored::default();
-        let at = usize::from(lane.0);
-        if !self.lanes.get(at).is_some_and(|lane| lane.open) {
-            return stored;
+        let lane_at = usize::from(lane.0);
+        place(self)?;
+        if !self.lanes.get(lane_at).is_some_and(|lane| lane.open) {
+            return Some(stored);
         }
-        let mut blocks = blocks;
+        let room = self.make_room(lane_at, blocks.len());
+        stored.cut = blocks.len() - room;
+        self.cut_blocks += stored.cut as u64;
+        let mut at = place(self)?;
+        let mut blocks = blocks.take(room);
         let mut items = std::mem::take(&mut self.items);
-        let mut previous = None;
         let mut change = Change::default();
         while blocks.len() > 0 {
-            match self.make_room(at, blocks.len().min(BATCH)) {
-                Room::Enough => {}
-                Room::Evicted => (previous, change) = (None, Change::default()),
-                Room::None => {
-                    stored.cut = blocks.len();
-                    self.cut_blocks += blocks.len() as u64;
-                    break;
-                }
-            }
             items.clear();
             items.extend(blocks.by_ref().take(BATCH));
-            let bytes = self.lanes[at].bytes();
-            self.lanes[at].entries.reserve(items.len());
-            self.warm(at, &items);
-            for item in &items {
-                previous = self.store_item(at, *item, previous, &mut change, &mut stored);
-            }
-            self.lane_bytes = self.lane_bytes + self.lanes[at].bytes() - bytes;
+            let bytes = self.lanes[lane_at].bytes();
+            let entries = &mut self.lanes[lane_at].entries;
+            entries.reserve(items.len());
+            // All at once: one wait for memory instead of one a block.
+            let warm = items.iter().map(|item| entries.warm(item.mixed));
+            black_box(warm.fold(0, |all, one| all ^ one));
+            let end = self.store_batch(lane_at, at, &items, &mut change, &mut stored);
+            self.lane_bytes = self.lane_bytes + self.lanes[lane_at].bytes() - bytes;
+            let Some(end) = end else {
+                // No slots are left in the world.
+                let kept = stored.new + stored.repeated;
+                let cut = room - kept;
+                stored.cut += cut;
+                self.cut_blocks += cut as u64;
+                break;
+            };
+            at = end;
         }
         self.items = items;
-        stored
+        Some(stored)
     }
 
-    /// Loads what a batch will need, all at once: one wait for memory instead of one a block.
-    fn warm(&self, at: usize, items: &[Item]) {
-        let entries = &self.lanes[at].entries;
-        let mut loaded = 0;
-        for item in items {
-            loaded ^= entries.warm(item.mixed) ^ self.table.warm(self.secrets.key(item.key));
-        }
-        black_box(loaded);
-    }
-
-    fn store_item(
+    /// Returns the last block's place.
+    fn store_batch(
         &mut self,
-        at: usize,
-        item: Item,
-        previous: Option<u32>,
+        lane: usize,
+        at: At,
+        items: &[Item],
         change: &mut Change,
         stored: &mut Stored,
-    ) -> Option<u32> {
-        match self.lanes[at].entries.find(item.mixed) {
-            Ok(place) => {
-                let slot = self.lanes[at].entries.slot(place);
-                if self.slots.key(slot) == item.key {
-                    *self.lanes[at].repeats.entry(item.mixed).or_default() += 1;
-                    stored.repeated += 1;
-                    return Some(slot);
+    ) -> Option<At> {
+        let mut at = at;
+        let mut known = 0;
+        while let Some(item) = items.get(known)
+            && let Some(slot) = self.paths.child(at, item.content)
+        {
+            self.store_known(lane, item.mixed, slot, change, stored);
+            at = At::Slot(slot);
+            known += 1;
+        }
+        let mut rest = &items[known..];
+        // Nothing can follow a block that was not there.
+        while let Some(first) = rest.first() {
+            if self.paths.make_room(at, first.content) {
+                self.publish();
+            }
+            let contents = rest.iter().map(|item| item.content);
+            let (slot, blocks) = self.paths.grow(at, contents, single(lane as u16))?;
+            self.pairs += blocks as usize;
+            self.admitted_pairs += u64::from(blocks);
+            stored.new += blocks as usize;
+            let (filled, left) = rest.split_at(blocks as usize);
+            for (item, slot) in filled.iter().zip(slot..) {
+                let entries = &mut self.lanes[lane].entries;
+                match entries.find(item.mixed) {
+                    Err(place) => entries.insert(place, item.mixed, slot),
+                    Ok(place) => self.rename(lane, item.mixed, place, slot),
                 }
-                // The engine uses its hash for another block now; what it said before no longer holds.
-                self.lanes[at].repeats.remove(&item.mixed);
-                self.uncover(at, item.mixed);
-                self.unmark(at, slot, &mut Change::default());
-                let slot = self.mark(at, item, previous.filter(|other| *other != slot), change)?;
-                self.lanes[at].entries.set_slot(place, slot);
-                stored.new += 1;
-                Some(slot)
+            }
+            at = At::Slot(slot + blocks - 1);
+            rest = left;
+        }
+        Some(at)
+    }
+
+    /// A block that is in a slot already.
+    fn store_known(
+        &mut self,
+        lane: usize,
+        mixed: u64,
+        slot: u32,
+        change: &mut Change,
+        stored: &mut Stored,
+    ) {
+        let state = &mut self.lanes[lane];
+        match state.entries.find(mixed) {
+            Ok(place) if state.entries.slot(place) == slot => {
+                *state.repeats.entry(mixed).or_default() += 1;
+                stored.repeated += 1;
+                return;
+            }
+            Ok(place) => {
+                self.mark(lane, slot, change);
+                self.rename(lane, mixed, place, slot);
             }
             Err(place) => {
-                let slot = self.mark(at, item, previous, change)?;
-                self.lanes[at].entries.insert(place, item.mixed, slot);
-                stored.new += 1;
-                Some(slot)
+                state.entries.insert(place, mixed, slot);
+                self.mark(lane, slot, change);
             }
         }
+        stored.new += 1;
+    }
+
+    /// The engine uses its hash for another block now; what it said before no longer holds.
+    fn rename(&mut self, lane: usize, mixed: u64, place: usize, slot: u32) {
+        let state = &mut self.lanes[lane];
+        let before = state.entries.slot(place);
+        state.entries.set_slot(place, slot);
+        state.repeats.remove(&mixed);
+        self.uncover(lane, mixed);
+        self.unmark(lane, before, &mut Change::default());
     }
 
     pub(super) fn remove(&mut self, lane: Lane, engine: &[u64]) -> usize {
@@ -286,15 +337,10 @@ impl Writer {
         }
         for engine in batch {
             if let Ok(place) = entries.find(self.secrets.engine(*engine)) {
-                loaded ^= self.warm_slot(entries.slot(place));
+                loaded ^= self.paths.slots.word(entries.slot(place));
             }
         }
         black_box(loaded);
-    }
-
-    fn warm_slot(&self, slot: u32) -> u64 {
-        let key = self.slots.key(slot);
-        u64::from(self.slots.word(slot)) ^ self.table.warm(self.secrets.key(key))
     }
 
     pub(super) fn clear(&mut self, lane: Lane) {
@@ -311,15 +357,13 @@ impl Writer {
         let mut slots: Vec<u32> = entries.slots().collect();
         drop(entries);
         slots.extend(covers.into_values().flatten());
-        // In the order of memory: neighbours share their set, and a line is loaded once.
+        // In the order of memory, as neighbours share their set and a line is loaded once; backwards, as blocks go when nothing follows them.
         slots.sort_unstable();
+        slots.reverse();
         let mut change = Change::default();
         for batch in slots.chunks(BATCH) {
-            black_box(
-                batch
-                    .iter()
-                    .fold(0, |loaded, slot| loaded ^ self.warm_slot(*slot)),
-            );
+            let words = batch.iter().map(|slot| self.paths.slots.word(*slot));
+            black_box(words.fold(0, |all, one| all ^ one));
             for slot in batch {
                 self.unmark(at, *slot, &mut change);
             }
@@ -341,37 +385,42 @@ impl Writer {
     /// Ends a call: forgets sets that went out of use, and shows readers the directories that changed.
     pub(super) fn finish(&mut self) {
         self.sets.tidy();
-        if self.parents.capacity() > 64 && self.parents.len() * 4 < self.parents.capacity() {
-            self.parents.shrink_to(self.parents.len() * 2);
-        }
+        let _ = self.paths.tidy();
         self.publish();
     }
 
     pub(super) fn publish(&mut self) {
-        let pages = self.slots.changed();
-        let shards = self.table.changed();
+        let pages = self.paths.slots.changed();
+        let firsts = self.paths.firsts.changed();
+        let branches = self.paths.branches.changed();
         let numbers = self.sets.changed();
         let lanes = self.owners.changed();
-        if pages.is_none() && shards.is_none() && numbers.is_none() && lanes.is_none() {
+        if pages.is_none()
+            && firsts.is_none()
+            && branches.is_none()
+            && numbers.is_none()
+            && lanes.is_none()
+        {
             return;
         }
         let root = self.root.load();
         let root = Root {
             pages: pages.unwrap_or_else(|| root.pages.clone()),
-            shards: shards.unwrap_or_else(|| root.shards.clone()),
+            firsts: firsts.unwrap_or_else(|| root.firsts.clone()),
+            branches: branches.unwrap_or_else(|| root.branches.clone()),
             numbers: numbers.unwrap_or_else(|| root.numbers.clone()),
             lanes: lanes.unwrap_or_else(|| root.lanes.clone()),
         };
         self.root.store(Arc::new(root));
+        self.paths.firsts.retire();
+        self.paths.branches.retire();
     }
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.bytes()
-            + self.table.bytes()
+        self.paths.bytes()
             + self.sets.bytes()
             + self.owners.bytes()
-            + self.parents.allocation_size()
             + self.lanes.capacity() * size_of::<LaneState>()
             + self.lane_bytes
             + self.items.capacity() * size_of::<Item>()
