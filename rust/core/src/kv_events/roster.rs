@@ -284,7 +284,7 @@ mod tests {
                 (0, _) | (_, None) => {
                     let slot = random.u32(..70);
                     let holder = register.holder(slot);
-                    let free = || (0..).find(|number| !register.uses(*number));
+                    let free = || (0..u32::MAX).find(|number| !register.uses(*number));
                     assert_eq!(
                         Some(holder.owner),
                         if register.uses(slot) {
