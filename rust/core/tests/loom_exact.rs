@@ -108,7 +108,7 @@ fn slots_given_to_another_path_never_answer_for_the_former_one() {
 #[test]
 fn slots_given_away_and_back_never_answer_with_what_was_between() {
     let mut bounded = loom::model::Builder::new();
-    // All interleavings take hours.
+    // All interleavings of two renamings were not through after minutes.
     bounded.preemption_bound = Some(4);
     bounded.check(|| {
         let run = Run::new();
