@@ -1,6 +1,4 @@
-//! All interleavings of one writer and one reader of slots of the exact index. Run with `RUSTFLAGS="--cfg loom" cargo test -p warmroute-core --test loom_exact --release`.
-#![allow(unexpected_cfgs, reason = "`loom` is set by hand for this test alone")]
-#![cfg(loom)]
+//! All interleavings of one writer and one reader of slots of the exact index.
 
 mod atomics {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
