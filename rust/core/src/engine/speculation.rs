@@ -14,8 +14,14 @@ use super::exact::SPECULATIVE;
 use crate::Nanos;
 use crate::prefix::exact::{ExactIndex, chain};
 
-/// Prompts that may be waiting for the writer, or be stored: beyond, the oldest go.
+/// Prompts that may be stored: beyond, the oldest go.
 const MOST: usize = 65_536;
+
+/// Their blocks, of 8 bytes each.
+const MOST_BLOCKS: usize = 8 << 20;
+
+/// Prompts that may wait for the writer: beyond, the oldest are not stored.
+const MOST_PENDING: usize = 1024;
 
 /// Blocks that a decision stores itself, at most: some tens of microseconds.
 const SHORT: usize = 256;
@@ -39,6 +45,7 @@ struct Queues {
     pending: VecDeque<Sent>,
     /// Stored, by rising time; the time is the same for all of a configuration, and a change of it only delays.
     stored: VecDeque<Sent>,
+    stored_blocks: usize,
     /// The thread runs: from the first time on that it is needed.
     has_thread: bool,
     closed: bool,
@@ -58,6 +65,14 @@ pub(super) struct Sent {
     /// Leading blocks that need not be stored, as the engine says that it holds them.
     pub(super) known: usize,
     pub(super) expires: Nanos,
+}
+
+impl Queues {
+    fn take_oldest(&mut self) -> Option<Sent> {
+        let oldest = self.stored.pop_front()?;
+        self.stored_blocks -= oldest.contents.len();
+        Some(oldest)
+    }
 }
 
 impl Sent {
@@ -120,7 +135,7 @@ impl Speculation {
                 return;
             }
             queues.pending.push_back(sent);
-            if queues.pending.len() > MOST {
+            if queues.pending.len() > MOST_PENDING {
                 queues.pending.pop_front();
             }
         }
@@ -145,15 +160,15 @@ impl Speculation {
         loop {
             let mut queues = self.0.queues.lock();
             queues.pending.retain(|sent| sent.expires > now);
-            let Some(sent) = queues.stored.pop_front() else {
-                return;
-            };
-            if sent.expires > now {
-                queues.stored.push_front(sent);
+            let oldest = queues.stored.front();
+            if oldest.is_none_or(|sent| sent.expires > now) {
                 return;
             }
+            let expired = queues.take_oldest();
             drop(queues);
-            remove(index, &sent);
+            if let Some(sent) = expired {
+                remove(index, &sent);
+            }
         }
     }
 
@@ -165,6 +180,7 @@ impl Speculation {
         queues.pending.retain(|sent| sent.slot != slot);
         let stored = std::mem::take(&mut queues.stored);
         let (gone, kept): (Vec<_>, Vec<_>) = stored.into_iter().partition(|sent| sent.slot == slot);
+        queues.stored_blocks -= gone.iter().map(|sent| sent.contents.len()).sum::<usize>();
         queues.stored = kept.into();
         gone
     }
@@ -213,14 +229,14 @@ impl Shared {
 
     fn keep(&self, index: &ExactIndex, sent: Sent) {
         let mut queues = self.queues.lock();
+        queues.stored_blocks += sent.contents.len();
         queues.stored.push_back(sent);
-        let oldest = if queues.stored.len() > MOST {
-            queues.stored.pop_front()
-        } else {
-            None
-        };
+        let mut gone = Vec::new();
+        while queues.stored.len() > MOST || queues.stored_blocks > MOST_BLOCKS {
+            gone.extend(queues.take_oldest());
+        }
         drop(queues);
-        if let Some(oldest) = oldest {
+        for oldest in gone {
             remove(index, &oldest);
         }
     }
@@ -349,6 +365,7 @@ mod tests {
         until(&|| speculation.0.storing.try_lock().is_some());
         assert_eq!(speculation.forget(5).len(), 2);
         speculation.expire(&index, Nanos(100));
+        assert_eq!(speculation.0.queues.lock().stored_blocks, 0);
         let shared = Arc::downgrade(&speculation.0);
         drop(speculation);
         until(&|| shared.strong_count() == 0);
