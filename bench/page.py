@@ -76,7 +76,7 @@ _INDEX_MEMORY = "Ours by other counts: resident memory holds the allocator's sha
 
 _PLAN = """### 100 million pairs, on paper
 
-**Computed** from the figures above, not measured. What grows: a block's key, its set of holders and its place in the table once for all of its holders; one entry in the table of each worker that holds it. Sets of holders are shared by the blocks
+**Computed** from the figures above, not measured. What grows: a block's content hash and its set of holders, once for all of its holders; one entry in the table of each worker that holds it. Sets of holders are shared by the blocks
 that have the same, so they do not grow with the number of blocks. Loading counts the slower of the measured store rates A and B, events at hand; it does not count that larger tables miss the caches more often.
 The number of workers does not enter: a worker's table grows with what it holds.
 """
