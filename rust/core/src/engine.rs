@@ -224,6 +224,11 @@ impl Engine {
         self.exact.events()
     }
 
+    /// Whether a prompt's tokens are of use: not where they are for the exact index only, and no engine tells what it holds.
+    pub(crate) fn wants_tokens(&self, active: &Active) -> bool {
+        active.policy.prefixes.exact().is_none() || !self.exact.events().known().is_empty()
+    }
+
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats

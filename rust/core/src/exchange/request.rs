@@ -276,7 +276,9 @@ impl Exchange {
             Err(refusal) => return self.refuse(&refusal, replies),
         };
         match &active.policy.tokenizer {
-            Some(tokenizer) if whole && ready.is_for(&**tokenizer) => {
+            Some(tokenizer)
+                if whole && ready.is_for(&**tokenizer) && self.engine.wants_tokens(&active) =>
+            {
                 let hint = self.request.subset_hint.as_deref();
                 if let Err(refusal) = ready.admitted(&self.engine, &active, hint, now) {
                     return self.refuse(&refusal, replies);

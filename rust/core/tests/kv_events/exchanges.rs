@@ -153,10 +153,17 @@ fn without_a_tokenizer_only_prompts_that_are_token_ids_are_matched() {
 }
 
 #[test]
-fn what_is_refused_anyway_does_not_wait_for_its_tokens() {
+fn tokens_that_are_of_no_use_are_not_waited_for() {
     let gateway = gateway(true, 1);
     let body = json!({"model": "tiny", "prompt": "a text"});
+    assert!(!send(&gateway, &body, None).0, "no engine tells");
+    assert_eq!(
+        gateway.metric("prefix_fallbacks_total", &["no_events"]),
+        Some(1)
+    );
+    gateway.publisher(1, 0, Form::Vllm).send(vec![]);
     assert!(send(&gateway, &body, None).0);
+    // What is refused anyway.
     gateway.engine.remove_endpoint("default", "endpoint-1");
     assert_eq!(send(&gateway, &body, None), (false, None));
 }
