@@ -19,6 +19,8 @@ _PYTHON_CONSUMES = ("prefix match", "in-flight load")
 
 FILTER, SCORER, PICKER, HANDLER, PARSER, PRODUCER = "filter", "scorer", "picker", "profile handler", "parser", "data producer"
 SATURATION_DETECTOR = "saturation detector"
+#: What matches the tokens of prompts against what engines tell in their KV events.
+EXACT_PREFIX_TYPES = ("precise-prefix-cache-producer", "precise-prefix-cache-scorer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,11 @@
 from warmroute.config.document import Path
 from warmroute.config.errors import a
 from warmroute.config.hints import unknown_plugin
-from warmroute.config.known_types import default_producer, several_may_make
+from warmroute.config.known_types import EXACT_PREFIX_TYPES, default_producer, several_may_make
 from warmroute.config.load import Plugin
 from warmroute.config.notices import Notice
 from warmroute.config.resolution import Resolution
 
-# They match tokens against what engines tell.
-_EXACT_TYPES = ("precise-prefix-cache-producer", "precise-prefix-cache-scorer")
 _TOKEN_PRODUCER = "token-producer"  # noqa: S105 -- a type of plugin
 # With any of these parameters it makes real token ids; else it estimates their number.
 _TOKENIZER_PARAMETERS = ("local", "vllm", "modelName")
@@ -134,7 +132,7 @@ def _note_missing_tokenizer(resolution: Resolution) -> None:
     if any(maker.parameters.given.get(name) is not None for maker in makers for name in _TOKENIZER_PARAMETERS):
         return
     for plugin in plugins:
-        if plugin.type.name in _EXACT_TYPES:
+        if plugin.type.name in EXACT_PREFIX_TYPES:
             written = f'"{plugin.name}" without a tokenizer'
             instead = f"prompts of text are matched by what was sent before; give {_TOKEN_PRODUCER} local: {{path: FOLDER}} or vllm: {{url: URL}}"
             resolution.notices.append(Notice.approximate(resolution.document, (*(plugin.path or ("plugins",)), "type"), written, instead))

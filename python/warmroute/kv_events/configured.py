@@ -1,11 +1,9 @@
 """What a configuration says of KV events."""
 
 from warmroute.config.errors import ConfigError, Problem
+from warmroute.config.known_types import EXACT_PREFIX_TYPES
 from warmroute.config.plan import Plan
 from warmroute.kv_events.settings import KvEventsError, KvEventsSettings
-
-#: The plugins that live on KV events.
-TYPES = ("precise-prefix-cache-producer", "precise-prefix-cache-scorer")
 
 
 def kv_events_settings(plan: Plan) -> KvEventsSettings | None:
@@ -16,7 +14,7 @@ def kv_events_settings(plan: Plan) -> KvEventsSettings | None:
     """
     found: KvEventsSettings | None = None
     for plugin in plan.plugins:
-        if plugin.type.name not in TYPES:
+        if plugin.type.name not in EXACT_PREFIX_TYPES:
             continue
         try:
             settings = KvEventsSettings.from_parameters(plugin.parameters.values.get("kvEventsConfig") or {})

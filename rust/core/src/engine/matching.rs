@@ -33,24 +33,38 @@ impl Engine {
             .map(|ids| prefix::chain(seed, ids))
             .collect();
         let exact = prefixes.exact().and_then(|_| self.exact_prompt(inquiry));
-        let columns = prefixes.producers.iter().map(|producer| {
-            let approximate = &prefixes.approximates[producer.approximate];
+        let approximates = prefixes.approximates.iter().zip(&active.indexes);
+        let sent = approximates.map(|(approximate, index)| {
             let most = approximate.settings.longest.blocks(block_tokens);
             let cut = |chain: &Vec<u64>| chain.len().min(most) as u32;
-            let sent = PrefixColumn {
-                producer: producer.name.clone(),
+            PrefixColumn {
+                producer: approximate.name.clone(),
                 total_blocks: chains.iter().map(cut).sum(),
                 block_tokens,
-                blocks: sent_blocks(&active.indexes[producer.approximate], &chains, most),
+                blocks: sent_blocks(index, &chains, most),
                 held: Vec::new(),
-            };
-            match (&producer.exact, &exact) {
-                (Some(settings), Some(prompt)) => {
-                    self.exact
-                        .column(prompt, settings, &producer.name, &sent, self.clock)
-                }
-                _ => sent,
             }
+        });
+        // Each index is asked once, also where an exact producer falls back on that of an approximate one.
+        let mut sent: SmallVec<[PrefixColumn; 1]> = sent.collect();
+        let of_exact = prefixes.producers.iter().map(|producer| {
+            let (settings, sent) = (producer.exact.as_ref()?, &sent[producer.approximate]);
+            Some(match &exact {
+                Some(prompt) => {
+                    self.exact
+                        .column(prompt, settings, &producer.name, sent, self.clock)
+                }
+                None => PrefixColumn {
+                    producer: producer.name.clone(),
+                    ..sent.clone()
+                },
+            })
+        });
+        let of_exact: SmallVec<[Option<PrefixColumn>; 1]> = of_exact.collect();
+        let columns = prefixes.producers.iter().zip(of_exact);
+        let columns = columns.map(|(producer, exact)| {
+            // An approximate producer has an index of its own, so nobody else asks for its column.
+            exact.unwrap_or_else(|| std::mem::take(&mut sent[producer.approximate]))
         });
         Matching {
             columns: columns.collect(),
