@@ -77,7 +77,7 @@ $(STAMP)/libraries: $(STAMP)/tools requirements.lock
 	@touch $@
 
 $(STAMP)/installed: $(STAMP)/libraries $(RUST_SOURCES) $(PYTHON_SOURCES)
-	@echo "building the wheel (about a minute the first time) ..."
+	@echo "building the wheel (two to three minutes the first time) ..."
 	@rm -rf target/wheels
 	@$(BIN)/maturin build --release --locked --quiet --out target/wheels
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall target/wheels/warmroute-*.whl
