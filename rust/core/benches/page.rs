@@ -49,7 +49,8 @@ fn pool(criterion: &mut Criterion) {
     let snapshot = pool.snapshot();
     let endpoint = &snapshot.endpoints[7];
     group.bench_function("reserve_and_drop", |bencher| {
-        bencher.iter(|| Reservation::reserve(black_box(endpoint), 700, 0));
+        bencher
+            .iter(|| Reservation::reserve(black_box(endpoint), 700, 0, warmroute_core::Nanos(0)));
     });
     let hint: Vec<Box<str>> = vec![
         "10.0.0.3:8000".into(),

@@ -141,7 +141,11 @@ impl Engine {
             refusals: Refusals::default(),
             block_tokens: AtomicU32::new(0),
             choice: Mutex::new(Choosing {
-                random: RefCell::new(fastrand::Rng::new()),
+                random: RefCell::new(
+                    settings
+                        .seed
+                        .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+                ),
                 candidates: Candidates::default(),
                 scratch: Scratch::timed(clock),
                 ranked: Vec::new(),

@@ -33,6 +33,7 @@ fn the_recorded_page_says_what_the_server_said() {
         first_tokens: Some(4.0),
         queried_tokens: Some(462.0),
         cached_tokens: Some(192.0),
+        ..EngineMetrics::default()
     };
     assert_eq!(metrics, expected);
     assert!(!MetricsPage::is_filtered(RECORDED, vllm()));

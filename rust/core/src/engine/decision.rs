@@ -266,6 +266,7 @@ impl Engine {
                 endpoints[0],
                 context.uncached_by(prefix, first) as u32,
                 output_tokens,
+                question.now,
             ),
             scores: self.settings.emit_endpoint_scores.then(|| {
                 scratch

@@ -32,6 +32,8 @@ pub struct Settings {
     pub index_bytes: usize,
     /// How many decisions are kept when explaining.
     pub decisions_kept: usize,
+    /// Start of the decisions' chance, so that a run can be repeated; `None`: another at each start.
+    pub seed: Option<u64>,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             stream_metrics: false,
             index_bytes: 256 << 20,
             decisions_kept: 256,
+            seed: None,
         }
     }
 }

@@ -52,6 +52,16 @@ pub struct EngineMetrics {
     pub max_adapters: Option<u32>,
     /// First tokens produced since the engine started (a counter): drains the reserved prefill.
     pub first_tokens: Option<f64>,
+    /// Seconds from arrival to the first token, summed over the requests of `first_tokens` (a counter).
+    pub first_token_seconds: Option<f64>,
+    /// Gaps between two tokens of a request since the engine started (a counter).
+    pub token_gaps: Option<f64>,
+    /// Seconds of these gaps together (a counter).
+    pub token_gap_seconds: Option<f64>,
+    /// Output tokens produced since the engine started (a counter).
+    pub output_tokens: Option<f64>,
+    /// Requests that ended by themselves since the engine started (a counter).
+    pub finished_requests: Option<f64>,
     /// Prompt tokens looked up in the engine's cache since it started (a counter).
     pub queried_tokens: Option<f64>,
     /// Those of them that it had (a counter).

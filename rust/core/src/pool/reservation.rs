@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::endpoint::Endpoint;
+use crate::Nanos;
 use crate::stats::InFlightRequest;
 
 /// A request in flight: one request and its uncached tokens, counted on an endpoint from the decision until this is dropped.
@@ -17,12 +18,21 @@ pub struct Reservation {
     prefill: Option<u64>,
     /// The same load in the metrics, where they show it.
     shown: Option<InFlightRequest>,
+    /// When it was reserved.
+    reserved: Nanos,
+    /// When its first token was seen.
+    first_token: Option<Nanos>,
 }
 
 impl Reservation {
     /// Counts a request with `uncached_tokens` of prompt to prefill on `endpoint`.
     /// `output_tokens` of expected output count beside them.
-    pub fn reserve(endpoint: &Arc<Endpoint>, uncached_tokens: u32, output_tokens: u32) -> Self {
+    pub fn reserve(
+        endpoint: &Arc<Endpoint>,
+        uncached_tokens: u32,
+        output_tokens: u32,
+        now: Nanos,
+    ) -> Self {
         let prefill = add(endpoint, uncached_tokens, output_tokens, true);
         Self {
             endpoint: Arc::clone(endpoint),
@@ -30,6 +40,8 @@ impl Reservation {
             output_tokens,
             prefill,
             shown: None,
+            reserved: now,
+            first_token: None,
         }
     }
 
@@ -48,7 +60,20 @@ impl Reservation {
         self.uncached_tokens
     }
 
-    /// The first token was seen: the prefill is done. Idempotent, also when the engine's counter released it before.
+    /// The first token was seen, now: the prefill is done. Only the first call counts.
+    pub fn first_token(&mut self, now: Nanos) {
+        if self.first_token.is_none() {
+            self.first_token = Some(now);
+            self.release_prefill();
+        }
+    }
+
+    /// The request was answered to its end, now. `output_tokens`: where the answer told them.
+    pub fn finish(self, now: Nanos, output_tokens: Option<u32>) {
+        let _ = (now, self.reserved, output_tokens);
+    }
+
+    /// The prefill is done, nobody knows since when. Idempotent, also when the engine's counter released it before.
     pub fn release_prefill(&mut self) {
         if let Some(shown) = &mut self.shown {
             shown.first_token();
@@ -145,7 +170,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Nanos;
     use crate::pool::{EndpointIdentity, EngineMetrics, Pool, ScrapeMark};
 
     fn endpoints(count: u8) -> Vec<Arc<Endpoint>> {
@@ -183,7 +207,7 @@ mod tests {
     #[test]
     fn a_reservation_counts_until_it_is_dropped() {
         let endpoint = &endpoints(1)[0];
-        let mut reservation = Reservation::reserve(endpoint, 700, 0);
+        let mut reservation = Reservation::reserve(endpoint, 700, 0, Nanos(0));
         assert_eq!(load(endpoint), (1, 700, 700, 1));
         reservation.release_prefill();
         reservation.release_prefill();
@@ -195,7 +219,7 @@ mod tests {
     #[test]
     fn a_retry_takes_the_load_along() {
         let endpoints = endpoints(2);
-        let mut reservation = Reservation::reserve(&endpoints[0], 9, 0);
+        let mut reservation = Reservation::reserve(&endpoints[0], 9, 0, Nanos(0));
         reservation.move_to(&endpoints[1]);
         assert_eq!(load(&endpoints[0]), (0, 0, 0, 0));
         assert_eq!(load(&endpoints[1]), (1, 9, 9, 1));
@@ -208,8 +232,8 @@ mod tests {
     fn the_engines_counter_releases_the_oldest_prefill() {
         let endpoint = &endpoints(1)[0];
         endpoint.refresh(counted(40.0), Nanos(1));
-        let first = Reservation::reserve(endpoint, 5, 0);
-        let second = Reservation::reserve(endpoint, 7, 0);
+        let first = Reservation::reserve(endpoint, 5, 0, Nanos(0));
+        let second = Reservation::reserve(endpoint, 7, 0, Nanos(0));
         endpoint.refresh(counted(41.0), Nanos(2));
         assert_eq!(load(endpoint), (2, 12, 7, 1));
         drop((first, second));
@@ -245,7 +269,7 @@ mod tests {
             let mut live: Vec<Reservation> = Vec::new();
             for step in steps {
                 match step {
-                    Step::Reserve(endpoint, tokens) => live.push(Reservation::reserve(&endpoints[endpoint], tokens, 0)),
+                    Step::Reserve(endpoint, tokens) => live.push(Reservation::reserve(&endpoints[endpoint], tokens, 0, Nanos(0))),
                     Step::Mark(endpoint) => marks[endpoint] = endpoints[endpoint].scrape_mark(),
                     Step::Refresh(endpoint, counter) => {
                         endpoints[endpoint].refresh_since(counted(f64::from(counter)), marks[endpoint], Nanos(1));
@@ -284,6 +308,7 @@ mod tests {
                             &endpoints[random.usize(..4)],
                             random.u32(..),
                             0,
+                            Nanos(0),
                         ));
                         let which = random.usize(..live.len());
                         match random.u8(..4) {

@@ -422,7 +422,7 @@ mod tests {
     fn new_labels_keep_slot_load_and_metrics() {
         let pool = Pool::new();
         let before = pool.upsert(identity("a", "10.0.0.1:8000"));
-        let reservation = Reservation::reserve(&before, 5, 0);
+        let reservation = Reservation::reserve(&before, 5, 0, Nanos(0));
         before.refresh(
             EngineMetrics {
                 waiting: Some(3.0),
@@ -449,7 +449,7 @@ mod tests {
     fn a_new_address_is_a_new_endpoint() {
         let pool = Pool::new();
         let before = pool.upsert(identity("a", "10.0.0.1:8000"));
-        let _reservation = Reservation::reserve(&before, 5, 0);
+        let _reservation = Reservation::reserve(&before, 5, 0, Nanos(0));
         let after = pool.upsert(identity("a", "10.0.0.2:8000"));
         assert_eq!((after.inflight_requests(), pool.snapshot().len()), (0, 1));
         assert!(pool.snapshot().by_authority("10.0.0.1:8000").is_none());
@@ -533,8 +533,8 @@ mod tests {
             ..EngineMetrics::default()
         };
         second.metrics.store(Arc::new(metrics));
-        let mut reservation = Reservation::reserve(&second, 70, 0);
-        let _other = Reservation::reserve(&second, 30, 0);
+        let mut reservation = Reservation::reserve(&second, 70, 0, Nanos(0));
+        let _other = Reservation::reserve(&second, 30, 0, Nanos(0));
         reservation.release_prefill();
         let mut out = Candidates::default();
         let prefix = |blocks: &[u32]| PrefixColumn {

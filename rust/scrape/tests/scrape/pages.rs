@@ -312,7 +312,7 @@ fn an_idle_endpoint_is_asked_less_often_until_a_request_comes() {
     let state = state_of(&scraper, "a long pause", |state| {
         state.interval >= Duration::from_secs(1)
     });
-    let reservation = Reservation::reserve(&endpoint, 10, 0);
+    let reservation = Reservation::reserve(&endpoint, 10, 0, warmroute_core::Nanos(0));
     let busy = state_of(&scraper, "the base interval", |now| {
         now.scrapes > state.scrapes + 3
     });
@@ -344,8 +344,8 @@ fn the_counter_of_first_tokens_releases_reserved_prefill() {
     let (_pool, endpoint, scraper) = start(&server, settings());
     state_of(&scraper, "a first page", |state| state.scrapes > 0);
     let reservations = [
-        Reservation::reserve(&endpoint, 10, 0),
-        Reservation::reserve(&endpoint, 20, 0),
+        Reservation::reserve(&endpoint, 10, 0, warmroute_core::Nanos(0)),
+        Reservation::reserve(&endpoint, 20, 0, warmroute_core::Nanos(0)),
     ];
     eventually("both prefills are released", || {
         endpoint.prefill_tokens() == 0

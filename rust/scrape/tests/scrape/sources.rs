@@ -217,7 +217,8 @@ fn a_list_of_models_that_stays_is_asked_for_less_often_whatever_the_load() {
         ..with(vec![models()])
     };
     let (_pool, endpoint, scraper) = start(&server, settings);
-    let reservation = warmroute_core::pool::Reservation::reserve(&endpoint, 10, 0);
+    let reservation =
+        warmroute_core::pool::Reservation::reserve(&endpoint, 10, 0, warmroute_core::Nanos(0));
     state_of(&scraper, "the longest pause", |state| {
         state.interval == Duration::from_millis(80)
     });

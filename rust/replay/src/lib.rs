@@ -1,0 +1,13 @@
+//! A pool of replicas in simulated time: the same engine that picks for live traffic picks here, over a trace, against any other policy.
+//!
+//! No input or output and no clock of its own: traces come as text, results go as numbers, and everything is the same for the same seed.
+
+#![forbid(unsafe_code)]
+
+pub mod hardware;
+pub mod replica;
+pub mod trace;
+
+pub use hardware::{CostModel, Hardware};
+pub use replica::{Arrival, Observed, Replica, ReplicaMetrics};
+pub use trace::{Request, Trace};
