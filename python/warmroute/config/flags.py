@@ -199,9 +199,7 @@ class Flags:
     )
     policy: str = dataclasses.field(
         default="",
-        metadata=_flag(
-            _policy, f"policy without a configuration: {', '.join(policies.names())}; default: {policies.DEFAULT}", metavar="POLICY"
-        ),
+        metadata=_flag(_policy, f"policy without a configuration: {', '.join(policies.names())}; default: {policies.DEFAULT}", metavar="POLICY"),
     )
     max_endpoints: int | None = dataclasses.field(
         default=None,

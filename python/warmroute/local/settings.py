@@ -92,9 +92,7 @@ class GatewaySettings:
 
         """
         picker = self.picker
-        if picker.policy and picker.policy not in policies.names():
-            message = f"--policy {policies.unknown(picker.policy)}."
-            raise UsageError(message)
+        _check_policy(picker.policy)
         _check_choice("--picker-host", picker.host, PICKER_HOSTS)
         if self.sim is not None:
             _check_choice("--sim-preset", self.sim.preset, SIM_PRESETS)
@@ -142,6 +140,12 @@ class GatewaySettings:
 def _check_choice(flag: str, given: str, choices: tuple[str, ...]) -> None:
     if given not in choices:
         message = f"{flag} {given}: expected one of {', '.join(choice for choice in choices if choice)}."
+        raise UsageError(message)
+
+
+def _check_policy(given: str) -> None:
+    if given and given not in policies.names():
+        message = f"--policy: {policies.unknown(given)}."
         raise UsageError(message)
 
 

@@ -113,8 +113,8 @@ mod tests {
         // Alternating: a cursor over all would only ever give the first of each pair.
         for _ in 0..10 {
             for positions in [[0, 1], [2, 3]] {
-                let picked = picks(&picker, &mut scene, &positions, 1)[0];
-                counts[picked as usize] += 1;
+                let position = picks(&picker, &mut scene, &positions, 1)[0];
+                counts[position as usize] += 1;
             }
         }
         assert_eq!(counts, [5; 4]);

@@ -101,8 +101,8 @@ mod tests {
             sent: None,
         };
         let mut scores = vec![0.0; scene.candidates.len()];
-        let scorer = plugin.scorer.as_ref().expect("a scorer");
-        scorer.score(&context, &mut scores);
+        let rating = plugin.scorer.as_ref().expect("a scorer");
+        rating.score(&context, &mut scores);
         let mut rows: Vec<usize> = (0..scores.len()).collect();
         rows.sort_by(|left, right| scores[*right].total_cmp(&scores[*left]));
         assert_eq!(scores[rows[0]].to_bits(), 1_f64.to_bits());

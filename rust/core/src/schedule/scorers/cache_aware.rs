@@ -20,7 +20,7 @@ pub const KIND: PluginKind = PluginKind {
             },
             default: "32",
             unit: "requests",
-            summary: "The load is uneven where the busiest candidate has this many requests in flight more than the idlest,",
+            summary: "Lead of the busiest candidate over the idlest, in requests in flight, above which the load may be uneven.",
             ..ParameterKind::BASE
         },
         ParameterKind {
@@ -30,7 +30,7 @@ pub const KIND: PluginKind = PluginKind {
                 most: f64::INFINITY,
             },
             default: "1.1",
-            summary: "and more than this many times as many.",
+            summary: "How many times as many requests as the idlest the busiest must have, besides, for the load to be uneven.",
             ..ParameterKind::BASE
         },
         ParameterKind {
@@ -55,7 +55,7 @@ pub const KIND: PluginKind = PluginKind {
     ..PluginKind::BASE
 };
 
-/// The `cache_aware` policy of the SGLang router (SMG), with the defaults of its library (`balance_abs_threshold`, `balance_rel_threshold`, `cache_threshold`).
+/// The `cache_aware` policy of the `SGLang` router (SMG), with the defaults of its library (`balance_abs_threshold`, `balance_rel_threshold`, `cache_threshold`).
 ///
 /// Its load is the requests in flight through the picker. Its "smallest tree" is here the endpoint that the approximate index holds fewest blocks of:
 /// what was sent to it, up to what its cache can hold. Each rule scores 1 for its first choice and falls for the others; equal ones are left to the picker,
@@ -132,8 +132,8 @@ mod tests {
         let mut context = scene.context();
         context.prompt.sent = Some(index);
         let mut scores = vec![0.0; scene.candidates.len()];
-        let scorer = plugin.scorer.as_ref().expect("a scorer");
-        scorer.score(&context, &mut scores);
+        let rating = plugin.scorer.as_ref().expect("a scorer");
+        rating.score(&context, &mut scores);
         scores
     }
 
