@@ -8,6 +8,7 @@ mod indexes;
 mod matching;
 mod policy;
 mod refusals;
+mod sample;
 mod settings;
 mod speculation;
 
@@ -39,6 +40,7 @@ use decisions::Decisions;
 use exact::Exact;
 use indexes::Indexes;
 use refusals::Refusals;
+use sample::ResponseSample;
 
 /// What all exchanges share. One per pool.
 #[derive(Debug)]
@@ -56,6 +58,7 @@ pub struct Engine {
     stats: Stats,
     decisions: Option<Decisions>,
     refusals: Refusals,
+    response_sample: ResponseSample,
     block_tokens: AtomicU32,
     /// Choosing and reserving are one critical section: two requests never see the same load.
     /// It covers about a microsecond of arithmetic.
@@ -139,6 +142,7 @@ impl Engine {
                 .explain
                 .then(|| Decisions::new(settings.decisions_kept)),
             refusals: Refusals::default(),
+            response_sample: ResponseSample::new(settings.response_sample, settings.seed),
             block_tokens: AtomicU32::new(0),
             choice: Mutex::new(Choosing {
                 random: RefCell::new(
@@ -192,6 +196,11 @@ impl Engine {
     /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
     pub fn wants_usage(&self) -> bool {
         self.settings.response_usage || self.active.load().reports()
+    }
+
+    /// Whether the streamed answer whose headers have come is one of the share that is watched. Asked once for each.
+    pub(crate) fn samples_response(&self) -> bool {
+        self.response_sample.draw()
     }
 
     /// The policy in force.
