@@ -115,7 +115,7 @@ impl Engine {
         }
         let pool = Arc::new(Pool::new());
         let indexes = Arc::new(Indexes::default());
-        let exact = Arc::new(Exact::new());
+        let exact = Arc::new(Exact::new(clock));
         let (following, forgetting) = (Arc::clone(&indexes), Arc::clone(&exact));
         pool.on_slot_change(move |change| {
             following.follow(change);
