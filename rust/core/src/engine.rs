@@ -33,7 +33,7 @@ use crate::plugin::{Externals, PrefixSettings};
 use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
 use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
-use crate::stats::{PluginTimers, PrefixStats, Stats};
+use crate::stats::{PluginTimers, PrefixStats, RateFamilies, Stats};
 use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
@@ -86,6 +86,7 @@ struct Around<'a> {
     pool: &'a Arc<Pool>,
     exact: &'a Exact,
     index_bytes: usize,
+    clock: fn() -> Nanos,
 }
 
 /// What the critical section works with, kept between decisions so that none allocates.
@@ -128,6 +129,7 @@ impl Engine {
             pool: &pool,
             exact: &exact,
             index_bytes: settings.index_bytes,
+            clock,
         };
         let active = Active::new(policy, None, &around);
         let engine = Self {
@@ -174,6 +176,7 @@ impl Engine {
             pool: &self.pool,
             exact: &self.exact,
             index_bytes: self.settings.index_bytes,
+            clock: self.clock,
         };
         let active = Active::new(policy, Some(&active), &around);
         self.active.store(Arc::new(active));
@@ -379,6 +382,7 @@ impl Active {
             pool,
             exact,
             index_bytes,
+            clock,
         } = *around;
         let timers = policy
             .profiles()
@@ -392,6 +396,7 @@ impl Active {
         if policy.prefixes.exact().is_some() {
             families.extend(exact.families());
         }
+        families.push(Arc::new(RateFamilies::new(Arc::clone(pool.rates()), clock)));
         stats.set_plugin_families(families, pool);
         Self {
             timers,
