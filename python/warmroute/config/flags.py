@@ -5,6 +5,7 @@ Flags that the reference has too carry its names (`--flag=value`, `--flag value`
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -74,6 +75,17 @@ def _plugin_timeout(text: str) -> float:
         message = f"must be above 0 and at most {_LONGEST_PLUGIN_SECONDS}s: every request waits that long for a plugin that hangs"
         raise ValueError(message)
     return seconds
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        message = f"{text!r} is no number from 0 to 1"
+        raise ValueError(message)
+    return number
 
 
 def _verbosity(text: str) -> int:
@@ -213,6 +225,14 @@ class Flags:
     explain: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "keep the last decisions and answer x-warmroute-explain"))
     response_usage: bool = dataclasses.field(
         default=False, metadata=_flag(parse_bool, "read response bodies for token usage and first-token times, where the gateway sends them")
+    )
+    response_sample: float = dataclasses.field(
+        default=0.02,
+        metadata=_flag(
+            _share,
+            "share of the streamed answers, from 0 to 1, whose body is asked for where the gateway can be asked, to see their first token; 0: none",
+            metavar="SHARE",
+        ),
     )
     enable_grpc_stream_metrics: bool = dataclasses.field(
         default=False, metadata=_flag(parse_bool, "count the ext_proc streams themselves: open, duration, gRPC status (extproc_stream*)")

@@ -8,6 +8,7 @@ mod indexes;
 mod matching;
 mod policy;
 mod refusals;
+mod sample;
 mod settings;
 mod speculation;
 
@@ -32,13 +33,14 @@ use crate::plugin::{Externals, PrefixSettings};
 use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
 use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
-use crate::stats::{PluginTimers, PrefixStats, Stats};
+use crate::stats::{PluginTimers, PrefixStats, RateFamilies, Stats};
 use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
 use exact::Exact;
 use indexes::Indexes;
 use refusals::Refusals;
+use sample::ResponseSample;
 
 /// What all exchanges share. One per pool.
 #[derive(Debug)]
@@ -56,6 +58,7 @@ pub struct Engine {
     stats: Stats,
     decisions: Option<Decisions>,
     refusals: Refusals,
+    response_sample: ResponseSample,
     block_tokens: AtomicU32,
     /// Choosing and reserving are one critical section: two requests never see the same load.
     /// It covers about a microsecond of arithmetic.
@@ -83,6 +86,7 @@ struct Around<'a> {
     pool: &'a Arc<Pool>,
     exact: &'a Exact,
     index_bytes: usize,
+    clock: fn() -> Nanos,
 }
 
 /// What the critical section works with, kept between decisions so that none allocates.
@@ -112,7 +116,7 @@ impl Engine {
         }
         let pool = Arc::new(Pool::new());
         let indexes = Arc::new(Indexes::default());
-        let exact = Arc::new(Exact::new());
+        let exact = Arc::new(Exact::new(clock));
         let (following, forgetting) = (Arc::clone(&indexes), Arc::clone(&exact));
         pool.on_slot_change(move |change| {
             following.follow(change);
@@ -125,6 +129,7 @@ impl Engine {
             pool: &pool,
             exact: &exact,
             index_bytes: settings.index_bytes,
+            clock,
         };
         let active = Active::new(policy, None, &around);
         let engine = Self {
@@ -139,6 +144,7 @@ impl Engine {
                 .explain
                 .then(|| Decisions::new(settings.decisions_kept)),
             refusals: Refusals::default(),
+            response_sample: ResponseSample::new(settings.response_sample, settings.seed),
             block_tokens: AtomicU32::new(0),
             choice: Mutex::new(Choosing {
                 random: RefCell::new(
@@ -170,6 +176,7 @@ impl Engine {
             pool: &self.pool,
             exact: &self.exact,
             index_bytes: self.settings.index_bytes,
+            clock: self.clock,
         };
         let active = Active::new(policy, Some(&active), &around);
         self.active.store(Arc::new(active));
@@ -192,6 +199,11 @@ impl Engine {
     /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
     pub fn wants_usage(&self) -> bool {
         self.settings.response_usage || self.active.load().reports()
+    }
+
+    /// Whether the streamed answer whose headers have come is one of the share that is watched. Asked once for each.
+    pub(crate) fn samples_response(&self) -> bool {
+        self.response_sample.draw()
     }
 
     /// The policy in force.
@@ -296,6 +308,7 @@ impl Engine {
         self.exact.expire(now);
         for endpoint in &snapshot.endpoints {
             endpoint.follow_cache(now);
+            endpoint.settle(now);
         }
         for (producer, stats) in policy.prefixes.producers.iter().zip(&active.prefix_stats) {
             let entries = if producer.exact.is_some() {
@@ -369,6 +382,7 @@ impl Active {
             pool,
             exact,
             index_bytes,
+            clock,
         } = *around;
         let timers = policy
             .profiles()
@@ -382,6 +396,7 @@ impl Active {
         if policy.prefixes.exact().is_some() {
             families.extend(exact.families());
         }
+        families.push(Arc::new(RateFamilies::new(Arc::clone(pool.rates()), clock)));
         stats.set_plugin_families(families, pool);
         Self {
             timers,
