@@ -8,6 +8,6 @@ pub mod hardware;
 pub mod replica;
 pub mod trace;
 
-pub use hardware::{CostModel, Hardware};
-pub use replica::{Arrival, Observed, Replica, ReplicaMetrics};
+pub use hardware::{CostModel, Hardware, HardwareError};
+pub use replica::{Arrival, Observed, Replica, ReplicaMetrics, RequestError};
 pub use trace::{Request, Trace};
