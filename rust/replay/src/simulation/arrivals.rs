@@ -107,6 +107,11 @@ impl<'a> Arrivals<'a> {
         self.next_open().min(self.next_turn())
     }
 
+    /// Whether requests will come that wait for no other.
+    pub(super) fn are_open(&self) -> bool {
+        !self.coming.is_empty()
+    }
+
     /// The next one.
     pub(super) fn pop(&mut self) -> Option<Sent> {
         if self.next_open() <= self.next_turn() {
@@ -166,7 +171,11 @@ impl<'a> Arrivals<'a> {
 
 /// For each request the first place of its followers, and the followers; both empty where nobody waits for anybody.
 fn followers(trace: &[Request]) -> (Vec<u32>, Vec<u32>) {
-    let waiting = || (0_u32..).zip(trace).filter(|(_, request)| request.after != AFTER_NOTHING);
+    let waiting = || {
+        (0_u32..)
+            .zip(trace)
+            .filter(|(_, request)| request.after != AFTER_NOTHING)
+    };
     if waiting().next().is_none() {
         return (Vec::new(), Vec::new());
     }
@@ -224,7 +233,14 @@ mod tests {
         let mut arrivals = Arrivals::new(&trace, open, 2, fastrand::Rng::with_seed(1));
         assert_eq!(
             times(&mut arrivals),
-            [(0.0, 0, 0), (0.5, 0, 2), (2.0, 0, 1), (3.0, 1, 0), (3.5, 1, 2), (5.0, 1, 1)]
+            [
+                (0.0, 0, 0),
+                (0.5, 0, 2),
+                (2.0, 0, 1),
+                (3.0, 1, 0),
+                (3.5, 1, 2),
+                (5.0, 1, 1)
+            ]
         );
         let same = [request(1.0, AFTER_NOTHING), request(1.0, AFTER_NOTHING)];
         assert!(!OpenArrivals::recorded(&same, 0.0).scale(2, 1.0));
@@ -264,6 +280,9 @@ mod tests {
         let mut arrivals = Arrivals::new(&trace, open, 1, fastrand::Rng::with_seed(1));
         let first = arrivals.pop().expect("an open one");
         arrivals.ended(first, 3.5);
-        assert_eq!(times(&mut arrivals), [(4.5, 0, 2), (5.0, 0, 3), (5.5, 0, 1)]);
+        assert_eq!(
+            times(&mut arrivals),
+            [(4.5, 0, 2), (5.0, 0, 3), (5.5, 0, 1)]
+        );
     }
 }

@@ -69,12 +69,25 @@ mod tests {
             let count = 3_000_u32.div_ceil(unit) as u64;
             let shared = count / 2;
             let left: Vec<u64> = (0..count).collect();
-            let right: Vec<u64> = (0..count).map(|id| if id < shared { id } else { id + 10_000 }).collect();
-            let (left, right) = (of(&left, (unit, block), tokens), of(&right, (unit, block), tokens));
+            let right: Vec<u64> = (0..count)
+                .map(|id| if id < shared { id } else { id + 10_000 })
+                .collect();
+            let (left, right) = (
+                of(&left, (unit, block), tokens),
+                of(&right, (unit, block), tokens),
+            );
             assert_eq!(left.len(), tokens.div_ceil(block) as usize);
             let distinct: hashbrown::HashSet<u64> = left.iter().chain(&right).copied().collect();
-            let equal = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
-            assert_eq!(equal as u64, shared * u64::from(unit) / u64::from(block), "{unit} {block}");
+            let equal = left
+                .iter()
+                .zip(&right)
+                .take_while(|(left, right)| left == right)
+                .count();
+            assert_eq!(
+                equal as u64,
+                shared * u64::from(unit) / u64::from(block),
+                "{unit} {block}"
+            );
             assert_eq!(distinct.len(), 2 * left.len() - equal);
         }
     }

@@ -124,11 +124,7 @@ impl Router {
     }
 
     /// Asks the engine, and reserves the load on what it chose.
-    pub(super) fn decide(
-        &mut self,
-        question: &Question<'_>,
-        now: f64,
-    ) -> Result<Choice, Refusal> {
+    pub(super) fn decide(&mut self, question: &Question<'_>, now: f64) -> Result<Choice, Refusal> {
         let now = set_clock(now);
         let most = self.engine.max_blocks();
         if most > 0 {

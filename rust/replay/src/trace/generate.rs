@@ -205,8 +205,7 @@ fn from_map(mut settings: Map<String, Value>, seed: u64) -> Result<Trace, Genera
 }
 
 fn run<F: Family>(settings: Map<String, Value>, build: &mut Build) -> Result<(), GenerateError> {
-    let family: F =
-        serde_json::from_value(Value::Object(settings)).map_err(GenerateError::Json)?;
+    let family: F = serde_json::from_value(Value::Object(settings)).map_err(GenerateError::Json)?;
     family.check()?;
     family.fill(build)
 }
@@ -270,11 +269,7 @@ impl Build {
     }
 }
 
-fn in_range(
-    holds: bool,
-    field: &'static str,
-    expected: &'static str,
-) -> Result<(), GenerateError> {
+fn in_range(holds: bool, field: &'static str, expected: &'static str) -> Result<(), GenerateError> {
     if holds {
         Ok(())
     } else {

@@ -62,9 +62,7 @@ impl Trace {
     /// Prompt tokens of all requests.
     pub fn prompt_tokens(&self) -> u64 {
         let tokens = self.requests.iter();
-        tokens
-            .map(|request| u64::from(request.prompt_tokens))
-            .sum()
+        tokens.map(|request| u64::from(request.prompt_tokens)).sum()
     }
 
     /// Seconds over which requests arrive that wait for no other, up to where a repetition of the trace would begin: the last arrival

@@ -44,7 +44,11 @@ pub(super) fn mix(
         base_share,
         mut base,
     } = serde_json::from_value(Value::Object(settings)).map_err(GenerateError::Json)?;
-    in_range((1..=10_000).contains(&adapters), "adapters", "from 1 to 10000")?;
+    in_range(
+        (1..=10_000).contains(&adapters),
+        "adapters",
+        "from 1 to 10000",
+    )?;
     in_range((0.0..=5.0).contains(&exponent), "exponent", "from 0 to 5")?;
     in_range(
         (0.0..=1.0).contains(&base_share),

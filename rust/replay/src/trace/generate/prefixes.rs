@@ -189,5 +189,9 @@ impl Family for FewGroups {
 }
 
 fn check_groups(groups: u32) -> Result<(), GenerateError> {
-    in_range((1..=100_000).contains(&groups), "groups", "from 1 to 100000")
+    in_range(
+        (1..=100_000).contains(&groups),
+        "groups",
+        "from 1 to 100000",
+    )
 }

@@ -266,7 +266,11 @@ impl Talk {
         let first_block = build.trace.blocks.len() as u32;
         let (mut context, mut nominal) = (self.beginning_tokens, start);
         for number in 0..count {
-            let question = if number == 0 { self.first } else { self.question };
+            let question = if number == 0 {
+                self.first
+            } else {
+                self.question
+            };
             let prompt = context + question.draw(&mut build.random);
             let output = self.output.draw(&mut build.random);
             if number > 0 && prompt > self.max_tokens {

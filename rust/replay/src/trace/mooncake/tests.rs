@@ -1,7 +1,9 @@
 use super::*;
 
 fn line(extra: &str) -> String {
-    format!(r#"{{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]{extra}}}"#)
+    format!(
+        r#"{{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]{extra}}}"#
+    )
 }
 
 #[test]
@@ -19,16 +21,27 @@ fn requests_are_read_with_what_is_beyond_the_format() {
     let reading = read(&text, "recorded").expect("a recording");
     let trace = &reading.trace;
     assert_eq!(
-        (reading.headers.len(), reading.dropped, reading.unknown_outputs),
+        (
+            reading.headers.len(),
+            reading.dropped,
+            reading.unknown_outputs
+        ),
         (2, 1, 1)
     );
     assert_eq!((trace.unit_tokens, trace.name.as_str()), (64, "recorded"));
-    let outputs: Vec<u32> = trace.requests.iter().map(|request| request.output_tokens).collect();
+    let outputs: Vec<u32> = trace
+        .requests
+        .iter()
+        .map(|request| request.output_tokens)
+        .collect();
     assert_eq!(outputs, [9, 10, 11], "the unknown one has the mean");
     let after: Vec<u32> = trace.requests.iter().map(|request| request.after).collect();
     assert_eq!(after, [AFTER_NOTHING, 0, 1], "the one left out is bridged");
     let loras: Vec<u16> = trace.requests.iter().map(|request| request.lora).collect();
-    assert_eq!((loras.as_slice(), trace.loras.len()), ([1, 0, 1].as_slice(), 1));
+    assert_eq!(
+        (loras.as_slice(), trace.loras.len()),
+        ([1, 0, 1].as_slice(), 1)
+    );
     assert_eq!(trace.blocks_of(&trace.requests[0]), [7, 8]);
     assert!((trace.requests[0].at - 1.5).abs() < 1e-12);
     assert_eq!(trace.prompt_tokens(), 135);
@@ -39,10 +52,14 @@ fn a_wrong_line_is_named_with_what_is_wrong() {
     for (text, expected) in [
         (line("") + "\n{", "line 2: not a request: EOF"),
         (
-            r#"{"timestamp": 0, "input_length": 1025, "output_length": 5, "hash_ids": [1, 2]}"#.to_owned(),
+            r#"{"timestamp": 0, "input_length": 1025, "output_length": 5, "hash_ids": [1, 2]}"#
+                .to_owned(),
             "line 1: 2 hash_ids, expected 3 (input_length 1025 / 512, rounded up)",
         ),
-        (line(r#", "unit_tokens": 100"#), "line 1: 2 hash_ids, expected 6"),
+        (
+            line(r#", "unit_tokens": 100"#),
+            "line 1: 2 hash_ids, expected 6",
+        ),
         (line(r#", "unit_tokens": 0"#), "line 1: blocks of 0 tokens"),
         (
             line("") + "\n" + &line(r#", "block_size": 16"#),
@@ -58,11 +75,13 @@ fn a_wrong_line_is_named_with_what_is_wrong() {
             "line 1: `timestamp` is missing",
         ),
         (
-            r#"{"timestamp": -1, "input_length": 5, "output_length": 5, "hash_ids": [1]}"#.to_owned(),
+            r#"{"timestamp": -1, "input_length": 5, "output_length": 5, "hash_ids": [1]}"#
+                .to_owned(),
             "line 1: `timestamp` is -1",
         ),
         (
-            r#"{"timestamp": 0, "input_length": -3, "output_length": 5, "hash_ids": [1]}"#.to_owned(),
+            r#"{"timestamp": 0, "input_length": -3, "output_length": 5, "hash_ids": [1]}"#
+                .to_owned(),
             "line 1: not a request: invalid value: integer `-3`",
         ),
         ("\n\n".to_owned(), "no requests"),
@@ -84,5 +103,8 @@ fn what_is_written_is_read_again() {
     ]
     .join("\n");
     let trace = read(&text, "t").expect("a trace").trace;
-    assert_eq!(read(&write(&trace), "t").expect("its own text").trace, trace);
+    assert_eq!(
+        read(&write(&trace), "t").expect("its own text").trace,
+        trace
+    );
 }
