@@ -6,13 +6,14 @@ use super::EngineMetrics;
 use super::endpoint::State;
 use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
-use crate::learn::{Measured, Pace, Page, PageTotals, Signal};
+use crate::learn::{Measured, Pace, Page, PageTotals, Signal, Slots};
 
 /// What is behind the endpoint's lock.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     prefills: PrefillQueue,
     pace: Pace,
+    slots: Slots,
     /// When all prefills should be done that were reserved so far.
     prefilled: Nanos,
 }
@@ -187,6 +188,14 @@ impl State {
             self.take_prefill(ledger, released.tokens);
             page.answered = released.answered;
             page.tokens = released.measured;
+        }
+        if growth.first_tokens.is_none() && metrics.first_tokens.is_some() {
+            // Its first page, or the first of an engine that was started again, maybe with another limit.
+            ledger.slots = Slots::default();
+        }
+        if let (Some(running), Some(waiting)) = (metrics.running, metrics.waiting) {
+            ledger.slots.page(running, waiting);
+            self.numbers.store_slots(ledger.slots.limit());
         }
         page.pending = !ledger.prefills.is_empty();
         ledger.pace.page(&self.rates, &page, now);
