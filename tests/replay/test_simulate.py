@@ -116,18 +116,19 @@ def test_another_process_gives_the_same_bits() -> None:
     script = (
         "import json, sys; from warmroute import _core; "
         "trace = _core.Trace.generate(json.dumps({'workload': 'chat', 'requests': 1500, 'rate': 40}), 3); "
-        "print(json.dumps(_core.simulate(trace, sys.argv[1], sys.argv[2])))"
+        "print(json.dumps([_core.simulate(trace, sys.argv[1], policy) for policy in sys.argv[2:]]))"
     )
     asked = settings(5, seed=7, rate=60, details=True)
+    policies = (OURS, RANDOM, loaded(REFERENCE))
     runs = []
     for seed in ("1", "2"):
         run = subprocess.run(
-            [sys.executable, "-c", script, asked, OURS], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+            [sys.executable, "-c", script, asked, *policies], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
         )
         runs.append(run.stdout)
     assert runs[0] == runs[1]
-    here = _core.simulate(generated("chat", requests=1500, rate=40, seed=3), asked, OURS)
-    assert json.loads(runs[0]) == here
+    trace = generated("chat", requests=1500, rate=40, seed=3)
+    assert json.loads(runs[0]) == [_core.simulate(trace, asked, policy) for policy in policies]
 
 
 def test_progress_is_seen_and_cancelled_from_another_thread() -> None:
