@@ -19,3 +19,6 @@ pub(crate) use pace::{Measured, Pace, Page};
 pub(crate) use page_totals::PageTotals;
 pub use rates::{Rates, Sample};
 pub use signal::Signal;
+
+#[cfg(test)]
+mod tests;
