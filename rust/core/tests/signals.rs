@@ -68,7 +68,7 @@ impl<'a> Stream<'a> {
         engine: &'a Arc<Engine>,
         modes: (BodyMode, BodyMode),
         body: &'static [u8],
-        model: &'static str,
+        target: &'static str,
     ) -> Self {
         let mut stream = Self {
             engine,
@@ -80,11 +80,11 @@ impl<'a> Stream<'a> {
             },
             replies: Vec::new(),
         };
-        let first = [
+        let pairs = [
             (":path", "/v1/completions"),
-            ("x-llm-d-model-name-rewrite", model),
+            ("x-llm-d-model-name-rewrite", target),
         ];
-        stream.receive(1, Phase::RequestHeaders(headers(&first)));
+        stream.receive(1, Phase::RequestHeaders(headers(&pairs)));
         stream.receive(1, Phase::RequestBody(piece(body, true)));
         stream
     }
@@ -162,8 +162,8 @@ const NOTHING: Taught = Taught {
 /// `first`: the endpoint that was chosen stands first.
 fn taught(engine: &Engine, first: &str) -> Taught {
     let (learnt, fresh) = (engine.pool().rates().curve(), Rates::new().curve());
-    let prefill = |curve: Curve| [curve.prefill_base, curve.prefill_token];
-    let decode = |curve: Curve| [curve.decode_base, curve.decode_request];
+    let prefill = |curve: Curve| [curve.prefill_base, curve.prefill_token].map(f64::to_bits);
+    let decode = |curve: Curve| [curve.decode_base, curve.decode_request].map(f64::to_bits);
     let snapshot = engine.pool().snapshot();
     let mut endpoints: Vec<_> = snapshot.endpoints.iter().collect();
     endpoints.sort_by_key(|endpoint| &*endpoint.authority != first);
