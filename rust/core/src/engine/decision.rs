@@ -15,7 +15,7 @@ use crate::exchange::Refusal;
 use crate::pool::{Endpoint, Reservation, Snapshot};
 use crate::prefix;
 use crate::schedule::{
-    Candidates, Context, Explanation, PrefixColumn, Prepared, RequestFacts, Scratch,
+    Candidates, Context, Explanation, PrefixColumn, Prepared, Prompt, RequestFacts, Scratch,
 };
 use crate::tokens::{TokenSequence, TokenizeError};
 
@@ -73,8 +73,8 @@ struct Choice<'a> {
     edits: RequestEdits,
 }
 
-/// A decision to be made: what stays the same while it is made.
-struct Question<'a> {
+/// A decision to be made: what stays the same while it is made. The prompt is no part of what a choice holds on to: its hashes go out with the decision.
+struct Question<'a, 'p> {
     active: &'a Active,
     facts: &'a RequestFacts,
     snapshot: &'a Arc<Snapshot>,
@@ -82,10 +82,11 @@ struct Question<'a> {
     subset: Option<&'a [u32]>,
     /// By slot.
     prefixes: &'a [PrefixColumn],
+    prompt: Prompt<'p>,
     now: Nanos,
 }
 
-impl Question<'_> {
+impl Question<'_, '_> {
     fn gather(&self, candidates: &mut Candidates) {
         let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
@@ -137,6 +138,7 @@ impl Engine {
             snapshot: &snapshot,
             subset: subset.as_deref(),
             prefixes: &matching.columns,
+            prompt: matching.prompt(active, self.block_tokens()),
             now,
         };
         let position = policy
@@ -176,7 +178,7 @@ impl Engine {
     /// Runs a profile and reserves the load on what it chose.
     fn choose<'a>(
         &self,
-        question: &Question<'a>,
+        question: &Question<'a, '_>,
         position: usize,
         mut explanation: Option<&mut Explanation>,
     ) -> Result<Choice<'a>, Refusal> {
@@ -210,6 +212,7 @@ impl Engine {
                 request: facts,
                 snapshot,
                 candidates,
+                prompt: question.prompt,
                 now,
                 random,
             };
@@ -237,7 +240,7 @@ impl Engine {
     /// The part of the critical section that follows the choice.
     fn reserve<'a>(
         &self,
-        question: &Question<'a>,
+        question: &Question<'a, '_>,
         context: &Context<'_>,
         profile: &str,
         scratch: &Scratch,
@@ -282,7 +285,7 @@ impl Engine {
     /// Lets external plugins work before the choice is locked.
     fn prepare(
         &self,
-        question: &Question<'_>,
+        question: &Question<'_, '_>,
         position: usize,
         explanation: Option<&mut Explanation>,
     ) -> Result<Prepared, Refusal> {
@@ -294,6 +297,7 @@ impl Engine {
             request: question.facts,
             snapshot: question.snapshot,
             candidates: &candidates,
+            prompt: question.prompt,
             now: question.now,
             random: &random,
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::Nanos;
 use crate::body::Medium;
 use crate::pool::Snapshot;
-use crate::schedule::PrefixColumn;
+use crate::schedule::{PrefixColumn, Prompt};
 
 /// Something that a plugin found out about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +129,8 @@ pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
     /// The rows.
     pub candidates: &'a Candidates,
+    /// The prompt's identity.
+    pub prompt: Prompt<'a>,
     /// Now.
     pub now: Nanos,
     /// The decision's source of chance.
