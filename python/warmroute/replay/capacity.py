@@ -17,7 +17,7 @@ from pathlib import Path
 from warmroute import __version__, _core
 from warmroute.config.errors import UsageError
 from warmroute.replay.measures import TTFT_P90
-from warmroute.replay.policies import NamedPolicy, load_policy, policy_names
+from warmroute.replay.policies import NamedPolicy, load_policy
 from warmroute.replay.run import Bar, Conditions, Level, run_all
 
 #: Policies of which the better one has to keep up.
@@ -53,11 +53,11 @@ def highest(passes: Callable[[int], bool], start: int) -> int | None:
     known, distance = start, 1
     while True:
         step = start + direction * distance
-        if distance > _FARTHEST:
-            return None
         if passes(step) == (direction < 0):
             break
-        known, distance = step, distance * 2
+        if distance == _FARTHEST:
+            return None
+        known, distance = step, min(distance * 2, _FARTHEST)
     low, high = (known, step) if direction > 0 else (step, known)
     while high - low > 1:
         middle = (low + high) // 2
@@ -76,7 +76,7 @@ def find(conditions: Conditions, seed: int, *, jobs: int, bar: Bar, cache: Path 
     known = _read(cache).get(key)
     if known is not None:
         return Capacity(known["rate"], known["bound"], cached=True)
-    judges = [load_policy(name) for name in JUDGES if name in policy_names()]
+    judges = [load_policy(name) for name in JUDGES]
     trace = conditions.source.of(seed)
     guess = conditions.pool.prefill_tokens_per_second() * trace.requests / max(trace.prompt_tokens, 1)
     bound = _bound(conditions, seed, guess, judges[:1], bar)

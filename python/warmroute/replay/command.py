@@ -23,8 +23,7 @@ from warmroute.replay.workloads import WORKLOADS
 
 def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jobs: int) -> None:
     """Simulate, print tables, write files. Raises UsageError and ConfigError."""
-    if output.plot is not None:
-        plots.need_matplotlib()
+    output.check()
     if output.csv_on_stdout:
         console.file = sys.stderr
     seeds = options.seeds(traffic.seeds)
@@ -79,7 +78,7 @@ def list_workloads(console: Console) -> None:
 def self_check(console: Console, asked: Asked, rate: str | None, seed_text: str) -> None:
     """Simulation against reality. Raises UsageError and ConfigError."""
     asked.trace = asked.trace or checks.WORKLOAD
-    asked.policy = asked.policy or options.default_policies()[:1]
+    asked.policy = asked.policy or list(options.POLICIES[:1])
     asked.replicas = asked.replicas or (None if asked.replica_speeds else checks.REPLICAS)
     seed = options.seeds(seed_text)[0]
     excerpt = checks.excerpt_of(options.comparison(asked), seed, None if rate is None else options.numbers(rate, "--rate")[0])

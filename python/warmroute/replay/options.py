@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from warmroute.config.errors import UsageError
-from warmroute.replay import claim
+from warmroute.replay import claim, plots
 from warmroute.replay.hardware import Pool, mixed_speeds
-from warmroute.replay.policies import NamedPolicy, load_policies, policy_names
+from warmroute.replay.policies import NamedPolicy, load_policies
 from warmroute.replay.run import Conditions
 from warmroute.replay.workloads import Workload, find_recorded, find_workload, generated, read_trace
 
@@ -70,6 +71,17 @@ class Output:
         """Numbers for a program then stand alone there."""
         return self.csv == Path("-")
 
+    def check(self) -> None:
+        """Whether there is room for it, before anything is simulated. Raises UsageError."""
+        if self.plot is not None:
+            plots.need_matplotlib()
+            plots.make_folder(self.plot)
+        if self.csv is None or self.csv_on_stdout:
+            return
+        folder = self.csv.parent
+        if self.csv.is_dir() or not folder.is_dir() or not os.access(self.csv if self.csv.exists() else folder, os.W_OK):
+            raise UsageError(f"--csv {self.csv}: cannot be written; name a file in a folder that exists")
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -114,7 +126,7 @@ def comparison(asked: Asked) -> Comparison:
     if asked.trace is None:
         raise UsageError("name a trace: a Mooncake-format or recorded file, or a workload (`warmroute replay --list`)")
     _check_ranges(asked)
-    policies = load_policies(asked.policy or default_policies(), allow_experimental=asked.allow_experimental)
+    policies = load_policies(asked.policy or list(POLICIES), allow_experimental=asked.allow_experimental)
     path = Path(asked.trace)
     looks_like_file = path.is_file() or path.suffix in {".jsonl", ".json"} or path.name != asked.trace
     workload = Workload(path.name, "", file=asked.trace) if looks_like_file else find_workload(asked.trace)
@@ -131,16 +143,11 @@ def comparison(asked: Asked) -> Comparison:
     return Comparison(workload.name, _conditions(asked, source, pool, asked.requests), policies, recorded=looks_like_file)
 
 
-def default_policies() -> list[str]:
-    """Those of `POLICIES` that there are."""
-    return [name for name in POLICIES if name in policy_names()]
-
-
 def claim_asked(asked: Asked) -> Asked:
     """What `--claim` compares where nothing else is said."""
     asked.trace = asked.trace or claim.WORKLOAD
     asked.replicas = asked.replicas or (None if asked.replica_speeds else claim.REPLICAS)
-    asked.policy = asked.policy or [name for name in claim.POLICIES if name in policy_names()]
+    asked.policy = asked.policy or list(claim.POLICIES)
     return asked
 
 

@@ -44,11 +44,19 @@ def need_matplotlib() -> None:
     _matplotlib()
 
 
+def make_folder(folder: Path) -> None:
+    """Raises UsageError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--plot {folder}: {error.strerror or error}") from error
+
+
 def draw(folder: Path, outcomes: Sequence[Outcome], picture: Picture) -> list[Path]:
     """Write the PNGs; their paths. Raises UsageError where they cannot be written."""
     pyplot = _matplotlib()
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         return [
             _lines(pyplot, folder / "latency.png", (TTFT_P90, TPOT_P90, E2E_MEAN), outcomes, picture, logarithmic=True),
             _lines(pyplot, folder / "throughput.png", (THROUGHPUT,), outcomes, picture, logarithmic=False),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
 
-from warmroute.config.defaults import Policy, resolve
+from warmroute import policies as named
+from warmroute.config.defaults import resolve
 from warmroute.config.document import Document
-from warmroute.config.errors import UsageError, nearest
+from warmroute.config.errors import UsageError
 from warmroute.config.flags import SHORTEST_REFRESH_SECONDS, parse_flags
 from warmroute.config.load import load_config
 from warmroute.config.plan import Plan
@@ -45,11 +45,6 @@ class NamedPolicy:
     notices: tuple[str, ...] = ()
 
 
-def policy_names() -> tuple[str, ...]:
-    """The policies that need no file."""
-    return get_args(Policy)
-
-
 def load_policies(given: list[str], *, allow_experimental: bool = False) -> list[NamedPolicy]:
     """Names or files, in order; the same one twice is told apart by its path. Raises UsageError, and ConfigError as `warmroute check` words it."""
     policies: list[NamedPolicy] = []
@@ -66,12 +61,11 @@ def load_policies(given: list[str], *, allow_experimental: bool = False) -> list
 def load_policy(given: str, *, allow_experimental: bool = False) -> NamedPolicy:
     """A name, or a file: what looks like a path, or is one. Raises UsageError and ConfigError."""
     path = Path(given)
-    if given in policy_names():
-        plan = read_plan(Given(policy=cast("Policy", given)))
-        return _checked(given, plan)
+    if given in named.names():
+        return _checked(given, read_plan(Given(policy=given)))
     if path.suffix in {".yaml", ".yml", ".json"} or path.exists() or path.name != given:
         return _checked(path.stem, read_plan(Given(file=path, allow_experimental=allow_experimental)))
-    raise UsageError(f"--policy {given}: no such policy{nearest(given, policy_names())}; one of {', '.join(policy_names())}, or a file")
+    raise UsageError(f"--policy {named.unknown(given)}, or name a file")
 
 
 def policy_of(document: Document, name: str) -> NamedPolicy:

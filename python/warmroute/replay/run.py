@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -88,7 +88,7 @@ class _Run:
     policy: NamedPolicy
     level: Level
     seed: int
-    progress: _core.Progress = field(default_factory=_core.Progress)
+    progress: _core.Progress
 
 
 class Bar:
@@ -123,7 +123,7 @@ def run_all(
     conditions: Conditions, policies: Sequence[NamedPolicy], levels: Sequence[Level], seeds: Sequence[int], *, jobs: int, bar: Bar, title: str = ""
 ) -> list[Outcome]:
     """Every policy at every level with every seed, in that order whichever ends first. Ctrl-C cancels what runs."""
-    runs = [_Run(policy, level, seed) for level in levels for policy in policies for seed in seeds]
+    runs = [_Run(policy, level, seed, _core.Progress()) for level in levels for policy in policies for seed in seeds]
     return [
         Outcome(run.policy.name, run.level, run.seed, result)
         for run, result in zip(runs, _results(conditions, runs, jobs, bar, title or "simulating"), strict=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmroute._core import Trace
+from warmroute import _core
 from warmroute.config.errors import UsageError, nearest
 
 #: Where Mooncake's traces lie, if not in the current folder.
@@ -70,10 +70,10 @@ WORKLOADS: Mapping[str, Workload] = {
 class FileTrace:
     """A trace that was read; the same for every seed. `digest`: of its text."""
 
-    trace: Trace
+    trace: _core.Trace
     digest: str
 
-    def of(self, seed: int) -> Trace:  # noqa: ARG002 - the signature of every source of traces
+    def of(self, seed: int) -> _core.Trace:  # noqa: ARG002 - the signature of every source of traces
         """The trace."""
         return self.trace
 
@@ -84,16 +84,16 @@ class GeneratedTrace:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """`settings`: what the generator is told, its workload among it."""
         self._settings = json.dumps(settings, sort_keys=True)
-        self._traces: dict[int, Trace] = {}
+        self._traces: dict[int, _core.Trace] = {}
         self._lock = threading.Lock()
         self.digest = self._settings
 
-    def of(self, seed: int) -> Trace:
+    def of(self, seed: int) -> _core.Trace:
         """The trace of a seed. Raises UsageError for a parameter that the generator refuses."""
         with self._lock:
             if seed not in self._traces:
                 try:
-                    self._traces[seed] = Trace.generate(self._settings, seed)
+                    self._traces[seed] = _core.Trace.generate(self._settings, seed)
                 except ValueError as error:
                     raise UsageError(f"the workload cannot be made: {error}") from error
             return self._traces[seed]
@@ -121,7 +121,7 @@ def read_trace(path: Path, name: str | None = None) -> FileTrace:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     try:
-        trace = Trace.read(text, name or path.name)
+        trace = _core.Trace.read(text, name or path.name)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
     if not trace.requests:
