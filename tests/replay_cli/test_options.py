@@ -57,7 +57,7 @@ def score(endpoints, request):
         (["rand8", "--rate", "1", "--replica-speeds", "1,1", "--mixed"], "leave --mixed and --replicas out"),
         (["rand8", "--rate", "1", "--signals", "smoke"], "--signals smoke: one of first_token, counters, ends"),
         (["rand8", "--rate", "1", "--warm-up", "1"], "--warm-up 1: from 0 to below 1"),
-        (["rand8", "--rate", "1", "--scrape-seconds", "0"], "--scrape-seconds 0: above 0"),
+        (["rand8", "--rate", "1", "--scrape-seconds", "-1"], "--scrape-seconds -1: 0 (only once, at the start) or more"),
         (["rand8", "--rate", "1", "--requests", "0"], "--requests 0: at least 1"),
         (["rand8", "--rate", "1", "--csv", "nowhere/out.csv"], "--csv nowhere/out.csv: cannot be written; name a file in a folder that exists"),
     ],

@@ -43,8 +43,8 @@ E2E_MEAN = Measure("e2e.mean", "E2E mean", "s")
 NORMALIZED_P90 = Measure("normalized.p90", "E2E/token p90", "ms", _MILLISECONDS)
 THROUGHPUT = Measure("throughput", "throughput", "req/s")
 HIT_RATIO = Measure("hit_ratio", "hit", "%", _PERCENT)
-IMBALANCE_REQUESTS = Measure("imbalance.requests", "most/mean picks", "")
-IMBALANCE_INFLIGHT = Measure("imbalance.inflight", "most/mean in flight", "")
+IMBALANCE_REQUESTS = Measure("imbalance.requests", "picks", "max/mean")
+IMBALANCE_INFLIGHT = Measure("imbalance.inflight", "in flight", "max/mean")
 
 #: The table's columns, in order.
 COLUMNS = (

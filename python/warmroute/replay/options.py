@@ -163,8 +163,8 @@ def _check_ranges(asked: Asked) -> None:
         raise UsageError(f"--signals {asked.signals}: one of {', '.join(SIGNALS)}")
     if not 0 <= asked.warm_up < 1:
         raise UsageError(f"--warm-up {asked.warm_up:g}: from 0 to below 1, a share of the requests")
-    if not (math.isfinite(asked.scrape_seconds) and asked.scrape_seconds > 0):
-        raise UsageError(f"--scrape-seconds {asked.scrape_seconds:g}: above 0")
+    if not (math.isfinite(asked.scrape_seconds) and asked.scrape_seconds >= 0):
+        raise UsageError(f"--scrape-seconds {asked.scrape_seconds:g}: 0 (only once, at the start) or more")
 
 
 def _pool(asked: Asked, workload: Workload) -> Pool:
