@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from warmroute.config.errors import UsageError
-from warmroute.replay import capacity, claim, options, plots
+from warmroute.replay import capacity, claim, options, plots, recorded
 from warmroute.replay import self_check as checks
 from warmroute.replay.constants import footer
 from warmroute.replay.csv_file import as_csv
@@ -27,7 +27,15 @@ def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jo
     if output.csv_on_stdout:
         console.file = sys.stderr
     seeds = options.seeds(traffic.seeds)
-    comparison = options.comparison(options.claim_asked(asked) if traffic.claim else asked)
+    if traffic.claim:
+        asked = options.claim_asked(asked)
+    if asked.trace is not None and recorded.recording_at(Path(asked.trace)):
+        policies = options.policies_asked(asked)
+        recorded.ask_again(console, Path(asked.trace), policies, seeds[0])
+        if not recorded.complete(Path(asked.trace)):
+            console.print("The pool is not simulated: that needs every request, recorded with --record-sample 1.", style="yellow", highlight=False)
+            return
+    comparison = options.comparison(asked)
     for policy in comparison.policies:
         for notice in policy.notices:
             sys.stderr.write(f"warning: policy {policy.name}: {notice}\n")

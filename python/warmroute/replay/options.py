@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from warmroute.config.errors import UsageError
-from warmroute.replay import claim, plots
+from warmroute.policies import DEFAULT
+from warmroute.replay import claim, plots, recorded
 from warmroute.replay.hardware import Pool, mixed_speeds
 from warmroute.replay.policies import NamedPolicy, load_policies
 from warmroute.replay.run import Conditions
@@ -126,8 +127,10 @@ def comparison(asked: Asked) -> Comparison:
     if asked.trace is None:
         raise UsageError("name a trace: a Mooncake-format or recorded file, or a workload (`warmroute replay --list`)")
     _check_ranges(asked)
-    policies = load_policies(asked.policy or list(POLICIES), allow_experimental=asked.allow_experimental)
+    policies = policies_asked(asked)
     path = Path(asked.trace)
+    if recorded.recording_at(path):
+        return _of_recording(asked, path, policies)
     looks_like_file = path.is_file() or path.suffix in {".jsonl", ".json"} or path.name != asked.trace
     workload = Workload(path.name, "", file=asked.trace) if looks_like_file else find_workload(asked.trace)
     pool = _pool(asked, workload)
@@ -141,6 +144,22 @@ def comparison(asked: Asked) -> Comparison:
         raise UsageError(f"--parameter: {asked.trace} is read from a file; only generated workloads have parameters")
     source = read_trace(path if looks_like_file else find_recorded(workload))
     return Comparison(workload.name, _conditions(asked, source, pool, asked.requests), policies, recorded=looks_like_file)
+
+
+def policies_asked(asked: Asked) -> list[NamedPolicy]:
+    """Those that are named; of a recording, the default policy beside its own, of anything else `POLICIES`. Raises UsageError and ConfigError."""
+    of_recording = asked.trace is not None and recorded.recording_at(Path(asked.trace))
+    default = [DEFAULT] if of_recording else list(POLICIES)
+    return load_policies(asked.policy or default, allow_experimental=asked.allow_experimental)
+
+
+def _of_recording(asked: Asked, path: Path, policies: list[NamedPolicy]) -> Comparison:
+    if asked.parameter:
+        raise UsageError(f"--parameter: {path} is a recording; only generated workloads have parameters")
+    found = recorded.read_recorded(path)
+    pool = _pool(asked, Workload(path.name, "", found.replicas))
+    conditions = _conditions(asked, found.source, pool, asked.requests)
+    return Comparison(path.name, conditions, [found.policy, *policies], recorded=True)
 
 
 def claim_asked(asked: Asked) -> Asked:

@@ -110,7 +110,7 @@ def find_workload(name: str) -> Workload:
     return workload
 
 
-def read_trace(path: Path, name: str | None = None) -> FileTrace:
+def read_trace(path: Path) -> FileTrace:
     """Read a Mooncake-format file. Raises UsageError: no such file, not readable, a line that is wrong, or nothing in it."""
     try:
         if path.stat().st_size > _LARGEST_TRACE_BYTES:
@@ -120,8 +120,13 @@ def read_trace(path: Path, name: str | None = None) -> FileTrace:
         raise UsageError(f"{path}: no UTF-8 text at byte {error.start}; a trace is JSON lines (unpack it first)") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
+    return trace_of(text, path)
+
+
+def trace_of(text: str, path: Path) -> FileTrace:
+    """The trace in a text that came from `path`. Raises UsageError: a line that is wrong, or nothing in it."""
     try:
-        trace = _core.Trace.read(text, name or path.name)
+        trace = _core.Trace.read(text, path.name)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
     if not trace.requests:
