@@ -108,7 +108,7 @@ impl Rerun {
             problem,
         };
         match Line::read(line).map_err(|error| wrong(error.to_string()))? {
-            Line::Decided(decided) => self.decide(*decided).map(Some).map_err(wrong),
+            Line::Decided(decided) => self.decide(&decided).map(Some).map_err(wrong),
             Line::Introduced(endpoints) => {
                 for endpoint in endpoints {
                     self.introduce(endpoint).map_err(wrong)?;
@@ -171,7 +171,7 @@ impl Rerun {
         (Arc::clone(snapshot), positions)
     }
 
-    fn decide(&mut self, decided: Decided) -> Result<Again, String> {
+    fn decide(&mut self, decided: &Decided) -> Result<Again, String> {
         decided.check()?;
         let (snapshot, positions) = self.positions();
         let position = |number: &u32| {
@@ -185,10 +185,10 @@ impl Rerun {
             .position(|number| *number == decided.chosen)
             .ok_or("the chosen endpoint is not among its candidates")?;
         let now = Nanos((decided.timestamp.max(0.0) * 1e6) as u64);
-        refresh(&decided, &snapshot, &position, now);
+        refresh(decided, &snapshot, &position, now);
         let candidates = Candidates {
             position,
-            prefixes: self.prefixes(&decided),
+            prefixes: self.prefixes(decided),
             waiting: numbers(&decided.candidates.waiting),
             running: numbers(&decided.candidates.running),
             kv_usage: numbers(&decided.candidates.kv),

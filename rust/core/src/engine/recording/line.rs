@@ -120,15 +120,15 @@ pub(super) fn header(header: &Header<'_>) -> String {
     line
 }
 
-/// Another configuration decides from `timestamp` on, milliseconds since the start.
-pub(super) fn policy(policy: &str, timestamp: f64) -> String {
+/// Another configuration decides from then on, milliseconds since the start. Readers of traces take a line with a `timestamp` for a request.
+pub(super) fn policy(policy: &str, from_ms: f64) -> String {
     #[derive(Serialize)]
     struct Changed<'a> {
-        timestamp: f64,
+        from_ms: f64,
         policy: &'a str,
     }
     let mut line = String::new();
-    push(&Changed { timestamp, policy }, &mut line);
+    push(&Changed { from_ms, policy }, &mut line);
     line
 }
 
