@@ -56,7 +56,7 @@ impl Rerun {
 type Number = (&'static str, fn(Took) -> f64);
 
 /// A column for each field; None where there is no endpoint.
-fn side(py: Python<'_>, took: &[Option<Took>]) -> PyResult<Bound<'_, PyDict>> {
+fn side<'py>(py: Python<'py>, took: &[Option<Took>]) -> PyResult<Bound<'py, PyDict>> {
     let columns = PyDict::new(py);
     let endpoints = took.iter().map(|took| took.map(|took| took.endpoint));
     columns.set_item("endpoint", endpoints.collect::<Vec<_>>())?;
