@@ -7,6 +7,7 @@ mod exchange;
 mod kv_events;
 mod plugin;
 mod plugins;
+mod recording;
 mod scan;
 mod scraper;
 mod scraper_settings;
@@ -35,6 +36,8 @@ mod core_module {
     use super::plugin::{PluginPool, PluginQuestion, PluginWork, PythonPlugin};
     #[pymodule_export]
     use super::plugins::{check_plugin, plugin_kinds};
+    #[pymodule_export]
+    use super::recording::Rerun;
     #[pymodule_export]
     use super::scan::{scan_body, scan_metrics_page};
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! The response's side: learn where and how the answer ended, at no more cost than the mode forces on us.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use super::{Exchange, Flight, Progress};
 use crate::Nanos;
 use crate::body::{Dialect, Usage, UsageScanner, restore_model};
 use crate::control::{Report, Response};
+use crate::engine::Ending;
 use crate::plugin::ExternalFailure;
 
 /// What the gateway tells with the response headers.
@@ -94,6 +96,11 @@ impl Exchange {
             let failed = header(headers, b":status")
                 .or_else(|| header(headers, b"status"))
                 .is_some_and(|status| !matches!(status.first(), Some(b'1' | b'2')));
+            if let Some(recorded) = &mut flight.recorded {
+                let status = header(headers, b":status").or_else(|| header(headers, b"status"));
+                let status = status.and_then(|status| str::from_utf8(status).ok());
+                recorded.status = status.and_then(|status| status.parse().ok());
+            }
             if failed {
                 flight.running.error("ModelServerError");
             }
@@ -307,8 +314,12 @@ impl Exchange {
             reservation,
             running: series,
             received,
+            recorded,
             ..
         } = flight;
+        let served = recorded
+            .is_some()
+            .then(|| Arc::clone(reservation.endpoint()));
         drop(reservation);
         let duration = now - received;
         series.duration(duration);
@@ -323,6 +334,16 @@ impl Exchange {
                 duration
             };
             series.ttft(first, response.streaming);
+        }
+        if let (Some(entry), Some(served)) = (recorded, served) {
+            let first_token = response.first_byte.filter(|_| response.streaming);
+            let ending = Ending {
+                duration,
+                first_token: first_token.map(|first| first - received),
+                output_tokens: response.end().map(|usage| usage.output_tokens),
+                served,
+            };
+            self.engine.recorded(entry, ending);
         }
         if let Some(usage) = response.end() {
             series.input_tokens(usage.input_tokens);
