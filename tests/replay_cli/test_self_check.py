@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_trace_that_cannot_be_sent_is_told(replay: Callable[..., Result], monk
     from warmroute import _core  # noqa: PLC0415 - after the simulator is in place
 
     def simulate(*_: object) -> dict[str, object]:
-        details = {"arrival": [0.0], "ttft": [None], "finish": [None], "replica": [0], "cached": [0]}
+        details = {"arrival": [0.0], "ttft": [math.nan], "finish": [math.nan], "replica": [0], "cached": [0]}
         return {"details": details}
 
     monkeypatch.setattr(_core, "simulate", simulate)

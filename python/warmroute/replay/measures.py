@@ -23,7 +23,7 @@ class Measure:
         value: Any = result
         for part in self.path.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        return None if value is None else float(value)
+        return None if value is None or math.isnan(value) else float(value)
 
     def shown(self, value: float) -> str:
         """The number in the shown unit, three significant digits."""

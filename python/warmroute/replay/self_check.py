@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import statistics
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -167,7 +168,7 @@ def _plan(trace: _core.Trace, details: Mapping[str, list[Any]]) -> tuple[list[Pl
     first = min(details["arrival"])
     columns = zip(requests, *(details[name] for name in ("arrival", "ttft", "finish", "replica", "cached")), strict=False)
     for request, arrival, ttft, finish, replica, cached in columns:
-        if finish is None or ttft is None or replica is None:
+        if replica < 0 or math.isnan(finish):
             raise UsageError("self-check: a request did not finish in the simulation; choose a lower --rate")
         plan.append(Planned(arrival - first, replica, request["input_length"], request["output_length"], tuple(request["hash_ids"])))
         timings.append(Timing(ttft, finish - arrival, request["output_length"], cached))

@@ -33,6 +33,8 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
             found.append(f"{where}: {result['unfinished']:,} of {result['requests']:,} requests had not finished when the simulation ended")
         if result.get("refused"):
             found.append(f"{where}: {result['refused']:,} requests were refused")
+        if result.get("too_long"):
+            found.append(f"{where}: {result['too_long']:,} requests were left out: prompt and answer are more than a replica's cache holds")
         if not result.get("measured"):
             found.append(f"{where}: nothing was measured; the trace is too short for its warm-up")
     return found
