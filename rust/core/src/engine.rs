@@ -311,6 +311,7 @@ impl Engine {
         self.exact.expire(now);
         for endpoint in &snapshot.endpoints {
             endpoint.follow_cache(now);
+            endpoint.settle(now);
         }
         for (producer, stats) in policy.prefixes.producers.iter().zip(&active.prefix_stats) {
             let entries = if producer.exact.is_some() {
