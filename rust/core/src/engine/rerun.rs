@@ -186,16 +186,17 @@ impl Rerun {
             .ok_or("the chosen endpoint is not among its candidates")?;
         let now = Nanos((decided.timestamp.max(0.0) * 1e6) as u64);
         refresh(decided, &snapshot, &position, now);
+        let columns = &decided.candidates;
         let candidates = Candidates {
             position,
             prefixes: self.prefixes(decided),
-            waiting: numbers(&decided.candidates.waiting),
-            running: numbers(&decided.candidates.running),
-            kv_usage: numbers(&decided.candidates.kv),
-            inflight_requests: numbers(&decided.candidates.inflight),
-            inflight_tokens: numbers(&decided.candidates.inflight_tokens),
-            prefill_tokens: numbers(&decided.candidates.prefill_tokens),
-            media_matched: numbers(&decided.candidates.media_matched),
+            waiting: numbers(&columns.waiting),
+            running: numbers(&columns.running),
+            kv_usage: numbers(&columns.kv),
+            inflight_requests: numbers(&columns.inflight),
+            inflight_tokens: numbers(&columns.inflight_tokens),
+            prefill_tokens: numbers(&columns.prefill_tokens),
+            media_matched: numbers(&columns.media_matched),
         };
         let facts = RequestFacts {
             target_model: decided.model.as_str().into(),
