@@ -200,8 +200,8 @@ def test_a_disk_that_refuses_ends_the_recording_and_not_the_picker(pb, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--record-sample=0"], "is no share: above 0"),
-        (["--record-sample=1.5"], "is no share: above 0"),
+        (["--record-sample=0"], "must be above 0: leave --record-decisions out"),
+        (["--record-sample=1.5"], "is no number from 0 to 1"),
         (["--record-sample=0.5"], "--record-sample needs --record-decisions FILE"),
         (["--record-max-bytes=1Gi"], "--record-max-bytes needs --record-decisions FILE"),
         (["--record-optional"], "--record-optional needs --record-decisions FILE"),

@@ -26,6 +26,13 @@ fn load(candidates: &mut Candidates, position: u32, random: &mut fastrand::Rng) 
     candidates.inflight_tokens.push(f64::from(random.u16(..)));
     let prefill = f64::from(random.u16(0..8000));
     candidates.prefill_tokens.push(prefill);
+    candidates.pending_prefills.push(f64::from(random.u8(0..4)));
+    candidates.prefill_gap.push(random.f64() * 0.1);
+    candidates.prefill_factor.push(0.5 + random.f64());
+    candidates.decode_factor.push(0.5 + random.f64());
+    candidates.sent_since_page.push(f64::from(random.u16(..)));
+    candidates.kv_tokens.push(432_000.0);
+    candidates.page_at.push(Nanos(1));
 }
 
 fn picks(criterion: &mut Criterion) {

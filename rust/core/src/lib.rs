@@ -8,6 +8,7 @@ pub mod control;
 pub mod engine;
 pub mod exchange;
 pub mod kv_events;
+pub mod learn;
 pub mod plugin;
 pub mod pool;
 pub mod prefix;

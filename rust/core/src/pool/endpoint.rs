@@ -11,8 +11,11 @@ use parking_lot::Mutex;
 
 use super::attributes::{self, Attribute, AttributeTable};
 use super::drift::CacheDrift;
-use super::prefill::{PrefillQueue, ScrapeMark};
+use super::ledger::Ledger;
+use super::numbers::Numbers;
+use super::prefill::ScrapeMark;
 use crate::Nanos;
+use crate::learn::{Rates, Signal};
 
 /// Who an endpoint is: one (address, port) that serves the model; a pod with several target ports is several endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,49 +71,32 @@ pub struct EngineMetrics {
     pub cached_tokens: Option<f64>,
 }
 
-/// The numbers that every decision reads, on one cache line: a decision over 100 endpoints touches 100 lines.
-///
-/// Floats are kept as their bits. The load (`requests`, `tokens`, `prefill_tokens`) is only written under the lock of
-/// `State::prefills`, each subtraction after its addition, so a reader never sees it below zero.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Numbers {
-    waiting: AtomicU64,
-    running: AtomicU64,
-    kv_usage: AtomicU64,
-    /// When the metrics were last refreshed; 0: never.
-    refreshed: AtomicU64,
-    /// Nanoseconds until the next page that the scraper announced, because nothing happens there.
-    pause: AtomicU64,
-    pub(super) requests: AtomicU64,
-    pub(super) tokens: AtomicU64,
-    pub(super) prefill_tokens: AtomicU64,
-}
-
-impl Numbers {
-    pub(super) fn waiting(&self) -> f64 {
-        f64::from_bits(self.waiting.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn running(&self) -> f64 {
-        f64::from_bits(self.running.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn kv_usage(&self) -> f64 {
-        f64::from_bits(self.kv_usage.load(Ordering::Relaxed))
-    }
-}
-
 /// What lives as long as the (address, port) does, also over a change of the endpoint's labels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     pub(super) numbers: Numbers,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) rates: Arc<Rates>,
     page: ArcSwap<EngineMetrics>,
     attributes: ArcSwap<AttributeTable>,
     models: ArcSwap<Vec<Box<str>>>,
-    pub(super) prefills: Mutex<PrefillQueue>,
     picks: PickTotals,
     drift: Mutex<CacheDrift>,
+}
+
+impl State {
+    fn new(rates: &Arc<Rates>) -> Self {
+        Self {
+            numbers: Numbers::default(),
+            ledger: Mutex::default(),
+            rates: Arc::clone(rates),
+            page: ArcSwap::default(),
+            attributes: ArcSwap::default(),
+            models: ArcSwap::default(),
+            picks: PickTotals::default(),
+            drift: Mutex::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -150,17 +136,7 @@ impl MetricsCell {
 
     /// Replaces the page and the numbers that candidates are gathered from. Drains no prefill: see `Endpoint::refresh`.
     pub fn store(&self, metrics: Arc<EngineMetrics>) {
-        let numbers = &self.state.numbers;
-        let bits = |value: Option<f64>| value.unwrap_or(0.0).to_bits();
-        numbers
-            .waiting
-            .store(bits(metrics.waiting), Ordering::Relaxed);
-        numbers
-            .running
-            .store(bits(metrics.running), Ordering::Relaxed);
-        numbers
-            .kv_usage
-            .store(bits(metrics.kv_usage), Ordering::Relaxed);
+        self.state.numbers.store_metrics(&metrics);
         self.state.page.store(metrics);
     }
 }
@@ -180,8 +156,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(identity: EndpointIdentity, slot: u32) -> Self {
-        Self::with_state(identity, slot, Arc::default())
+    pub(super) fn new(identity: EndpointIdentity, slot: u32, rates: &Arc<Rates>) -> Self {
+        Self::with_state(identity, slot, Arc::new(State::new(rates)))
     }
 
     /// Whether both are one server, whatever its labels. One that left and came back is another.
@@ -212,7 +188,7 @@ impl Endpoint {
 
     /// What a scraper takes just before it sends the request for a page: the page can only speak of what was reserved before.
     pub fn scrape_mark(&self) -> ScrapeMark {
-        self.state.prefills.lock().mark()
+        self.state.scrape_mark()
     }
 
     /// A new page whose request was sent now: everything reserved so far may be in it.
@@ -223,35 +199,19 @@ impl Endpoint {
     /// A new page, asked for at `mark` and read at `now`.
     ///
     /// The growth of `first_tokens` since the previous page releases that many of the oldest pending prefills (source 2 of
-    /// `policy.md`, "Where the first-token and end signals come from"). A counter that fell (the engine restarted) and the first page give no growth.
+    /// `policy.md`, "Where the first-token and end signals come from"), and what all counters grew by teaches what no better signal does.
+    /// A counter that fell (the engine restarted) and the first page give no growth.
     /// Requests of other routers grow the counter too, so the release can run ahead of the truth; it stops at what was reserved here before `mark`.
     pub fn refresh_since(&self, metrics: EngineMetrics, mark: ScrapeMark, now: Nanos) {
-        if let Some(first_tokens) = metrics.first_tokens {
-            let mut prefills = self.state.prefills.lock();
-            let released = prefills.first_tokens_counted(first_tokens, mark);
-            self.state
-                .numbers
-                .prefill_tokens
-                .fetch_sub(released, Ordering::Relaxed);
-        }
+        self.state.page(&metrics, mark, now);
         if **self.metrics.load() != metrics {
             self.metrics.store(Arc::new(metrics));
         }
-        self.state
-            .numbers
-            .refreshed
-            .store(now.0.max(1), Ordering::Relaxed);
     }
 
     /// `delta` requests got their first token, as counted by the engine: releases that many of the oldest pending prefills.
     pub fn first_tokens_seen(&self, delta: u64) {
-        let mut prefills = self.state.prefills.lock();
-        let mark = prefills.mark();
-        let released = prefills.release_oldest(delta, mark);
-        self.state
-            .numbers
-            .prefill_tokens
-            .fetch_sub(released, Ordering::Relaxed);
+        self.state.first_tokens_counted(delta);
     }
 
     /// The number that the extractor named `producer` published under `key`, if it has.
@@ -371,7 +331,34 @@ impl Endpoint {
 
     /// Requests whose prefill is reserved and not yet released.
     pub fn pending_prefills(&self) -> usize {
-        self.state.prefills.lock().len()
+        self.state.numbers.pending.load(Ordering::Relaxed) as usize
+    }
+
+    /// The best signal of first tokens that was heard in the last minute.
+    pub fn signal(&self, now: Nanos) -> Signal {
+        self.state.signal(now)
+    }
+
+    /// R_i: tokens that it is expected to prefill in a second.
+    pub fn prefill_rate(&self) -> f64 {
+        1.0 / (self.state.rates.curve().prefill_token * self.state.numbers.prefill_factor())
+    }
+
+    /// `A_i + B_i·n`: seconds that it is expected to take for an output token with the requests that are in flight.
+    pub fn decode_seconds_per_token(&self) -> f64 {
+        let requests = self.inflight_requests() as f64;
+        self.state.rates.curve().token_seconds(requests) * self.state.numbers.decode_factor()
+    }
+
+    /// s_i and f_i: how much slower than the pool it prefills and decodes; 1: like the pool.
+    pub fn factors(&self) -> (f64, f64) {
+        let numbers = &self.state.numbers;
+        (numbers.prefill_factor(), numbers.decode_factor())
+    }
+
+    /// Lets time pass where no request and no page tells of it. To be called about once a second.
+    pub fn settle(&self, now: Nanos) {
+        self.state.settle(now);
     }
 }
 

@@ -2,11 +2,17 @@
 
 use std::collections::VecDeque;
 
+use crate::Nanos;
+use crate::learn::Measured;
+
 /// One request's prefill that has been reserved and not yet released.
 #[derive(Clone, Copy, Debug)]
 struct PendingPrefill {
     sequence: u64,
     tokens: u32,
+    measured: Measured,
+    /// When it should have been done long ago.
+    overdue: Nanos,
 }
 
 /// Where an endpoint's reservations stood when a scrape was sent.
@@ -16,6 +22,25 @@ pub struct ScrapeMark {
     next_sequence: u64,
     /// Prefills that had been released by their own signal.
     released: u64,
+    /// Uncached tokens that had been reserved, ever.
+    sent: u64,
+}
+
+impl ScrapeMark {
+    pub(super) fn sent(self) -> u64 {
+        self.sent
+    }
+}
+
+/// What a counter released.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Released {
+    /// Tokens whose prefill was pending.
+    pub(super) tokens: u64,
+    /// Requests that the counter told of, those included that had been released by their own signal.
+    pub(super) answered: u64,
+    /// Sum of what they are measured by, in tokens.
+    pub(super) measured: f64,
 }
 
 /// Pending prefills, oldest first. Holds at most one entry for each request in flight.
@@ -31,8 +56,8 @@ pub(super) struct PrefillQueue {
     released: u64,
     /// Of `released`, those that a page has settled.
     settled: u64,
-    /// The engine's counter in the previous page.
-    first_tokens: Option<f64>,
+    /// Sum of what the others are measured by, in tokens: the credit's part is taken at its mean.
+    unsettled: f64,
 }
 
 impl PrefillQueue {
@@ -40,59 +65,94 @@ impl PrefillQueue {
         self.pending.len()
     }
 
-    pub(super) fn mark(&self) -> ScrapeMark {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(super) fn mark(&self, sent: u64) -> ScrapeMark {
         ScrapeMark {
             next_sequence: self.next_sequence,
             released: self.released,
+            sent,
         }
     }
 
     /// Appends a prefill; the result names it for `remove`.
-    pub(super) fn push(&mut self, tokens: u32) -> u64 {
+    pub(super) fn push(&mut self, tokens: u32, measured: Measured, overdue: Nanos) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.pending.push_back(PendingPrefill { sequence, tokens });
+        self.pending.push_back(PendingPrefill {
+            sequence,
+            tokens,
+            measured,
+            overdue,
+        });
         sequence
     }
 
     /// Takes one prefill out. `None`: the counter released it before. `counted`: the engine will count (or has counted) a first token for it.
-    pub(super) fn remove(&mut self, sequence: u64, counted: bool) -> Option<u32> {
+    pub(super) fn remove(&mut self, sequence: u64, counted: bool) -> Option<(u32, Measured)> {
         let index = self
             .pending
             .binary_search_by_key(&sequence, |prefill| prefill.sequence)
             .ok()?;
         let prefill = self.pending.remove(index)?;
         if counted {
-            self.released += 1;
+            self.gives_credit(&prefill);
         }
-        Some(prefill.tokens)
+        Some((prefill.tokens, prefill.measured))
     }
 
-    /// A page's counter: releases as many prefills as it grew. Returns the tokens released.
-    pub(super) fn first_tokens_counted(&mut self, first_tokens: f64, mark: ScrapeMark) -> u64 {
-        let grown = match self.first_tokens.replace(first_tokens) {
-            // A float to integer cast saturates; a counter that fell gives a negative difference, so zero.
-            Some(previous) => (first_tokens - previous) as u64,
-            None => 0,
-        };
-        self.release_oldest(grown, mark)
+    /// The oldest prefill should have been done long ago.
+    pub(super) fn is_overdue(&self, now: Nanos) -> bool {
+        self.pending
+            .front()
+            .is_some_and(|oldest| oldest.overdue <= now)
     }
 
-    /// Releases the `count` oldest prefills reserved before `mark`, less the credit. Returns the tokens released.
-    pub(super) fn release_oldest(&mut self, count: u64, mark: ScrapeMark) -> u64 {
-        let credit = count.min(self.released - self.settled);
-        self.settled = (self.settled + credit).max(mark.released.min(self.released));
+    /// Releases the oldest prefills as long as they are overdue. Returns the tokens released.
+    pub(super) fn release_overdue(&mut self, now: Nanos) -> u64 {
         let mut tokens = 0;
+        while self.is_overdue(now)
+            && let Some(oldest) = self.pending.pop_front()
+        {
+            tokens += u64::from(oldest.tokens);
+            self.gives_credit(&oldest);
+        }
+        tokens
+    }
+
+    /// Releases the `count` oldest prefills reserved before `mark`, less the credit.
+    pub(super) fn release_oldest(&mut self, count: u64, mark: ScrapeMark) -> Released {
+        let unsettled = self.released - self.settled;
+        let credit = count.min(unsettled);
+        let mut released = Released {
+            answered: credit,
+            ..Released::default()
+        };
+        self.settled = (self.settled + credit).max(mark.released.min(self.released));
+        if unsettled > 0 {
+            let mean = self.unsettled / unsettled as f64;
+            released.measured = mean * credit as f64;
+            self.unsettled = mean * (self.released - self.settled) as f64;
+        }
         for _ in credit..count {
             match self.pending.front() {
                 Some(oldest) if oldest.sequence < mark.next_sequence => {
-                    tokens += u64::from(oldest.tokens);
+                    released.tokens += u64::from(oldest.tokens);
+                    released.answered += 1;
+                    released.measured += oldest.measured.tokens;
                 }
                 _ => break,
             }
             self.pending.pop_front();
         }
-        tokens
+        released
+    }
+
+    fn gives_credit(&mut self, prefill: &PendingPrefill) {
+        self.released += 1;
+        self.unsettled += prefill.measured.tokens;
     }
 }
 
@@ -103,63 +163,73 @@ mod tests {
     fn queue(tokens: &[u32]) -> PrefillQueue {
         let mut queue = PrefillQueue::default();
         for tokens in tokens {
-            queue.push(*tokens);
+            push(&mut queue, *tokens);
         }
         queue
     }
 
-    #[test]
-    fn the_first_page_and_a_restarted_engine_release_nothing() {
-        let mut queue = queue(&[10, 20]);
-        let mark = queue.mark();
-        assert_eq!(queue.first_tokens_counted(500.0, mark), 0);
-        assert_eq!(queue.first_tokens_counted(3.0, mark), 0);
-        assert_eq!(queue.first_tokens_counted(4.0, mark), 10);
-        assert_eq!(queue.len(), 1);
+    fn push(queue: &mut PrefillQueue, tokens: u32) -> u64 {
+        let measured = Measured {
+            tokens: f64::from(tokens),
+            reserved: Nanos(0),
+            moved: false,
+        };
+        queue.push(tokens, measured, Nanos(u64::from(tokens)))
     }
 
     #[test]
     fn growth_beyond_the_queue_is_clamped() {
         let mut queue = queue(&[10, 20]);
-        let mark = queue.mark();
-        queue.first_tokens_counted(0.0, mark);
-        assert_eq!(queue.first_tokens_counted(1e300, mark), 30);
+        let mark = queue.mark(0);
+        let released = queue.release_oldest(u64::MAX, mark);
+        assert_eq!((released.tokens, released.answered), (30, 2));
         assert_eq!(queue.len(), 0);
     }
 
     #[test]
     fn a_prefill_reserved_after_the_scrape_was_sent_stays() {
         let mut queue = queue(&[10]);
-        let sent = queue.mark();
-        queue.push(20);
-        assert_eq!(queue.release_oldest(2, sent), 10);
+        let sent = queue.mark(0);
+        push(&mut queue, 20);
+        assert_eq!(queue.release_oldest(2, sent).tokens, 10);
         assert_eq!(queue.len(), 1);
     }
 
     #[test]
-    fn a_request_released_by_its_own_signal_is_not_counted_twice() {
+    fn a_request_released_by_its_own_signal_is_told_of_and_not_counted_twice() {
         let mut queue = queue(&[10, 20, 30]);
-        assert_eq!(queue.remove(0, true), Some(10));
-        let mark = queue.mark();
-        assert_eq!(queue.release_oldest(1, mark), 0);
-        assert_eq!(queue.release_oldest(1, mark), 20);
+        assert_eq!(queue.remove(0, true).map(|(tokens, _)| tokens), Some(10));
+        let mark = queue.mark(0);
+        let told = Released {
+            tokens: 0,
+            answered: 1,
+            measured: 10.0,
+        };
+        assert_eq!(queue.release_oldest(1, mark), told);
+        let released = Released {
+            tokens: 20,
+            answered: 1,
+            measured: 20.0,
+        };
+        assert_eq!(queue.release_oldest(1, mark), released);
     }
 
     #[test]
     fn credit_ends_with_the_first_page_asked_for_after_the_release() {
         let mut queue = queue(&[10, 20, 30]);
-        let before = queue.mark();
+        let before = queue.mark(0);
         queue.remove(0, true);
         assert_eq!(
             queue.release_oldest(0, before),
-            0,
+            Released::default(),
             "the release came after the scrape was sent"
         );
-        let after = queue.mark();
-        assert_eq!(queue.release_oldest(0, after), 0);
+        let after = queue.mark(0);
+        assert_eq!(queue.release_oldest(0, after), Released::default());
+        let released = queue.release_oldest(1, after);
         assert_eq!(
-            queue.release_oldest(1, after),
-            20,
+            (released.tokens, released.measured),
+            (20, 20.0),
             "an aborted request's credit is gone"
         );
     }
@@ -168,7 +238,21 @@ mod tests {
     fn a_request_that_moved_away_leaves_no_credit() {
         let mut queue = queue(&[10, 20]);
         queue.remove(0, false);
-        let mark = queue.mark();
-        assert_eq!(queue.release_oldest(1, mark), 20);
+        let mark = queue.mark(0);
+        assert_eq!(queue.release_oldest(1, mark).tokens, 20);
+    }
+
+    #[test]
+    fn overdue_prefills_are_released_in_order_and_leave_credit() {
+        let mut queue = queue(&[10, 30, 20]);
+        let mark = queue.mark(0);
+        assert_eq!(queue.release_overdue(Nanos(9)), 0);
+        assert_eq!(
+            queue.release_overdue(Nanos(25)),
+            10,
+            "the oldest that is not overdue holds the others"
+        );
+        assert_eq!(queue.release_oldest(1, mark).tokens, 0);
+        assert_eq!(queue.release_overdue(Nanos(30)), 50);
     }
 }

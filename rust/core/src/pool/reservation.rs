@@ -1,27 +1,28 @@
 //! The load of one request on the endpoint that serves it, released exactly once however the request ends.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use super::PrefillHandle;
 use super::endpoint::Endpoint;
+use super::ledger::{Arrival, FirstToken, Load};
 use crate::Nanos;
+use crate::learn::Measured;
 use crate::stats::InFlightRequest;
 
 /// A request in flight: one request and its uncached tokens, counted on an endpoint from the decision until this is dropped.
+///
+/// What is seen of the answer ([`Self::first_token`], [`Self::finish`]) teaches the rates of the endpoint; a drop without them is an abort and
+/// teaches nothing, nor does a request that was tried elsewhere first.
 #[derive(Debug)]
 pub struct Reservation {
     endpoint: Arc<Endpoint>,
-    uncached_tokens: u32,
-    /// Expected output that counts until the end, 0 where none is counted.
-    output_tokens: u32,
+    load: Load,
     /// Name of the pending prefill in the endpoint's queue; `None` once this request has released it.
     prefill: Option<u64>,
     /// The same load in the metrics, where they show it.
     shown: Option<InFlightRequest>,
-    /// When it was reserved.
-    reserved: Nanos,
-    /// When its first token was seen.
-    first_token: Option<Nanos>,
+    measured: Measured,
+    first_token: Option<FirstToken>,
 }
 
 impl Reservation {
@@ -33,14 +34,22 @@ impl Reservation {
         output_tokens: u32,
         now: Nanos,
     ) -> Self {
-        let prefill = add(endpoint, uncached_tokens, output_tokens, true);
-        Self {
-            endpoint: Arc::clone(endpoint),
+        let load = Load {
             uncached_tokens,
             output_tokens,
+        };
+        let (prefill, measured) = endpoint.state.arrive(Arrival {
+            load,
+            reserved: now,
+            pending: true,
+            moved: false,
+        });
+        Self {
+            endpoint: Arc::clone(endpoint),
+            load,
             prefill,
             shown: None,
-            reserved: now,
+            measured,
             first_token: None,
         }
     }
@@ -57,20 +66,38 @@ impl Reservation {
 
     /// Uncached prompt tokens reserved.
     pub fn uncached_tokens(&self) -> u32 {
-        self.uncached_tokens
+        self.load.uncached_tokens
+    }
+
+    /// All tokens reserved, prompt and output.
+    pub fn tokens(&self) -> u64 {
+        self.load.tokens()
+    }
+
+    /// For those who hear from the engine when the prefill is done; `None` once this request has released it. After a retry it is another.
+    pub fn prefill_handle(&self) -> Option<PrefillHandle> {
+        Some(PrefillHandle {
+            endpoint: Arc::clone(&self.endpoint),
+            sequence: self.prefill?,
+        })
     }
 
     /// The first token was seen, now: the prefill is done. Only the first call counts.
     pub fn first_token(&mut self, now: Nanos) {
-        if self.first_token.is_none() {
-            self.first_token = Some(now);
-            self.release_prefill();
+        if self.first_token.is_some() {
+            return;
         }
+        if let Some(shown) = &mut self.shown {
+            shown.first_token();
+        }
+        let state = &self.endpoint.state;
+        self.first_token = Some(state.first_token(self.prefill.take(), &self.measured, now));
     }
 
     /// The request was answered to its end, now. `output_tokens`: where the answer told them.
     pub fn finish(self, now: Nanos, output_tokens: Option<u32>) {
-        let _ = (now, self.reserved, output_tokens);
+        let state = &self.endpoint.state;
+        state.answered(self.first_token, self.measured.moved, output_tokens, now);
     }
 
     /// The prefill is done, nobody knows since when. Idempotent, also when the engine's counter released it before.
@@ -78,16 +105,8 @@ impl Reservation {
         if let Some(shown) = &mut self.shown {
             shown.first_token();
         }
-        let Some(sequence) = self.prefill.take() else {
-            return;
-        };
-        let state = &self.endpoint.state;
-        let mut prefills = state.prefills.lock();
-        if let Some(tokens) = prefills.remove(sequence, true) {
-            state
-                .numbers
-                .prefill_tokens
-                .fetch_sub(u64::from(tokens), Ordering::Relaxed);
+        if let Some(sequence) = self.prefill.take() {
+            self.endpoint.state.release_prefill(sequence);
         }
     }
 
@@ -101,65 +120,27 @@ impl Reservation {
         if let Some(shown) = &mut self.shown {
             shown.move_to(&endpoint.identity);
         }
-        let pending = self.prefill.is_some();
-        let prefill = add(endpoint, self.uncached_tokens, self.output_tokens, pending);
-        self.take_off(false);
+        let (prefill, measured) = endpoint.state.arrive(Arrival {
+            load: self.load,
+            reserved: self.measured.reserved,
+            pending: self.prefill.is_some(),
+            moved: true,
+        });
+        self.endpoint
+            .state
+            .leave(self.load, self.prefill.take(), false);
         self.endpoint = Arc::clone(endpoint);
         self.prefill = prefill;
-    }
-
-    /// All tokens reserved, prompt and output.
-    pub fn tokens(&self) -> u64 {
-        u64::from(self.uncached_tokens) + u64::from(self.output_tokens)
-    }
-
-    fn take_off(&mut self, counted: bool) {
-        let state = &self.endpoint.state;
-        let mut prefills = state.prefills.lock();
-        if let Some(tokens) = self
-            .prefill
-            .take()
-            .and_then(|sequence| prefills.remove(sequence, counted))
-        {
-            state
-                .numbers
-                .prefill_tokens
-                .fetch_sub(u64::from(tokens), Ordering::Relaxed);
-        }
-        state
-            .numbers
-            .tokens
-            .fetch_sub(self.tokens(), Ordering::Relaxed);
-        state.numbers.requests.fetch_sub(1, Ordering::Relaxed);
+        self.measured = measured;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.take_off(true);
+        self.endpoint
+            .state
+            .leave(self.load, self.prefill.take(), true);
     }
-}
-
-fn add(
-    endpoint: &Endpoint,
-    uncached_tokens: u32,
-    output_tokens: u32,
-    prefill: bool,
-) -> Option<u64> {
-    let state = &endpoint.state;
-    let mut prefills = state.prefills.lock();
-    state.numbers.requests.fetch_add(1, Ordering::Relaxed);
-    state.numbers.tokens.fetch_add(
-        u64::from(uncached_tokens) + u64::from(output_tokens),
-        Ordering::Relaxed,
-    );
-    prefill.then(|| {
-        state
-            .numbers
-            .prefill_tokens
-            .fetch_add(u64::from(uncached_tokens), Ordering::Relaxed);
-        prefills.push(uncached_tokens)
-    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::endpoint::{Endpoint, EndpointIdentity, State};
+use crate::learn::Rates;
 use crate::schedule::{Candidates, PrefixColumn, gather_columns};
 
 /// Slots are `0..SLOT_LIMIT`: no more endpoints than this are live at once.
@@ -46,6 +47,7 @@ type Key = (Box<str>, Box<str>);
 
 /// The endpoints that discovery found. Written by one sink at a time, read by every decision.
 pub struct Pool {
+    rates: Arc<Rates>,
     snapshot: ArcSwap<Snapshot>,
     table: Mutex<Table>,
     generation: AtomicU64,
@@ -66,8 +68,10 @@ struct Table {
 impl Pool {
     /// An empty pool, not yet synced.
     pub fn new() -> Self {
+        let rates = Arc::new(Rates::new());
         Self {
-            snapshot: ArcSwap::default(),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), &rates)),
+            rates,
             table: Mutex::default(),
             generation: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -106,7 +110,7 @@ impl Pool {
                 }
                 let slot = table.take_slot().ok_or(PoolFull)?;
                 self.tell(SlotChange::Taken(slot));
-                Endpoint::new(identity, slot)
+                Endpoint::new(identity, slot, &self.rates)
             }
         };
         let endpoint = Arc::new(endpoint);
@@ -121,7 +125,7 @@ impl Pool {
         self.try_upsert(identity.clone())
             .unwrap_or_else(|PoolFull| {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                Arc::new(Endpoint::new(identity, SLOT_LIMIT))
+                Arc::new(Endpoint::new(identity, SLOT_LIMIT, &self.rates))
             })
     }
 
@@ -145,6 +149,11 @@ impl Pool {
         self.free_slot(&mut table, endpoint.slot);
         self.publish(&table);
         true
+    }
+
+    /// What requests cost here, learnt from them.
+    pub fn rates(&self) -> &Arc<Rates> {
+        &self.rates
     }
 
     /// The live endpoints now, to keep for as long as a request needs them.
@@ -184,8 +193,10 @@ impl Pool {
     }
 
     fn publish(&self, table: &Table) {
+        self.rates.set_endpoints(table.endpoints.len());
         self.snapshot.store(Arc::new(Snapshot::new(
             table.endpoints.values().cloned().collect(),
+            &self.rates,
         )));
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -225,6 +236,7 @@ pub struct Snapshot {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// The same, reduced to what `gather` reads: one pointer to follow instead of two.
     rows: Vec<(Arc<State>, u32)>,
+    rates: Arc<Rates>,
     /// Built when first asked for: most snapshots of a pool that is just being filled are never looked into.
     lookup: OnceLock<Lookup>,
 }
@@ -236,7 +248,7 @@ struct Lookup {
 }
 
 impl Snapshot {
-    fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+    fn new(endpoints: Vec<Arc<Endpoint>>, rates: &Arc<Rates>) -> Self {
         let rows = endpoints
             .iter()
             .map(|endpoint| (Arc::clone(&endpoint.state), endpoint.slot))
@@ -244,6 +256,7 @@ impl Snapshot {
         Self {
             endpoints,
             rows,
+            rates: Arc::clone(rates),
             lookup: OnceLock::new(),
         }
     }
@@ -328,11 +341,20 @@ impl Snapshot {
             &mut out.inflight_requests,
             &mut out.inflight_tokens,
             &mut out.prefill_tokens,
+            &mut out.pending_prefills,
+            &mut out.prefill_gap,
+            &mut out.prefill_factor,
+            &mut out.decode_factor,
+            &mut out.sent_since_page,
+            &mut out.kv_tokens,
         ] {
             column.clear();
             column.reserve(count);
         }
+        out.page_at.clear();
+        out.page_at.reserve(count);
         out.media_matched.clear();
+        out.curve = self.rates.curve();
         for position in &out.position {
             let numbers = &self.rows[*position as usize].0.numbers;
             out.waiting.push(numbers.waiting());
@@ -347,6 +369,14 @@ impl Snapshot {
                 prefill_tokens
             });
             out.prefill_tokens.push(prefill_tokens);
+            out.pending_prefills
+                .push(numbers.pending.load(Ordering::Relaxed) as f64);
+            out.prefill_gap.push(numbers.prefill_gap());
+            out.prefill_factor.push(numbers.prefill_factor());
+            out.decode_factor.push(numbers.decode_factor());
+            out.sent_since_page.push(numbers.sent_since_page() as f64);
+            out.kv_tokens.push(numbers.kv_tokens());
+            out.page_at.push(numbers.page_at());
         }
         let Candidates {
             position,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::Nanos;
 use crate::body::Medium;
+use crate::learn::Curve;
 use crate::pool::Snapshot;
 use crate::schedule::PrefixColumn;
 
@@ -88,6 +89,8 @@ impl RequestFacts {
 /// The candidates, a structure of arrays: row `i` of each column is the same endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
+    /// What requests cost on the pool's endpoints.
+    pub curve: Curve,
     /// Position of the row's endpoint in `Snapshot::endpoints`.
     pub position: Vec<u32>,
     /// Requests waiting in the engine; 0 where unknown.
@@ -102,6 +105,20 @@ pub struct Candidates {
     pub inflight_tokens: Vec<f64>,
     /// Uncached prompt tokens reserved and not yet prefilled (P).
     pub prefill_tokens: Vec<f64>,
+    /// Requests whose prefill is reserved and not yet released (q).
+    pub pending_prefills: Vec<f64>,
+    /// Seconds between first tokens while prefills are pending (d); 0 until some were seen.
+    pub prefill_gap: Vec<f64>,
+    /// How much slower than the pool's curve the endpoint prefills (s), 0.1 to 10; 1: like the pool.
+    pub prefill_factor: Vec<f64>,
+    /// How much slower than the pool's curve it decodes (f), 0.1 to 10.
+    pub decode_factor: Vec<f64>,
+    /// Uncached tokens reserved since the page in force was asked for.
+    pub sent_since_page: Vec<f64>,
+    /// Tokens that the KV cache has room for (C); 0 where unknown.
+    pub kv_tokens: Vec<f64>,
+    /// When the page in force was read; where the scraper pauses, when it will read the next. Zero where there is none.
+    pub page_at: Vec<Nanos>,
     /// What of the prompt each candidate holds, by each producer of prefix matches; first the one that plugins mean that name none.
     pub prefixes: Vec<PrefixColumn>,
     /// Share of the request's media, 0 to 1, that the endpoint's encoder is expected to have cached; no rows where nothing tells.

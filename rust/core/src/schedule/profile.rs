@@ -513,6 +513,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
     }
     // Named one by one: a column added to the candidates does not compile until it is packed too.
     let Candidates {
+        curve,
         position,
         waiting,
         running,
@@ -520,9 +521,17 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
         inflight_requests,
         inflight_tokens,
         prefill_tokens,
+        pending_prefills,
+        prefill_gap,
+        prefill_factor,
+        decode_factor,
+        sent_since_page,
+        kv_tokens,
+        page_at,
         prefixes,
         media_matched,
     } = from;
+    into.curve = *curve;
     column(position, rows, &mut into.position);
     column(waiting, rows, &mut into.waiting);
     column(running, rows, &mut into.running);
@@ -530,6 +539,13 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
     column(inflight_requests, rows, &mut into.inflight_requests);
     column(inflight_tokens, rows, &mut into.inflight_tokens);
     column(prefill_tokens, rows, &mut into.prefill_tokens);
+    column(pending_prefills, rows, &mut into.pending_prefills);
+    column(prefill_gap, rows, &mut into.prefill_gap);
+    column(prefill_factor, rows, &mut into.prefill_factor);
+    column(decode_factor, rows, &mut into.decode_factor);
+    column(sent_since_page, rows, &mut into.sent_since_page);
+    column(kv_tokens, rows, &mut into.kv_tokens);
+    column(page_at, rows, &mut into.page_at);
     gather_columns(prefixes, &rows.iter().copied(), &mut into.prefixes);
     if media_matched.is_empty() {
         into.media_matched.clear();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Candidates, Context, PrefixColumn, RequestFacts, Scorer};
 use crate::Nanos;
+use crate::learn::Curve;
 use crate::plugin::Parts;
 use crate::pool::{EndpointIdentity, EngineMetrics, Pool, Snapshot};
 
@@ -41,6 +42,7 @@ impl Scene {
         }
         let count = labels.len();
         let candidates = Candidates {
+            curve: Curve::START,
             position: (0..count as u32).collect(),
             waiting: vec![0.0; count],
             running: vec![0.0; count],
@@ -48,6 +50,13 @@ impl Scene {
             inflight_requests: vec![0.0; count],
             inflight_tokens: vec![0.0; count],
             prefill_tokens: vec![0.0; count],
+            pending_prefills: vec![0.0; count],
+            prefill_gap: vec![0.0; count],
+            prefill_factor: vec![1.0; count],
+            decode_factor: vec![1.0; count],
+            sent_since_page: vec![0.0; count],
+            kv_tokens: vec![0.0; count],
+            page_at: vec![Nanos(0); count],
             prefixes: vec![PrefixColumn {
                 producer: "approx-prefix-cache-producer".into(),
                 total_blocks: 16,
