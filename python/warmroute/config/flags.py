@@ -5,6 +5,7 @@ Flags that the reference has too carry its names (`--flag=value`, `--flag value`
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -81,11 +82,19 @@ def _plugin_timeout(text: str) -> float:
 
 def _share(text: str) -> float:
     try:
-        share = float(text)
+        number = float(text)
     except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        message = f"{text!r} is no share: above 0, such as 0.1 for a tenth, and at most 1"
+        number = math.nan
+    if not 0 <= number <= 1:
+        message = f"{text!r} is no number from 0 to 1"
+        raise ValueError(message)
+    return number
+
+
+def _share_of_some(text: str) -> float:
+    share = _share(text)
+    if not share:
+        message = "must be above 0: leave --record-decisions out to record nothing"
         raise ValueError(message)
     return share
 
@@ -244,7 +253,7 @@ class Flags:
         ),
     )
     record_sample: float = dataclasses.field(
-        default=_RECORD_SAMPLE, metadata=_flag(_share, "share of the decisions that --record-decisions writes, above 0 to 1", metavar="SHARE")
+        default=_RECORD_SAMPLE, metadata=_flag(_share_of_some, "share of the decisions that --record-decisions writes, above 0 to 1", metavar="SHARE")
     )
     record_max_bytes: int = dataclasses.field(
         default=_RECORD_MAX_BYTES, metadata=_flag(_recording_bytes, "size at which --record-decisions ends", metavar="QUANTITY")
@@ -257,6 +266,14 @@ class Flags:
     )
     response_usage: bool = dataclasses.field(
         default=False, metadata=_flag(parse_bool, "read response bodies for token usage and first-token times, where the gateway sends them")
+    )
+    response_sample: float = dataclasses.field(
+        default=0.02,
+        metadata=_flag(
+            _share,
+            "share of the streamed answers, from 0 to 1, whose body is asked for where the gateway can be asked, to see their first token; 0: none",
+            metavar="SHARE",
+        ),
     )
     enable_grpc_stream_metrics: bool = dataclasses.field(
         default=False, metadata=_flag(parse_bool, "count the ext_proc streams themselves: open, duration, gRPC status (extproc_stream*)")

@@ -53,6 +53,7 @@ _Interval = Annotated[
     ),
 ]
 _Spec = Annotated[str | None, Field(json_schema_extra={"expected": "a series as `name` or `name{label=value,…}`"})]
+_Counter = Annotated[str | None, Field(json_schema_extra={"expected": "series as `name` or `name{label=value,…}`, parted by a vertical bar"})]
 _File = Annotated[str | None, Field(json_schema_extra={"expected": "a path"})]
 
 
@@ -115,8 +116,8 @@ class CustomMetric(Section):
 class EngineConfig(Section):
     """Names of one engine's series; specs are `name` or `name{label=value,...}`.
 
-    `firstTokensSpec`, `queriedTokensSpec`, `cachedTokensSpec` and `externalCachedTokensSpec` are ours: counters of first tokens, by which reserved prefill is
-    released, and of the prefix cache.
+    From `firstTokensSpec` on they are ours: counters of first tokens, by which reserved prefill is released; of times and tokens, from which the engine's
+    rates are learnt where answers are not seen; and of the prefix cache. Those may name several series, parted by `|`: the first that a page has counts.
     """
 
     name: Annotated[
@@ -131,13 +132,18 @@ class EngineConfig(Section):
     cache_num_blocks_label_name: Annotated[str | None, Field(description="Label of cacheInfoSpec with the number of blocks.")] = None
     cache_block_size_spec: Annotated[_Spec, Field(description="Tokens of a block, where they are a series of their own.")] = None
     cache_num_blocks_spec: Annotated[_Spec, Field(description="Number of blocks, where it is a series of its own.")] = None
-    first_tokens_spec: Annotated[_Spec, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
-    queried_tokens_spec: Annotated[_Spec, Field(description="Counter of prompt tokens looked up in the prefix cache.")] = None
+    first_tokens_spec: Annotated[_Counter, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
+    first_token_seconds_spec: Annotated[_Counter, Field(description="Counter of the seconds to those first tokens, from the requests' arrival.")] = None
+    token_gaps_spec: Annotated[_Counter, Field(description="Counter of the gaps between two tokens of a request.")] = None
+    token_gap_seconds_spec: Annotated[_Counter, Field(description="Counter of these gaps' seconds.")] = None
+    output_tokens_spec: Annotated[_Counter, Field(description="Counter of output tokens.")] = None
+    finished_requests_spec: Annotated[_Counter, Field(description="Counter of requests that ended.")] = None
+    queried_tokens_spec: Annotated[_Counter, Field(description="Counter of prompt tokens looked up in the prefix cache.")] = None
     cached_tokens_spec: Annotated[
-        _Spec, Field(description="Counter of those that the cache had; with queriedTokensSpec it tells how right the prefix index is.")
+        _Counter, Field(description="Counter of those that the cache had; with queriedTokensSpec it tells how right the prefix index is.")
     ] = None
     external_cached_tokens_spec: Annotated[
-        _Spec, Field(description="Counter of those that memory beyond that cache had (the CPU's, another server's); they count as cached.")
+        _Counter, Field(description="Counter of those that memory beyond that cache had (the CPU's, another server's); they count as cached.")
     ] = None
     custom_metrics: list[CustomMetric] = Field(default=[], max_length=64, description="Further series, as attributes of the endpoint.")
 

@@ -29,6 +29,7 @@ def engine_settings(flags: Flags) -> str:
         "emit_endpoint_scores": flags.emit_endpoint_scores,
         "explain": flags.explain,
         "response_usage": flags.response_usage,
+        "response_sample": flags.response_sample,
         "stream_metrics": flags.enable_grpc_stream_metrics,
         "index_bytes": INDEX_BYTES,
         "decisions_kept": DECISIONS_KEPT if flags.explain else 0,

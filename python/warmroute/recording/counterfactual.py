@@ -38,6 +38,10 @@ UNFAITHFUL: Mapping[str, str] = {
 }
 
 
+#: In the names of types that go by what endpoints have of the prompt.
+_BY_PREFIX = ("prefix", "marginal-latency", "lmetric", "cache-aware", "token-load")
+
+
 @dataclass(slots=True)
 class Means:
     """Of the endpoints that were chosen, over all decisions: what the request found there."""
@@ -114,7 +118,7 @@ def _means(answers: list[dict[str, Any]], side: str) -> Means:
 def _warnings(recording: Recording, policy: str) -> tuple[str, ...]:
     types = {plugin["type"] for plugin in json.loads(policy)["plugins"]}
     warnings = [f"{name} {reason}." for name, reason in UNFAITHFUL.items() if name in types]
-    if any("prefix" in name for name in types) and "prefix" not in recording.policy and "marginal-latency" not in recording.policy:
+    if not recording.matched and any(word in name for name in types for word in _BY_PREFIX):
         warnings.append("the recorded configuration matched no prefixes, so every prompt counts as new to every endpoint.")
     return tuple(warnings)
 

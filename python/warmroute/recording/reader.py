@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Recording:
     #: Configurations that came into force later: milliseconds since the start, YAML.
     later_policies: list[tuple[float, str]] = field(default_factory=list)
     decisions: int = 0
+    #: Some tell what endpoints had of the prompt.
+    matched: bool = False
     #: Why it ended, decisions written and lost; None: it was not ended (the picker was killed, or still writes).
     end: dict[str, Any] | None = None
 
@@ -81,7 +83,7 @@ def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def read_recording(path: Path) -> Recording:
     """Read all but the decisions. Raises OSError and RecordingError."""
     recording: Recording | None = None
-    decisions, end = 0, None
+    decisions, matched, end = 0, False, None
     for number, line in lines(path):
         if recording is None:
             recording = _header(path, line)
@@ -94,13 +96,12 @@ def read_recording(path: Path) -> Recording:
                 message = f"{path}:{number}: an endpoint without a number"
                 raise RecordingError(message) from error
         decisions += "candidates" in line
+        matched = matched or "prefixes" in line
         end = line if "warmroute_recording_end" in line else end
     if recording is None:
         message = f"{path}: the file is empty; record with `warmroute epp --record-decisions FILE`"
         raise RecordingError(message)
-    return Recording(
-        path, recording.started, recording.sample, recording.policy, recording.endpoints, recording.later_policies, decisions=decisions, end=end
-    )
+    return replace(recording, decisions=decisions, matched=matched, end=end)
 
 
 def _header(path: Path, line: dict[str, Any]) -> Recording:

@@ -10,6 +10,7 @@ mod policy;
 mod recording;
 mod refusals;
 mod rerun;
+mod sample;
 mod settings;
 mod speculation;
 
@@ -45,6 +46,7 @@ use exact::Exact;
 use indexes::Indexes;
 use recording::Recording;
 use refusals::Refusals;
+use sample::ResponseSample;
 
 /// What all exchanges share. One per pool.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ pub struct Engine {
     decisions: Option<Decisions>,
     refusals: Refusals,
     recording: Option<Recording>,
+    response_sample: ResponseSample,
     block_tokens: AtomicU32,
     /// Choosing and reserving are one critical section: two requests never see the same load.
     /// It covers about a microsecond of arithmetic.
@@ -119,7 +122,7 @@ impl Engine {
         }
         let pool = Arc::new(Pool::new());
         let indexes = Arc::new(Indexes::default());
-        let exact = Arc::new(Exact::new());
+        let exact = Arc::new(Exact::new(clock));
         let (following, forgetting) = (Arc::clone(&indexes), Arc::clone(&exact));
         pool.on_slot_change(move |change| {
             following.follow(change);
@@ -149,6 +152,7 @@ impl Engine {
             recording: settings
                 .record_sample
                 .map(|sample| Recording::new(sample, settings.seed, clock())),
+            response_sample: ResponseSample::new(settings.response_sample, settings.seed),
             block_tokens: AtomicU32::new(0),
             choice: Mutex::new(Choosing {
                 random: RefCell::new(
@@ -202,6 +206,11 @@ impl Engine {
     /// Response bodies of requests that are decided now are to be processed for their usage, where the gateway can be asked to send them.
     pub fn wants_usage(&self) -> bool {
         self.settings.response_usage || self.active.load().reports()
+    }
+
+    /// Whether the streamed answer whose headers have come is one of the share that is watched. Asked once for each.
+    pub(crate) fn samples_response(&self) -> bool {
+        self.response_sample.draw()
     }
 
     /// The policy in force.

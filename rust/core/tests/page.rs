@@ -31,9 +31,13 @@ fn the_recorded_page_says_what_the_server_said() {
         waiting_adapters: vec![],
         max_adapters: Some(2),
         first_tokens: Some(4.0),
+        first_token_seconds: Some(0.081_971_168_518_066_4),
+        token_gaps: Some(178.0),
+        token_gap_seconds: Some(0.572_823_179_000_124_6),
+        output_tokens: Some(182.0),
+        finished_requests: Some(3.0),
         queried_tokens: Some(462.0),
         cached_tokens: Some(192.0),
-        ..EngineMetrics::default()
     };
     assert_eq!(metrics, expected);
     assert!(!MetricsPage::is_filtered(RECORDED, vllm()));
@@ -56,6 +60,76 @@ fn data_parallel_ranks_are_summed_and_their_cache_usage_averaged() {
         ),
         (Some(7.0), Some(0.4), Some(16), Some(200))
     );
+}
+
+#[test]
+fn counters_are_summed_over_ranks_and_reasons() {
+    let metrics = scan(
+        "vllm:request_success_total{engine=\"0\",finished_reason=\"stop\"} 3\n\
+         vllm:request_success_total{engine=\"0\",finished_reason=\"length\"} 4\n\
+         vllm:request_success_total{engine=\"1\",finished_reason=\"stop\"} 5\n\
+         vllm:request_success_created{engine=\"0\",finished_reason=\"stop\"} 1.7e9\n\
+         vllm:generation_tokens_total{engine=\"0\"} 100\nvllm:generation_tokens_total{engine=\"1\"} 50\n\
+         vllm:time_to_first_token_seconds_bucket{engine=\"0\",le=\"+Inf\"} 9\n\
+         vllm:time_to_first_token_seconds_sum{engine=\"0\"} 1.5\nvllm:time_to_first_token_seconds_sum{engine=\"1\"} 2.5\n\
+         vllm:time_to_first_token_seconds_count{engine=\"0\"} 9\nvllm:time_to_first_token_seconds_count{engine=\"1\"} 4\n",
+    );
+    assert_eq!(
+        (
+            metrics.finished_requests,
+            metrics.output_tokens,
+            metrics.first_tokens,
+            metrics.first_token_seconds,
+        ),
+        (Some(12.0), Some(150.0), Some(13.0), Some(4.0))
+    );
+}
+
+#[test]
+fn of_an_older_and_a_newer_name_the_newer_counts_wherever_it_stands() {
+    let older = "vllm:time_per_output_token_seconds_count{engine=\"0\"} 7\nvllm:time_per_output_token_seconds_count{engine=\"1\"} 8\n\
+        vllm:time_per_output_token_seconds_sum 0.5\n";
+    let newer =
+        "vllm:inter_token_latency_seconds_count 9\nvllm:inter_token_latency_seconds_sum 0.75\n";
+    for (page, expected) in [
+        (older.to_owned(), (Some(15.0), Some(0.5))),
+        (format!("{older}{newer}"), (Some(9.0), Some(0.75))),
+        (format!("{newer}{older}"), (Some(9.0), Some(0.75))),
+    ] {
+        let metrics = scan(&page);
+        assert_eq!(
+            (metrics.token_gaps, metrics.token_gap_seconds),
+            expected,
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn a_counter_may_have_up_to_eight_names_and_a_gauge_one() {
+    let counter = |text: String| {
+        EngineSpec::new(&EngineDefinition {
+            name: "mine".into(),
+            output_tokens_spec: text,
+            ..EngineDefinition::default()
+        })
+    };
+    let names = |count: usize| vec!["tokens"; count].join(" | ");
+    assert!(counter(names(8)).is_ok());
+    assert_eq!(
+        counter(names(9)).expect_err("nine").to_string(),
+        format!(
+            "engine \"mine\": outputTokensSpec {:?}: more than eight series tell one thing",
+            names(9)
+        )
+    );
+    assert!(counter("tokens|".into()).is_err());
+    let gauge = EngineSpec::new(&EngineDefinition {
+        name: "mine".into(),
+        queued_requests_spec: "a|b".into(),
+        ..EngineDefinition::default()
+    });
+    assert_eq!(gauge.expect_err("two names").reason, "not a metric name");
 }
 
 #[test]
@@ -124,7 +198,10 @@ fn label_filters_tell_series_of_one_name_apart() {
 #[test]
 fn other_engines_are_read_by_their_own_names() {
     let sglang = b"sglang:num_queue_reqs{model_name=\"m\"} 1.0\nsglang:num_running_reqs{} 2.0\nsglang:token_usage 0.28\n\
-        sglang:cache_config_info{page_size=\"64\",num_pages=\"5000\"} 1.0\nsglang:time_to_first_token_seconds_count{} 11\n";
+        sglang:cache_config_info{page_size=\"64\",num_pages=\"5000\"} 1.0\nsglang:time_to_first_token_seconds_count{} 11\n\
+        sglang:time_to_first_token_seconds_sum{model_name=\"m\"} 2.5\nsglang:inter_token_latency_seconds_bucket{le=\"0.002\"} 3\n\
+        sglang:inter_token_latency_seconds_count 400\nsglang:inter_token_latency_seconds_sum 6\nsglang:generation_tokens_total 411\n\
+        sglang:num_requests_total{is_streaming=\"true\"} 4\nsglang:num_requests_total{is_streaming=\"false\"} 3\n";
     let metrics = MetricsPage::scan(sglang, EngineSpec::named("sglang").expect("built in"))
         .expect("a metrics page");
     assert_eq!(
@@ -135,8 +212,19 @@ fn other_engines_are_read_by_their_own_names() {
         (metrics.block_size, metrics.num_blocks, metrics.first_tokens),
         (Some(64), Some(5000), Some(11.0))
     );
+    assert_eq!(
+        (
+            metrics.first_token_seconds,
+            metrics.token_gaps,
+            metrics.token_gap_seconds,
+            metrics.output_tokens,
+            metrics.finished_requests
+        ),
+        (Some(2.5), Some(400.0), Some(6.0), Some(411.0), Some(7.0))
+    );
     let trtllm = b"trtllm_num_requests_waiting 1\ntrtllm_num_requests_running 2\ntrtllm_kv_cache_utilization 0.5\n\
-        trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_max_blocks 900\n";
+        trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_max_blocks 900\n\
+        trtllm_time_to_first_token_seconds_count 5\ntrtllm_time_per_output_token_seconds_sum 0.25\ntrtllm_request_success_total{finished_reason=\"stop\"} 5\n";
     let metrics = MetricsPage::scan(trtllm, EngineSpec::named("trtllm-serve").expect("built in"))
         .expect("a metrics page");
     assert_eq!(
@@ -147,6 +235,14 @@ fn other_engines_are_read_by_their_own_names() {
             metrics.num_blocks
         ),
         (Some(1.0), Some(2.0), Some(32), Some(900))
+    );
+    assert_eq!(
+        (
+            metrics.first_tokens,
+            metrics.token_gap_seconds,
+            metrics.finished_requests
+        ),
+        (Some(5.0), Some(0.25), Some(5.0))
     );
     let triton = b"nv_inference_pending_request_count{model=\"m\"} 6\nnv_inference_exec_count{model=\"m\"} 7\n";
     let metrics = MetricsPage::scan(triton, EngineSpec::named("triton").expect("built in"))
@@ -196,6 +292,7 @@ fn a_filtered_page_is_told_from_a_whole_one() {
 fn naive(page: &str) -> EngineMetrics {
     let mut metrics = EngineMetrics::default();
     let mut usage = Vec::new();
+    let mut older = (None, None);
     let mut newest = f64::NEG_INFINITY;
     for line in page
         .lines()
@@ -265,6 +362,13 @@ fn naive(page: &str) -> EngineMetrics {
             "vllm:num_requests_waiting" => add(&mut metrics.waiting),
             "vllm:num_requests_running" => add(&mut metrics.running),
             "vllm:time_to_first_token_seconds_count" => add(&mut metrics.first_tokens),
+            "vllm:time_to_first_token_seconds_sum" => add(&mut metrics.first_token_seconds),
+            "vllm:inter_token_latency_seconds_count" => add(&mut metrics.token_gaps),
+            "vllm:inter_token_latency_seconds_sum" => add(&mut metrics.token_gap_seconds),
+            "vllm:time_per_output_token_seconds_count" => add(&mut older.0),
+            "vllm:time_per_output_token_seconds_sum" => add(&mut older.1),
+            "vllm:generation_tokens_total" => add(&mut metrics.output_tokens),
+            "vllm:request_success_total" => add(&mut metrics.finished_requests),
             "vllm:prefix_cache_queries_total" => add(&mut metrics.queried_tokens),
             "vllm:prefix_cache_hits_total" | "vllm:external_prefix_cache_hits_total" => {
                 add(&mut metrics.cached_tokens);
@@ -289,6 +393,8 @@ fn naive(page: &str) -> EngineMetrics {
     metrics
         .waiting_adapters
         .retain(|adapter| !metrics.running_adapters.contains(adapter));
+    metrics.token_gaps = metrics.token_gaps.or(older.0);
+    metrics.token_gap_seconds = metrics.token_gap_seconds.or(older.1);
     metrics.kv_usage = (!usage.is_empty()).then(|| usage.iter().sum::<f64>() / usage.len() as f64);
     metrics
 }
@@ -311,6 +417,12 @@ fn line() -> impl Strategy<Value = String> {
         Just("vllm:prefix_cache_hits_total".to_owned()),
         Just("vllm:external_prefix_cache_hits_total".to_owned()),
         Just("vllm:time_to_first_token_seconds_sum".to_owned()),
+        Just("vllm:inter_token_latency_seconds_sum".to_owned()),
+        Just("vllm:inter_token_latency_seconds_count".to_owned()),
+        Just("vllm:time_per_output_token_seconds_sum".to_owned()),
+        Just("vllm:time_per_output_token_seconds_count".to_owned()),
+        Just("vllm:generation_tokens_total".to_owned()),
+        Just("vllm:request_success_total".to_owned()),
         "[a-z_:]{1,12}",
     ];
     let label = prop_oneof![

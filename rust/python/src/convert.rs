@@ -55,6 +55,11 @@ pub(crate) fn metrics(row: &Bound<'_, PyDict>, metrics: &EngineMetrics) -> PyRes
     row.set_item("waiting_adapters", names(&metrics.waiting_adapters))?;
     row.set_item("max_adapters", metrics.max_adapters)?;
     row.set_item("first_tokens", metrics.first_tokens)?;
+    row.set_item("first_token_seconds", metrics.first_token_seconds)?;
+    row.set_item("token_gaps", metrics.token_gaps)?;
+    row.set_item("token_gap_seconds", metrics.token_gap_seconds)?;
+    row.set_item("output_tokens", metrics.output_tokens)?;
+    row.set_item("finished_requests", metrics.finished_requests)?;
     row.set_item("queried_tokens", metrics.queried_tokens)?;
     row.set_item("cached_tokens", metrics.cached_tokens)
 }

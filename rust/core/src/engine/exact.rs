@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::speculation::{self, Sent, Speculation};
 use crate::Nanos;
-use crate::kv_events::{KnownEndpoints, KvEvents, PromptKeys};
+use crate::kv_events::{KnownEndpoints, KvEvents, PendingPrompts, PromptKeys};
 use crate::plugin::ExactSettings;
+use crate::pool::PrefillHandle;
 use crate::prefix::exact::{ExactIndex, MAX_TIERS, Matches, Tier};
 use crate::schedule::PrefixColumn;
 use crate::stats::{ExactStats, FamilySource};
@@ -21,6 +22,7 @@ pub(super) struct Exact {
     index: Arc<ExactIndex>,
     events: Arc<KvEvents>,
     speculation: Speculation,
+    prompts: Arc<PendingPrompts>,
     stats: Arc<ExactStats>,
 }
 
@@ -72,11 +74,14 @@ thread_local! {
 }
 
 impl Exact {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: fn() -> Nanos) -> Self {
         let index = Arc::new(ExactIndex::new(IDLE_BYTES));
+        let prompts = Arc::new(PendingPrompts::new(clock));
+        let events = KvEvents::telling(Arc::clone(&index), Arc::clone(&prompts));
         Self {
-            events: Arc::new(KvEvents::new(Arc::clone(&index))),
+            events: Arc::new(events),
             index,
+            prompts,
             speculation: Speculation::default(),
             stats: Arc::default(),
         }
@@ -263,6 +268,29 @@ impl Exact {
         }
     }
 
+    /// Its engine will say when the prompt that is sent to `slot` now is stored: its prefill is done then. Not of a request with several prompts, each
+    /// of which has a prefill of its own.
+    pub(super) fn await_prefill(
+        &self,
+        slot: u32,
+        prompt: &ExactPrompt,
+        (prefill, uncached_tokens): (PrefillHandle, u32),
+        now: Nanos,
+    ) {
+        if !prompt.known.contains(slot) {
+            return;
+        }
+        let mut keys = prompt.keys.iter();
+        let of_slot = keys.find(|keys| keys.owners.iter().any(|holder| holder.slot == slot));
+        if let Some(keys) = of_slot
+            && let [sequence] = &keys.sequences[..]
+            // A prompt whose blocks are all there is not announced again.
+            && uncached_tokens >= keys.block_tokens
+        {
+            self.prompts.add(slot, keys.root, sequence, prefill, now);
+        }
+    }
+
     /// Leading blocks of a prompt that an engine itself says that it holds: those need not be expected. 0 where some of those that count as
     /// held are only expected: that of an earlier request may run out before this one's is stored.
     fn announced(&self, owner: u32, root: u64, sequence: &[u64]) -> usize {
@@ -284,6 +312,7 @@ impl Exact {
     /// Takes back what was speculated and did not come true in time. To be called about once a second.
     pub(super) fn expire(&self, now: Nanos) {
         self.speculation.expire(&self.index, now);
+        self.prompts.expire(now);
         let usage = self.index.usage();
         self.stats.set_usage(usage);
     }

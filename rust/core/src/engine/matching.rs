@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::exact::{ExactPrompt, Fallback};
 use super::{Active, Engine, Inquiry};
+use crate::pool::Reservation;
 use crate::prefix::{self, ApproximateIndex};
 use crate::schedule::{PrefixColumn, Prompt};
 
@@ -101,10 +102,20 @@ impl Engine {
     }
 
     /// What was just sent to `slot` counts as held from now on.
-    pub(super) fn remember(&self, inquiry: &Inquiry<'_>, slot: u32, matching: &Matching) {
+    pub(super) fn remember(
+        &self,
+        inquiry: &Inquiry<'_>,
+        reservation: &Reservation,
+        matching: &Matching,
+    ) {
         let active = inquiry.active;
+        let slot = reservation.endpoint().slot;
         active.remember(slot, &matching.chains, self.block_tokens());
         if let (Some(settings), Some(prompt)) = (active.policy.prefixes.exact(), &matching.exact) {
+            if let Some(prefill) = reservation.prefill_handle() {
+                let prefill = (prefill, reservation.uncached_tokens());
+                self.exact.await_prefill(slot, prompt, prefill, inquiry.now);
+            }
             self.exact.speculate(slot, prompt, settings, inquiry.now);
         }
     }

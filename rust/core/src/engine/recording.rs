@@ -215,7 +215,7 @@ impl RecordingEntry {
     /// About what it holds, in bytes; stays the same while it is queued.
     fn bytes(&self) -> usize {
         let prefixes = self.choice.candidates.prefixes.len();
-        let row = 8 * 7 + 8 * prefixes;
+        let row = 8 * 14 + 8 * prefixes;
         512 + 8 * self.hashes.len() + row * self.choice.candidates.len()
     }
 }

@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use super::policy::{Policy, PolicyError, PolicySpec};
 use crate::Nanos;
+use crate::learn::Curve;
 use crate::plugin::Externals;
 use crate::pool::{EndpointIdentity, EngineMetrics, Pool, Snapshot};
 use crate::schedule::{Candidates, Context, PrefixColumn, Prompt, RequestFacts, Scratch};
 
-use line::{Decided, Introduced, Line};
+use line::{CurveOf, Decided, Introduced, Line};
 
+/// The clock at the start of the recording, nanoseconds: pages were read before it.
+const START: u64 = 86_400 * 1_000_000_000;
 /// Scores that differ by no more are the same: the picker's chance chose among them.
 const TIE: f64 = 1e-9;
 
@@ -184,18 +187,36 @@ impl Rerun {
         let recorded = listed
             .position(|number| *number == decided.chosen)
             .ok_or("the chosen endpoint is not among its candidates")?;
-        let now = Nanos((decided.timestamp.max(0.0) * 1e6) as u64);
+        let now = Nanos(START + (decided.timestamp.max(0.0) * 1e6) as u64);
         refresh(decided, &snapshot, &position, now);
+        let columns = &decided.candidates;
+        let rows = position.len();
+        // Of a recording that has no such column.
+        let told = |column: &[Option<f64>], otherwise: f64| {
+            if column.is_empty() {
+                vec![otherwise; rows]
+            } else {
+                numbers(column)
+            }
+        };
         let candidates = Candidates {
             position,
             prefixes: self.prefixes(decided),
-            waiting: numbers(&decided.candidates.waiting),
-            running: numbers(&decided.candidates.running),
-            kv_usage: numbers(&decided.candidates.kv),
-            inflight_requests: numbers(&decided.candidates.inflight),
-            inflight_tokens: numbers(&decided.candidates.inflight_tokens),
-            prefill_tokens: numbers(&decided.candidates.prefill_tokens),
-            media_matched: numbers(&decided.candidates.media_matched),
+            waiting: numbers(&columns.waiting),
+            running: numbers(&columns.running),
+            kv_usage: numbers(&columns.kv),
+            inflight_requests: numbers(&columns.inflight),
+            inflight_tokens: numbers(&columns.inflight_tokens),
+            prefill_tokens: numbers(&columns.prefill_tokens),
+            media_matched: numbers(&columns.media_matched),
+            curve: decided.curve.as_ref().map_or(Curve::START, CurveOf::read),
+            pending_prefills: told(&columns.pending_prefills, 0.0),
+            prefill_gap: told(&columns.prefill_gap, 0.0),
+            prefill_factor: told(&columns.prefill_factor, 1.0),
+            decode_factor: told(&columns.decode_factor, 1.0),
+            sent_since_page: told(&columns.sent_since_page, 0.0),
+            kv_tokens: told(&columns.kv_tokens, 0.0),
+            page_at: pages(&columns.page_age_ms, rows, now),
         };
         let facts = RequestFacts {
             target_model: decided.model.as_str().into(),
@@ -276,6 +297,17 @@ fn refresh(decided: &Decided, snapshot: &Snapshot, positions: &[u32], now: Nanos
         };
         snapshot.endpoints[*position as usize].refresh(metrics, now);
     }
+}
+
+/// When the pages were read; zero where there was none.
+fn pages(ages: &[Option<f64>], rows: usize, now: Nanos) -> Vec<Nanos> {
+    let read = |age: &Option<f64>| {
+        let nanos = age.map_or(f64::INFINITY, |age| age * 1e6);
+        Nanos((now.0 as f64 - nanos).max(0.0) as u64)
+    };
+    let mut pages: Vec<Nanos> = ages.iter().map(read).collect();
+    pages.resize(rows, Nanos(0));
+    pages
 }
 
 /// What is no number in JSON was none in the decision either.

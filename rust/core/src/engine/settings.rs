@@ -26,6 +26,8 @@ pub struct Settings {
     pub explain: bool,
     /// Process response bodies for token usage and exact first-token times, where the gateway can be asked to send them.
     pub response_usage: bool,
+    /// Share of the streamed answers whose body is asked for, 0 to 1, so that their first token is seen; 0: of none.
+    pub response_sample: f64,
     /// Count the `Process` streams themselves.
     pub stream_metrics: bool,
     /// Budget of the prefix index.
@@ -34,7 +36,7 @@ pub struct Settings {
     pub decisions_kept: usize,
     /// Share of the decisions that is recorded for a replay, above 0 and at most 1; `None`: none.
     pub record_sample: Option<f64>,
-    /// Start of the decisions' chance, so that a run can be repeated; `None`: another at each start.
+    /// Start of the chance in decisions and in the choice of answers that are watched, so that a run can be repeated; `None`: another at each start.
     pub seed: Option<u64>,
 }
 
@@ -47,6 +49,7 @@ impl Default for Settings {
             emit_endpoint_scores: false,
             explain: false,
             response_usage: false,
+            response_sample: 0.0,
             stream_metrics: false,
             index_bytes: 256 << 20,
             decisions_kept: 256,
@@ -118,6 +121,11 @@ impl Settings {
             "record_sample",
             "above 0 and at most 1",
         )?;
+        range(
+            (0.0..=1.0).contains(&settings.response_sample),
+            "response_sample",
+            "from 0 to 1",
+        )?;
         Ok(settings)
     }
 }
@@ -136,5 +144,10 @@ mod tests {
             .expect_err("range")
             .to_string();
         assert_eq!(error, "engine settings: max_endpoints must be from 1 to 64");
+        let error = Settings::from_json(r#"{"response_sample": 1.5}"#).expect_err("range");
+        assert_eq!(
+            error.to_string(),
+            "engine settings: response_sample must be from 0 to 1"
+        );
     }
 }

@@ -251,6 +251,10 @@ impl Exchange {
         flight.streaming |= wording == Wording::Headers { tunnel: true };
         let wants_usage = flight.wants_usage(self.engine.settings());
         self.request.request_id = None;
+        if let Wording::Headers { .. } = wording {
+            self.response.declined =
+                reply::response_body_override(self.protocol, wants_usage).is_some();
+        }
         decided.word(wording, self.protocol, wants_usage, replies);
         if trailers {
             replies.push(reply::trailers_reply());

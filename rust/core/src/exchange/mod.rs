@@ -14,6 +14,7 @@ mod refusal;
 mod reply;
 mod request;
 mod response;
+mod sight;
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ use crate::tokens::{TokenAnswer, TokenizeError};
 use crate::{Engine, Nanos};
 
 use request::{RequestSide, State};
-use response::{Gateway, ResponseSide};
+use response::{End, Gateway, ResponseSide};
 
 /// What the host does after it has sent the replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +145,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if self.flight.is_some() {
             let now = self.engine.now();
-            self.finish_flight(now);
+            self.finish_flight(now, End::Cut);
         }
     }
 }

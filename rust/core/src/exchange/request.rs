@@ -98,13 +98,13 @@ impl Exchange {
             BodyMode::Buffered | BodyMode::BufferedPartial
         ) {
             // Envoy sends the body only after this; the choice is made in the body's reply.
+            let mode_override =
+                reply::response_body_override(self.protocol, self.engine.wants_usage());
+            self.response.declined = mode_override.is_some();
             replies.push(Reply {
                 phase: ReplyPhase::RequestHeaders(CommonReply::default()),
                 metadata: None,
-                mode_override: reply::response_body_override(
-                    self.protocol,
-                    self.engine.wants_usage(),
-                ),
+                mode_override,
             });
         }
         Progress::Continue

@@ -9,7 +9,8 @@ use super::headers::names;
 use super::message::{
     BodyMode, BodyMutation, CommonReply, HeaderMutation, HttpBody, HttpHeaders, Reply, ReplyPhase,
 };
-use super::reply::{can_override, content_length, stream};
+use super::reply::{content_length, stream};
+use super::sight::{Answer, Asked, Sight};
 use super::{Exchange, Flight, Progress};
 use crate::Nanos;
 use crate::body::{Dialect, Usage, UsageScanner, restore_model};
@@ -33,8 +34,13 @@ pub(super) struct Gateway<'a> {
 pub(super) struct ResponseSide {
     /// What the request spoke.
     pub(super) dialect: Dialect,
+    /// Envoy was told with the request not to send the body.
+    pub(super) declined: bool,
     /// Server-sent events: forwarded chunk by chunk.
     streaming: bool,
+    sight: Sight,
+    /// The model server answered, with no error.
+    succeeded: bool,
     usage: Option<UsageScanner>,
     /// What the scanner found, once the answer has ended.
     tokens: Option<Usage>,
@@ -44,6 +50,15 @@ pub(super) struct ResponseSide {
     /// A plain answer in full duplex, held until its end so that it leaves in one piece.
     held: Vec<Bytes>,
     held_bytes: usize,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its answer was seen to its end.
+    Whole,
+    /// Its stream ended before.
+    Cut,
 }
 
 /// Of an answer that told none.
@@ -127,25 +142,26 @@ impl Exchange {
                     Bytes::from(explanation.to_string()),
                 ));
             }
-            let body_follows = self.protocol.response_body_mode != BodyMode::None;
-            // What follows a 101 is a tunnel and has no usage.
+            // What follows a 101 is a tunnel, without tokens and without usage.
             let tunnel = header(headers, b":status") == Some(b"101");
-            let overridable = can_override(self.protocol) && !headers.end_of_stream && !tunnel;
-            let wanted = flight.wants_usage(self.engine.settings()) && !body_follows && overridable;
-            // Events that Envoy collects to the end are no stream any more.
-            let buffered = matches!(
-                self.protocol.response_body_mode,
-                BodyMode::Buffered | BodyMode::BufferedPartial
-            );
-            let unbuffered = buffered && self.response.streaming && overridable;
-            if wanted || unbuffered {
+            let answer = Answer {
+                protocol: self.protocol,
+                declined: self.response.declined,
+                streams: self.response.streaming && !failed && !tunnel,
+                has_body: !headers.end_of_stream && !tunnel,
+            };
+            let wants_usage = flight.wants_usage(self.engine.settings());
+            let asked = Asked::of(answer, wants_usage, || self.engine.samples_response());
+            self.response.sight = Sight::of(answer, asked);
+            self.response.succeeded = !failed && !tunnel;
+            if asked.any() {
                 mode_override = Some((self.protocol.request_body_mode, BodyMode::Streamed));
-                if flight.renamed.is_some() {
-                    // Each chunk names the client's model again, so the length changes; Envoy drops it by itself only where it was configured to stream.
-                    common.headers.remove.push("content-length");
-                }
             }
-            if (body_follows || wanted) && !failed {
+            if (asked.usage || asked.pieces) && flight.renamed.is_some() {
+                // Each chunk names the client's model again, so the length changes; Envoy drops it by itself only where it was configured to stream.
+                common.headers.remove.push("content-length");
+            }
+            if (answer.body_follows() || asked.any()) && !failed {
                 let kind = self.response.dialect.response_kind(event_stream);
                 self.response.usage = Some(UsageScanner::new(kind));
             }
@@ -156,7 +172,7 @@ impl Exchange {
             mode_override,
         });
         if headers.end_of_stream {
-            self.finish_flight(now);
+            self.finish_flight(now, End::Whole);
         }
         Progress::Continue
     }
@@ -177,7 +193,10 @@ impl Exchange {
             .as_ref()
             .and_then(|flight| flight.renamed.as_ref())
         {
-            Some((target, incoming)) if !chunk.is_empty() => {
+            // Of a sample the client is to see no more than of any other answer.
+            Some((target, incoming))
+                if !chunk.is_empty() && self.response.sight != Sight::Sampled =>
+            {
                 restore_model(chunk.clone(), target, incoming)
             }
             _ => chunk.clone(),
@@ -221,7 +240,7 @@ impl Exchange {
         }
         if end_of_stream {
             self.report(replies);
-            self.finish_flight(now);
+            self.finish_flight(now, End::Whole);
         }
         Progress::Continue
     }
@@ -245,7 +264,7 @@ impl Exchange {
             mode_override: None,
         });
         self.report(replies);
-        self.finish_flight(now);
+        self.finish_flight(now, End::Whole);
         Progress::Continue
     }
 
@@ -300,13 +319,16 @@ impl Exchange {
             }
         } else {
             response.first_byte = Some(now);
-            flight.reservation.release_prefill();
+            match response.sight {
+                Sight::Hidden => flight.reservation.release_prefill(),
+                Sight::Sampled | Sight::Every => flight.reservation.first_token(now),
+            }
         }
         response.last_byte = Some(now);
     }
 
     /// Ends the flight: releases its load and writes down how it went. Once.
-    pub(super) fn finish_flight(&mut self, now: Nanos) {
+    pub(super) fn finish_flight(&mut self, now: Nanos, end: End) {
         let Some(flight) = self.flight.take() else {
             return;
         };
@@ -320,10 +342,18 @@ impl Exchange {
         let served = recorded
             .is_some()
             .then(|| Arc::clone(reservation.endpoint()));
-        drop(reservation);
+        let response = &mut self.response;
+        let usage = response.end();
+        if end == End::Whole && response.succeeded {
+            let output_tokens = usage.map(|usage| usage.output_tokens);
+            let output_tokens = output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+            reservation.finish(now, output_tokens.filter(|tokens| *tokens > 0));
+        } else {
+            // What was cut off or went wrong says nothing of what the endpoint can do.
+            drop(reservation);
+        }
         let duration = now - received;
         series.duration(duration);
-        let response = &mut self.response;
         if response.bytes > 0 {
             series.response_size(response.bytes);
         }
@@ -340,12 +370,12 @@ impl Exchange {
             let ending = Ending {
                 duration,
                 first_token: first_token.map(|first| first - received),
-                output_tokens: response.end().map(|usage| usage.output_tokens),
+                output_tokens: usage.map(|usage| usage.output_tokens),
                 served,
             };
             self.engine.recorded(entry, ending);
         }
-        if let Some(usage) = response.end() {
+        if let Some(usage) = usage {
             series.input_tokens(usage.input_tokens);
             series.output_tokens(usage.output_tokens);
             series.cached_tokens(usage.cached_tokens.unwrap_or(0));

@@ -10,7 +10,9 @@ use super::Engine;
 use super::decode;
 use super::event::{Event, Extra, Removed, Scratch, Stored};
 use super::extras::{has_extras, texts};
+use super::keys::Holder;
 use super::names::{Kind, NEW_TIERS, Tiers};
+use super::prefills::PendingPrompts;
 use super::sequence::{Break, Sink};
 use super::stats::{Stats, add};
 use crate::prefix::exact::{ExactIndex, Lane, MAX_TIERS, Parent, StoredBlock, Tier, content, root};
@@ -60,8 +62,9 @@ pub(super) struct Applier<'a> {
     pub(super) index: &'a ExactIndex,
     pub(super) tiers: &'a Tiers,
     pub(super) stats: &'a Stats,
-    pub(super) owner: u32,
+    pub(super) holder: Holder,
     pub(super) engine: Engine,
+    pub(super) prompts: Option<&'a PendingPrompts>,
     pub(super) learned: &'a mut Learned,
 }
 
@@ -330,11 +333,15 @@ impl Applier<'_> {
     /// Gives the index what has come together.
     fn flush(&mut self) {
         let run = &mut self.learned.run;
-        if let (Some(lane), Some(parent)) = (run.lane.take(), run.parent.take())
-            && self.index.store(lane, parent, &run.blocks).is_err()
-        {
-            let kind = run.kind.unwrap_or(Kind::UNKNOWN);
-            self.stats.store_skipped(kind, "unknown_parent", run.events);
+        if let (Some(lane), Some(parent)) = (run.lane.take(), run.parent.take()) {
+            if self.index.store(lane, parent, &run.blocks).is_err() {
+                let kind = run.kind.unwrap_or(Kind::UNKNOWN);
+                self.stats.store_skipped(kind, "unknown_parent", run.events);
+            } else if self.engine == Engine::Vllm
+                && let Some(prompts) = self.prompts
+            {
+                prompts.stored(self.holder, &run.blocks, self.index);
+            }
         }
         run.blocks.clear();
         run.blocks.shrink_to(2 * LONGEST_RUN);
@@ -406,7 +413,7 @@ impl Applier<'_> {
         }
         let opened = self
             .index
-            .open(self.owner, tier)
+            .open(self.holder.owner, tier)
             .map_err(|_| "lanes_exhausted")?;
         *lane = Some(opened);
         Ok(opened)

@@ -15,6 +15,7 @@ mod event;
 mod extras;
 mod keys;
 mod names;
+mod prefills;
 mod publisher;
 mod roster;
 mod sequence;
@@ -29,6 +30,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use keys::{BlockContents, Holder, KnownEndpoints, PromptKeys};
 pub use names::MOST_TIERS;
+pub(crate) use prefills::PendingPrompts;
 pub use publisher::{Engine, PublisherId, PublisherState};
 
 use self::apply::Applier;
@@ -70,6 +72,8 @@ pub struct KvEvents {
     view: ArcSwap<View>,
     /// Held while the view is replaced.
     roster: Mutex<Roster>,
+    /// Whose prefill is done with what is announced; `None`: nobody asks.
+    prompts: Option<Arc<PendingPrompts>>,
 }
 
 impl fmt::Debug for KvEvents {
@@ -92,6 +96,15 @@ impl KvEvents {
             last: AtomicU64::new(0),
             view: ArcSwap::default(),
             roster: Mutex::default(),
+            prompts: None,
+        }
+    }
+
+    /// No publisher yet; tells `prompts` what is announced.
+    pub(crate) fn telling(index: Arc<ExactIndex>, prompts: Arc<PendingPrompts>) -> Self {
+        Self {
+            prompts: Some(prompts),
+            ..Self::new(index)
         }
     }
 
@@ -336,8 +349,9 @@ impl KvEvents {
             index: &self.index,
             tiers: &self.tiers,
             stats: &self.stats,
-            owner: publisher.holder.owner,
+            holder: publisher.holder,
             engine: publisher.engine,
+            prompts: self.prompts.as_deref(),
             learned: &mut state.learned,
         };
         (applier, &mut state.sequence)

@@ -36,8 +36,19 @@ pub struct EngineDefinition {
     pub cache_block_size_spec: String,
     /// Gauge of the number of blocks, for engines without `cacheInfoSpec`.
     pub cache_num_blocks_spec: String,
-    /// Counter of first tokens produced (the `_count` of a time-to-first-token histogram).
+    /// Counter of first tokens produced (the `_count` of a time-to-first-token histogram). This and the counters below may name several series,
+    /// parted by `|`: the first of them that a page has counts.
     pub first_tokens_spec: String,
+    /// Counter of seconds from arrival to the first token, over the requests that `firstTokensSpec` counts (the histogram's `_sum`).
+    pub first_token_seconds_spec: String,
+    /// Counter of gaps between two tokens of a request (the `_count` of an inter-token-latency histogram).
+    pub token_gaps_spec: String,
+    /// Counter of these gaps' seconds (the histogram's `_sum`).
+    pub token_gap_seconds_spec: String,
+    /// Counter of output tokens.
+    pub output_tokens_spec: String,
+    /// Counter of requests that ended.
+    pub finished_requests_spec: String,
     /// Counter of prompt tokens that were looked up in the cache.
     pub queried_tokens_spec: String,
     /// Counter of those among them that the cache had.
@@ -79,6 +90,27 @@ impl EngineDefinition {
                 Role::FirstTokens,
                 "firstTokensSpec",
                 &self.first_tokens_spec,
+            ),
+            (
+                Role::FirstTokenSeconds,
+                "firstTokenSecondsSpec",
+                &self.first_token_seconds_spec,
+            ),
+            (Role::TokenGaps, "tokenGapsSpec", &self.token_gaps_spec),
+            (
+                Role::TokenGapSeconds,
+                "tokenGapSecondsSpec",
+                &self.token_gap_seconds_spec,
+            ),
+            (
+                Role::OutputTokens,
+                "outputTokensSpec",
+                &self.output_tokens_spec,
+            ),
+            (
+                Role::FinishedRequests,
+                "finishedRequestsSpec",
+                &self.finished_requests_spec,
             ),
             (
                 Role::QueriedTokens,
@@ -124,6 +156,9 @@ impl fmt::Display for SpecError {
 
 impl std::error::Error for SpecError {}
 
+/// Series that may tell one thing.
+const MOST_ALTERNATIVES: u8 = 8;
+
 /// What a wanted series tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -135,11 +170,39 @@ pub(super) enum Role {
     BlockSize,
     NumBlocks,
     FirstTokens,
+    FirstTokenSeconds,
+    TokenGaps,
+    TokenGapSeconds,
+    OutputTokens,
+    FinishedRequests,
     QueriedTokens,
     CachedTokens,
     ExternalCachedTokens,
     /// The number of the custom metric.
     Custom(u8),
+}
+
+impl Role {
+    /// A counter that only makes the picker better: its absence is no fault, and it may have several names.
+    pub(super) fn is_optional_counter(self) -> bool {
+        self.optional_counter().is_some()
+    }
+
+    /// Its place among the optional counters.
+    pub(super) fn optional_counter(self) -> Option<usize> {
+        Some(match self {
+            Self::FirstTokens => 0,
+            Self::FirstTokenSeconds => 1,
+            Self::TokenGaps => 2,
+            Self::TokenGapSeconds => 3,
+            Self::OutputTokens => 4,
+            Self::FinishedRequests => 5,
+            Self::QueriedTokens => 6,
+            // What the cache itself did not have is looked for elsewhere: nothing is counted twice.
+            Self::CachedTokens | Self::ExternalCachedTokens => 7,
+            _ => return None,
+        })
+    }
 }
 
 /// Some of the series that an engine is asked for.
@@ -148,7 +211,9 @@ pub struct SeriesSet(u128);
 
 impl SeriesSet {
     /// Bits of the roles that are no custom metrics.
-    pub(super) const FIXED: u8 = 11;
+    pub(super) const FIXED: u8 = 16;
+    /// Optional counters.
+    pub(super) const COUNTERS: usize = 8;
 
     /// None of them.
     pub fn is_empty(self) -> bool {
@@ -182,6 +247,11 @@ impl SeriesSet {
             Role::QueriedTokens => 8,
             Role::CachedTokens => 9,
             Role::ExternalCachedTokens => 10,
+            Role::FirstTokenSeconds => 11,
+            Role::TokenGaps => 12,
+            Role::TokenGapSeconds => 13,
+            Role::OutputTokens => 14,
+            Role::FinishedRequests => 15,
             Role::Custom(index) => Self::FIXED + index,
         };
         1 << bit
@@ -192,7 +262,16 @@ impl SeriesSet {
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) name: Box<str>,
-    pub(super) roles: SmallVec<[(Role, Vec<LabelFilter>); 2]>,
+    pub(super) roles: SmallVec<[Told; 2]>,
+}
+
+/// What a series tells, when its labels are right.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) role: Role,
+    /// Place among the series that tell the same: a page's first counts.
+    pub(super) rank: u8,
+    pub(super) filters: Vec<LabelFilter>,
 }
 
 /// Eight bytes of a line that a wanted name has at `EngineSpec::probe_offset`: most lines are rejected by them alone.
@@ -212,7 +291,7 @@ pub struct EngineSpec {
     pub(super) block_size_label: Box<str>,
     pub(super) num_blocks_label: Box<str>,
     pub(super) custom_keys: Vec<Arc<str>>,
-    /// Series whose absence is a fault. Adapters are served by some only, and the counters of first, queried and cached tokens are no part of the reference.
+    /// Series whose absence is a fault. Adapters are served by some only, and the counters are no part of the reference.
     pub(super) required: SeriesSet,
 }
 
@@ -237,15 +316,26 @@ impl EngineSpec {
             if text.is_empty() {
                 continue;
             }
-            let series = SeriesSpec::parse(text).map_err(|reason| error(field, text, reason))?;
-            add(&mut wanted, role, series);
+            let names: SmallVec<[&str; 2]> = if role.is_optional_counter() {
+                text.split('|').collect()
+            } else {
+                SmallVec::from_iter([text])
+            };
+            for (rank, name) in (0..MOST_ALTERNATIVES).zip(&names) {
+                let series =
+                    SeriesSpec::parse(name).map_err(|reason| error(field, text, reason))?;
+                add(&mut wanted, (role, rank), series);
+            }
+            if names.len() > usize::from(MOST_ALTERNATIVES) {
+                return Err(error(field, text, "more than eight series tell one thing"));
+            }
         }
         let custom = custom_metrics::prepare(&definition.custom_metrics)
             .map_err(|(field, text, reason)| error(field, text, reason))?;
         let mut custom_keys = Vec::with_capacity(custom.len());
         for (index, (key, series)) in (0..).zip(custom) {
             custom_keys.push(key);
-            add(&mut wanted, Role::Custom(index), series);
+            add(&mut wanted, (Role::Custom(index), 0), series);
         }
         if wanted.is_empty() {
             return Err(error(
@@ -256,15 +346,8 @@ impl EngineSpec {
         }
         let (probe_offset, probes) = probes(&wanted);
         let mut required = SeriesSet::default();
-        for (role, _) in wanted.iter().flat_map(|wanted| &wanted.roles) {
-            if !matches!(
-                role,
-                Role::Adapters
-                    | Role::FirstTokens
-                    | Role::QueriedTokens
-                    | Role::CachedTokens
-                    | Role::ExternalCachedTokens
-            ) {
+        for Told { role, .. } in wanted.iter().flat_map(|wanted| &wanted.roles) {
+            if *role != Role::Adapters && !role.is_optional_counter() {
                 required.insert(*role);
             }
         }
@@ -333,7 +416,7 @@ impl EngineSpec {
     pub fn describe(&self, series: SeriesSet) -> String {
         let mut names = Vec::new();
         for wanted in &self.wanted {
-            for (role, _) in &wanted.roles {
+            for Told { role, .. } in &wanted.roles {
                 if !series.contains(*role) {
                     continue;
                 }
@@ -356,12 +439,17 @@ impl<'de> Deserialize<'de> for EngineSpec {
     }
 }
 
-fn add(wanted: &mut Vec<Wanted>, role: Role, series: SeriesSpec) {
+fn add(wanted: &mut Vec<Wanted>, (role, rank): (Role, u8), series: SeriesSpec) {
+    let told = Told {
+        role,
+        rank,
+        filters: series.labels,
+    };
     match wanted.iter_mut().find(|known| known.name == series.name) {
-        Some(known) => known.roles.push((role, series.labels)),
+        Some(known) => known.roles.push(told),
         None => wanted.push(Wanted {
             name: series.name,
-            roles: SmallVec::from_iter([(role, series.labels)]),
+            roles: SmallVec::from_iter([told]),
         }),
     }
 }

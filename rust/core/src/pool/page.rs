@@ -5,11 +5,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memchr_iter, memchr2, memchr3};
 use smallvec::SmallVec;
 
 use super::endpoint::EngineMetrics;
-use super::engine_spec::{EngineSpec, Role, SeriesSet};
+use super::engine_spec::{EngineSpec, Role, SeriesSet, Told};
 use super::series_spec::LabelFilter;
 
 /// Bytes that are no metrics page.
@@ -54,8 +54,8 @@ pub struct MetricsPage;
 impl MetricsPage {
     /// Takes the wanted series from a page.
     ///
-    /// Several series of one name (data-parallel ranks under `engine` labels, several models): waiting, running, first tokens and the
-    /// number of blocks are summed, KV usage is averaged (ranks have caches of equal size, a request may land on any), the first block
+    /// Several series of one name (data-parallel ranks under `engine` labels, several models): waiting, running, all counters (over every
+    /// label, such as `finished_reason`) and the number of blocks are summed, KV usage is averaged (ranks have caches of equal size, a request may land on any), the first block
     /// size counts. `LoRA`: the series with the largest value, which is a timestamp; of equals the last.
     /// Values that are no finite numbers are skipped, negative ones count as zero, KV usage is held within 0 to 1.
     ///
@@ -263,11 +263,16 @@ struct Found<'a> {
     adapters: Option<Adapters<'a>>,
     block_size: Option<u32>,
     num_blocks: Option<u32>,
-    first_tokens: Option<f64>,
-    queried_tokens: Option<f64>,
-    cached_tokens: Option<f64>,
+    counters: [Option<Counter>; SeriesSet::COUNTERS],
     custom: SmallVec<[Option<f64>; 4]>,
     seen: SeriesSet,
+}
+
+/// A sum over the series of the best rank that the page has shown so far.
+#[derive(Clone, Copy)]
+struct Counter {
+    rank: u8,
+    sum: f64,
 }
 
 struct Adapters<'a> {
@@ -280,28 +285,32 @@ struct Adapters<'a> {
 impl<'a> Found<'a> {
     fn take_line(&mut self, line: &'a [u8], spec: &EngineSpec) {
         let line = line.trim_ascii_start();
-        for wanted in &spec.wanted {
-            let Some(rest) = line.strip_prefix(wanted.name.as_bytes()) else {
-                continue;
-            };
-            if !matches!(rest.first(), Some(b'{' | b' ' | b'\t')) {
-                continue;
-            }
-            let Some(sample) = Sample::parse(rest).filter(|sample| sample.value.is_finite()) else {
-                return;
-            };
-            for (role, filters) in &wanted.roles {
-                if sample.matches(filters) {
-                    self.take(*role, &sample, spec);
-                }
-            }
+        let Some(length) = memchr3(b'{', b' ', b'\t', line) else {
             return;
+        };
+        // Most of what gets here are buckets of a wanted histogram: told apart by their length, mostly.
+        let (name, rest) = line.split_at(length);
+        let mut wanted = spec.wanted.iter();
+        let Some(wanted) = wanted.find(|wanted| *wanted.name.as_bytes() == *name) else {
+            return;
+        };
+        let Some(sample) = Sample::parse(rest).filter(|sample| sample.value.is_finite()) else {
+            return;
+        };
+        for told in &wanted.roles {
+            if sample.matches(&told.filters) {
+                self.take(told, &sample, spec);
+            }
         }
     }
 
-    fn take(&mut self, role: Role, sample: &Sample<'a>, spec: &EngineSpec) {
+    fn take(&mut self, told: &Told, sample: &Sample<'a>, spec: &EngineSpec) {
+        let role = told.role;
         self.seen.insert(role);
         let value = sample.value.max(0.0);
+        if let Some(place) = role.optional_counter() {
+            return count(&mut self.counters[place], told.rank, value);
+        }
         let add = |sum: &mut Option<f64>| *sum = Some((sum.unwrap_or(0.0) + value).min(f64::MAX));
         match role {
             Role::Custom(index) => {
@@ -310,10 +319,6 @@ impl<'a> Found<'a> {
             }
             Role::Waiting => add(&mut self.waiting),
             Role::Running => add(&mut self.running),
-            Role::FirstTokens => add(&mut self.first_tokens),
-            Role::QueriedTokens => add(&mut self.queried_tokens),
-            // What the cache itself did not have is looked for elsewhere: nothing is counted twice.
-            Role::CachedTokens | Role::ExternalCachedTokens => add(&mut self.cached_tokens),
             Role::KvUsage => {
                 let (sum, count) = self.kv_usage.unwrap_or_default();
                 self.kv_usage = Some((sum + value.min(1.0), count + 1));
@@ -324,20 +329,21 @@ impl<'a> Found<'a> {
                 self.take_block_size(sample.count_in(&spec.block_size_label));
                 self.add_blocks(sample.count_in(&spec.num_blocks_label));
             }
-            Role::Adapters => {
+            Role::Adapters
                 if self
                     .adapters
                     .as_ref()
-                    .is_none_or(|newest| value >= newest.timestamp)
-                {
-                    self.adapters = Some(Adapters {
-                        timestamp: value,
-                        running: sample.label("running_lora_adapters").unwrap_or_default(),
-                        waiting: sample.label("waiting_lora_adapters").unwrap_or_default(),
-                        limit: sample.count_in("max_lora"),
-                    });
-                }
+                    .is_none_or(|newest| value >= newest.timestamp) =>
+            {
+                self.adapters = Some(Adapters {
+                    timestamp: value,
+                    running: sample.label("running_lora_adapters").unwrap_or_default(),
+                    waiting: sample.label("waiting_lora_adapters").unwrap_or_default(),
+                    limit: sample.count_in("max_lora"),
+                });
             }
+            // An older series of adapters; the optional counters are taken above.
+            _ => {}
         }
     }
 
@@ -362,15 +368,32 @@ impl<'a> Found<'a> {
     }
 
     fn metrics(self) -> EngineMetrics {
+        let [
+            first_tokens,
+            first_token_seconds,
+            token_gaps,
+            token_gap_seconds,
+            output_tokens,
+            finished_requests,
+            queried_tokens,
+            cached_tokens,
+        ] = self
+            .counters
+            .map(|counter| counter.map(|counter| counter.sum));
         let mut metrics = EngineMetrics {
             waiting: self.waiting,
             running: self.running,
             kv_usage: self.kv_usage.map(|(sum, count)| sum / f64::from(count)),
             block_size: self.block_size,
             num_blocks: self.num_blocks,
-            first_tokens: self.first_tokens,
-            queried_tokens: self.queried_tokens,
-            cached_tokens: self.cached_tokens,
+            first_tokens,
+            first_token_seconds,
+            token_gaps,
+            token_gap_seconds,
+            output_tokens,
+            finished_requests,
+            queried_tokens,
+            cached_tokens,
             ..EngineMetrics::default()
         };
         if let Some(adapters) = self.adapters {
@@ -383,6 +406,17 @@ impl<'a> Found<'a> {
         }
         metrics
     }
+}
+
+/// Adds a sample to a counter; one of a better rank takes the place of what was added before.
+fn count(counter: &mut Option<Counter>, rank: u8, value: f64) {
+    let before = match *counter {
+        Some(known) if known.rank < rank => return,
+        Some(known) if known.rank == rank => known.sum,
+        _ => 0.0,
+    };
+    let sum = (before + value).min(f64::MAX);
+    *counter = Some(Counter { rank, sum });
 }
 
 fn adapter_list(raw: &[u8]) -> Vec<Box<str>> {

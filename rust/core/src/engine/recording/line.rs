@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use super::endpoints::{Endpoints, Row};
 use super::{Adapters, Ending, RecordingEntry, milliseconds};
 use crate::Nanos;
+use crate::learn::Curve;
 
 /// Numbers above this are not exact where JSON's numbers are read as doubles.
 const HASH_BITS: u32 = 53;
@@ -52,6 +53,7 @@ struct Decided<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates_total: Option<usize>,
     candidates: Columns<'a>,
+    curve: CurveOf,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     prefixes: Vec<Prefix<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -68,8 +70,38 @@ struct Columns<'a> {
     running: Numbers<'a>,
     kv: Numbers<'a>,
     matched_tokens: Vec<u64>,
+    pending_prefills: Numbers<'a>,
+    prefill_gap: Numbers<'a>,
+    prefill_factor: Numbers<'a>,
+    decode_factor: Numbers<'a>,
+    sent_since_page: Numbers<'a>,
+    kv_tokens: Numbers<'a>,
+    /// Below zero where the scraper pauses: so long until it reads the next. None where no page was read.
+    page_age_ms: Vec<Option<f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     media_matched: Option<Numbers<'a>>,
+}
+
+/// What requests cost on the pool's endpoints, as far as it was learnt: seconds, and tokens.
+#[derive(Serialize)]
+struct CurveOf {
+    prefill_base: f64,
+    prefill_token: f64,
+    decode_base: f64,
+    decode_request: f64,
+    output_tokens: f64,
+}
+
+impl From<Curve> for CurveOf {
+    fn from(curve: Curve) -> Self {
+        Self {
+            prefill_base: curve.prefill_base,
+            prefill_token: curve.prefill_token,
+            decode_base: curve.decode_base,
+            decode_request: curve.decode_request,
+            output_tokens: curve.output_tokens,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -178,6 +210,7 @@ fn decided<'a>(
         let mut named = adapters.running.iter().chain(&adapters.waiting);
         named.any(|name| **name == *entry.model)
     };
+    let pages = candidates.page_at.iter();
     let several = entry.sequences.len() > 1;
     Decided {
         timestamp: milliseconds(entry.at - started),
@@ -210,9 +243,17 @@ fn decided<'a>(
             running: Numbers(&candidates.running),
             kv: Numbers(&candidates.kv_usage),
             matched_tokens: (0..rows).map(cached).collect(),
+            pending_prefills: Numbers(&candidates.pending_prefills),
+            prefill_gap: Numbers(&candidates.prefill_gap),
+            prefill_factor: Numbers(&candidates.prefill_factor),
+            decode_factor: Numbers(&candidates.decode_factor),
+            sent_since_page: Numbers(&candidates.sent_since_page),
+            kv_tokens: Numbers(&candidates.kv_tokens),
+            page_age_ms: pages.map(|page| age(entry.at, *page)).collect(),
             media_matched: (!candidates.media_matched.is_empty())
                 .then_some(Numbers(&candidates.media_matched)),
         },
+        curve: CurveOf::from(candidates.curve),
         prefixes: candidates
             .prefixes
             .iter()
@@ -234,6 +275,16 @@ fn decided<'a>(
                 max: adapters.most,
             })
             .collect(),
+    }
+}
+
+fn age(now: Nanos, page: Nanos) -> Option<f64> {
+    if page == Nanos(0) {
+        None
+    } else if page > now {
+        Some(-milliseconds(page - now))
+    } else {
+        Some(milliseconds(now - page))
     }
 }
 

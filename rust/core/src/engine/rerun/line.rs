@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::learn::Curve;
+
 /// A line, by what it tells.
 #[derive(Debug)]
 pub(super) enum Line {
@@ -65,6 +67,7 @@ pub(super) struct Decided {
     #[serde(default)]
     pub(super) unit_tokens: u32,
     pub(super) candidates: Columns,
+    pub(super) curve: Option<CurveOf>,
     #[serde(default)]
     pub(super) prefixes: Vec<Prefix>,
     #[serde(default)]
@@ -84,7 +87,43 @@ pub(super) struct Columns {
     pub(super) kv: Column,
     pub(super) matched_tokens: Vec<u64>,
     #[serde(default)]
+    pub(super) pending_prefills: Column,
+    #[serde(default)]
+    pub(super) prefill_gap: Column,
+    #[serde(default)]
+    pub(super) prefill_factor: Column,
+    #[serde(default)]
+    pub(super) decode_factor: Column,
+    #[serde(default)]
+    pub(super) sent_since_page: Column,
+    #[serde(default)]
+    pub(super) kv_tokens: Column,
+    #[serde(default)]
+    pub(super) page_age_ms: Column,
+    #[serde(default)]
     pub(super) media_matched: Column,
+}
+
+/// As [`Curve`] has them.
+#[derive(Debug, Deserialize)]
+pub(super) struct CurveOf {
+    prefill_base: f64,
+    prefill_token: f64,
+    decode_base: f64,
+    decode_request: f64,
+    output_tokens: f64,
+}
+
+impl CurveOf {
+    pub(super) fn read(&self) -> Curve {
+        Curve {
+            prefill_base: self.prefill_base,
+            prefill_token: self.prefill_token,
+            decode_base: self.decode_base,
+            decode_request: self.decode_request,
+            output_tokens: self.output_tokens,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,6 +158,13 @@ impl Decided {
             running,
             kv,
             matched_tokens,
+            pending_prefills,
+            prefill_gap,
+            prefill_factor,
+            decode_factor,
+            sent_since_page,
+            kv_tokens,
+            page_age_ms,
             media_matched,
         } = &self.candidates;
         let expected = endpoint.len();
@@ -131,10 +177,18 @@ impl Decided {
             ("kv", kv.len()),
             ("matched_tokens", matched_tokens.len()),
         ];
-        let media = ("media_matched", media_matched.len());
-        let columns = columns
-            .into_iter()
-            .chain((!media_matched.is_empty()).then_some(media));
+        let optional = [
+            ("pending_prefills", pending_prefills.len()),
+            ("prefill_gap", prefill_gap.len()),
+            ("prefill_factor", prefill_factor.len()),
+            ("decode_factor", decode_factor.len()),
+            ("sent_since_page", sent_since_page.len()),
+            ("kv_tokens", kv_tokens.len()),
+            ("page_age_ms", page_age_ms.len()),
+            ("media_matched", media_matched.len()),
+        ];
+        let told = optional.into_iter().filter(|(_, length)| *length > 0);
+        let columns = columns.into_iter().chain(told);
         for (name, length) in columns {
             if length != expected {
                 return Err(format!(
