@@ -39,6 +39,7 @@ mod core_module {
     use super::plugins::{check_plugin, plugin_kinds};
     #[pymodule_export]
     use super::recording::Rerun;
+    #[pymodule_export]
     use super::replay::{Progress, Trace, simulate};
     #[pymodule_export]
     use super::scan::{scan_body, scan_metrics_page};
