@@ -17,6 +17,7 @@ class Trace:
     def __init__(self, name: str, requests: list[dict[str, Any]]) -> None:
         self.name = name
         self.unit_tokens = 512
+        self.dropped = self.unknown_outputs = 0
         self._requests = requests
         self.requests = len(requests)
         self.seconds = float(len(requests))
@@ -29,7 +30,7 @@ class Trace:
             try:
                 requests.append(json.loads(line))
             except ValueError as error:
-                raise ValueError(f"line {number}: no JSON") from error
+                raise ValueError(f"{name}: line {number}: no JSON") from error
         return Trace(name, requests)
 
     @staticmethod

@@ -53,9 +53,10 @@ def test_errors_are_shares_of_what_was_measured() -> None:
     assert found["TPOT mean [s]"] == pytest.approx((0.01, 0.01))
     assert found["prompt tokens cached"] == (320.0, 320.0)
     assert single_error(comparison) == pytest.approx(0.05)
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=100, markup=False)
     print_comparison(console, comparison, "title")
     text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "TTFT p90 [s]" in text
     assert "+10.0 %" in text
     assert "median error of single requests, end to end: 5.0 %" in text
 

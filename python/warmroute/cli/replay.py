@@ -63,7 +63,8 @@ def replay(
     from warmroute.replay.constants import explain  # noqa: PLC0415
     from warmroute.replay.options import Asked, Output, Traffic  # noqa: PLC0415
 
-    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    # Names of files may have brackets in them, which are no markup.
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, markup=False, highlight=False)
     asked = Asked(
         trace=trace,
         policy=policy or [],

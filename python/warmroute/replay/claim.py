@@ -51,7 +51,7 @@ def verdict(outcomes: Sequence[Outcome]) -> list[str]:
 def print_verdict(console: Console, outcomes: Sequence[Outcome]) -> None:
     """The lines, below the tables."""
     for line in verdict(outcomes):
-        console.print(line, highlight=False)
+        console.print(line)
 
 
 def _ratios(outcomes: Sequence[Outcome], policy: str, level: Level) -> tuple[float, float] | None:

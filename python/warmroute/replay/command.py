@@ -33,9 +33,11 @@ def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jo
         policies = options.policies_asked(asked)
         recorded.ask_again(console, Path(asked.trace), policies, seeds[0])
         if not recorded.complete(Path(asked.trace)):
-            console.print("The pool is not simulated: that needs every request, recorded with --record-sample 1.", style="yellow", highlight=False)
+            console.print("The pool is not simulated: that needs every request, recorded with --record-sample 1.", style="yellow")
             return
     comparison = options.comparison(asked)
+    for notice in comparison.conditions.source.notices:
+        sys.stderr.write(f"warning: {comparison.name}: {notice}\n")
     for policy in comparison.policies:
         for notice in policy.notices:
             sys.stderr.write(f"warning: policy {policy.name}: {notice}\n")
@@ -46,7 +48,7 @@ def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jo
     print_tables(console, outcomes, title=title)
     if traffic.claim:
         claim.print_verdict(console, outcomes)
-    console.print(footer(comparison.conditions.pool), style="dim", highlight=False)
+    console.print(footer(comparison.conditions.pool), style="dim")
     _write(console, outcomes, output, title, comparison)
 
 
@@ -69,7 +71,7 @@ def levels(console: Console, comparison: Comparison, traffic: Traffic, seed: int
         found = capacity.find(comparison.conditions, seed, jobs=jobs, bar=bar, cache=capacity.default_cache())
         rate = found.rate
         known = ", known from before" if found.cached else ""
-        console.print(f"capacity: {rate:.4g} requests/s (90 % of first tokens within {found.bound:.3g} s{known})", highlight=False)
+        console.print(f"capacity: {rate:.4g} requests/s (90 % of first tokens within {found.bound:.3g} s{known})")
     return [Level(load * rate, load) for load in loads]
 
 
@@ -90,7 +92,7 @@ def self_check(console: Console, asked: Asked, rate: str | None, seed_text: str)
     asked.replicas = asked.replicas or (None if asked.replica_speeds else checks.REPLICAS)
     seed = options.seeds(seed_text)[0]
     excerpt = checks.excerpt_of(options.comparison(asked), seed, None if rate is None else options.numbers(rate, "--rate")[0])
-    console.print(f"{excerpt.title}; takes about {checks.SECONDS:.0f} s, and until all answers have ended", highlight=False)
+    console.print(f"{excerpt.title}; takes about {checks.SECONDS:.0f} s, and until all answers have ended")
     checks.print_comparison(console, checks.compare(excerpt, seed, Bar()), excerpt.title)
 
 
@@ -121,4 +123,4 @@ def _write(console: Console, outcomes: Sequence[Outcome], output: Output, title:
     if output.plot is not None:
         picture = plots.Picture(title, shlex.join(["warmroute", *sys.argv[1:]]))
         for path in plots.draw(output.plot, outcomes, picture):
-            console.print(f"wrote {path}", highlight=False)
+            console.print(f"wrote {path}")

@@ -139,8 +139,8 @@ def _results(conditions: Conditions, runs: Sequence[_Run], jobs: int, bar: Bar, 
         return {} if stopped.is_set() else simulate(conditions, run.policy, run.level, run.seed, run.progress)
 
     with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(runs)))) as threads:
-        futures: list[Future[Mapping[str, Any]]] = [threads.submit(one, run) for run in runs]
         try:
+            futures: list[Future[Mapping[str, Any]]] = [threads.submit(one, run) for run in runs]
             with bar.shown(title, total) as show:
                 waiting = set(futures)
                 while waiting:

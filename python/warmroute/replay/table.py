@@ -20,7 +20,7 @@ def print_tables(console: Console, outcomes: Sequence[Outcome], *, title: str) -
         fits = console.measure(table).maximum <= console.width
         console.print(table if fits else _turned(at_level, f"{title}: {level.words}"))
     for note in notes(outcomes):
-        console.print(note, style="yellow", highlight=False)
+        console.print(note, style="yellow")
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:

@@ -77,6 +77,16 @@ class FileTrace:
         """The trace."""
         return self.trace
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What of the file is not in the trace as it was."""
+        found = []
+        if self.trace.dropped:
+            found.append(f"{self.trace.dropped:,} requests with an empty prompt or answer were left out")
+        if self.trace.unknown_outputs:
+            found.append(f"{self.trace.unknown_outputs:,} answers of unknown length count as long as the mean of the others")
+        return tuple(found)
+
 
 class GeneratedTrace:
     """A trace that is made anew for each seed, and kept while it is compared."""
@@ -87,6 +97,7 @@ class GeneratedTrace:
         self._traces: dict[int, _core.Trace] = {}
         self._lock = threading.Lock()
         self.digest = self._settings
+        self.notices: tuple[str, ...] = ()
 
     def of(self, seed: int) -> _core.Trace:
         """The trace of a seed. Raises UsageError for a parameter that the generator refuses."""
@@ -126,9 +137,10 @@ def read_trace(path: Path) -> FileTrace:
 def trace_of(text: str, path: Path) -> FileTrace:
     """The trace in a text that came from `path`. Raises UsageError: a line that is wrong, or nothing in it."""
     try:
-        trace = _core.Trace.read(text, path.name)
+        trace = _core.Trace.read(text, str(path))
     except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error
+        # It begins with the name.
+        raise UsageError(str(error)) from error
     if not trace.requests:
         raise UsageError(f"{path}: no requests in it")
     return FileTrace(trace, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
