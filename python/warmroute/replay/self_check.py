@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import statistics
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -119,9 +120,15 @@ def print_comparison(console: Console, comparison: Comparison, title: str) -> No
         table.add_column(column, justify=justify)  # type: ignore[arg-type] # a literal of rich's
     for name, measured, simulated in rows(comparison):
         error = f"{(simulated / measured - 1) * 100:+.1f} %" if measured else "-"
-        table.add_row(name, f"{measured:,.4f}", f"{simulated:,.4f}", error)
+        places = 4 if name.endswith("]") else 0
+        table.add_row(name, f"{measured:,.{places}f}", f"{simulated:,.{places}f}", error)
     console.print(table)
     console.print(f"median error of single requests, end to end: {single_error(comparison) * 100:.1f} %")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores:
+        console.print(
+            f"This machine is busy ({load:.1f} threads want to run on {cores} cores): the servers were slower than they are on a quiet one."
+        )
 
 
 def rows(comparison: Comparison) -> list[tuple[str, float, float]]:
