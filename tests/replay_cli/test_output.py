@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +34,21 @@ def test_a_table_a_level_shows_medians_and_ratios_to_the_first_policy(replay: Ca
     assert "×0.20" in lines[ours + 1]  # noqa: RUF001 - the sign for "times"
     assert "round-robin, 20 requests/s, seed 3: 3 of 300 requests had not finished" in result.stdout
     assert "derived, not measured on a GPU" in result.stdout
+
+
+def test_a_narrow_terminal_gets_a_row_a_measure() -> None:
+    from warmroute.replay.run import Level, Outcome  # noqa: PLC0415 - after the simulator is in place
+    from warmroute.replay.table import print_tables  # noqa: PLC0415 - as above
+
+    quick, slow = {"ttft": {"mean": 0.1}, "measured": 1}, {"ttft": {"mean": 0.25}, "measured": 1}
+    outcomes = [Outcome("one", Level(5.0), 1, quick), Outcome("other", Level(5.0), 1, slow)]
+    console = Console(file=io.StringIO(), width=80, markup=False)
+    print_tables(console, outcomes, title="t")
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    row = next(line for line in lines if "TTFT mean [s]" in line)
+    assert "0.100" in row
+    assert "0.250 ×2.50" in row  # noqa: RUF001 - the sign for "times"
+    assert max(map(len, lines)) <= 80
 
 
 def test_csv_is_the_same_for_the_same_seeds_however_many_run_at_once(replay: Callable[..., Result], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import csv
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
+TRACES = Path(__file__).parent.parent / "data" / "traces"
 COMPARED = ("zipf8", "--requests", "300", "--rate", "20,40", "--policy", "round-robin", "--policy", "marginal-latency", "--seeds", "1-2")
 
 
@@ -35,6 +37,18 @@ def test_the_same_seeds_give_the_same_lines_and_others_do_not(replay: Callable[.
     # Prompts of a group share 6,000 of some 6,400 tokens: who looks for them finds more than who takes turns.
     hits = {row["policy"]: float(row["hit_ratio"]) for row in rows}
     assert hits["marginal-latency"] > hits["round-robin"]
+
+
+def test_a_public_trace_is_replayed_by_its_path_and_by_its_workload(
+    replay: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copy(TRACES / "conversation-300.jsonl", tmp_path / "conversation_trace.jsonl")
+    for trace, words in (("conversation_trace.jsonl", "as recorded"), ("conv8", "9 requests/s (90% of capacity)")):
+        monkeypatch.setenv("WARMROUTE_TRACES", str(tmp_path))
+        load = () if trace != "conv8" else ("--load", "0.9", "--capacity", "10")
+        result = replay(trace, "--policy", "random", *load)
+        assert result.exit_code == 0, result.stderr
+        assert f"{trace} on 8 x h100-8b, 300 requests, seed 1: {words}" in result.stdout
 
 
 def test_a_capacity_is_found_and_keeps_what_it_promises(replay: Callable[..., Result], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,7 +134,7 @@ def print_comparison(console: Console, comparison: Comparison, title: str) -> No
 def rows(comparison: Comparison) -> list[tuple[str, float, float]]:
     """Name, measured and simulated, in seconds (the last row: tokens)."""
     found = []
-    series = {
+    series: dict[str, Callable[[Timing], float | None]] = {
         "TTFT": lambda timing: timing.first_token,
         "TPOT": lambda timing: timing.per_token,
         "E2E": lambda timing: timing.end,
