@@ -11,13 +11,16 @@ from rich.text import Text
 from warmroute.replay.measures import COLUMNS, Measure, median
 from warmroute.replay.run import Outcome
 
+_ROOM = 1000
+
 
 def print_tables(console: Console, outcomes: Sequence[Outcome], *, title: str) -> None:
     """One table a level. `title`: trace, pool and seeds."""
     for level in dict.fromkeys(outcome.level for outcome in outcomes):
         at_level = [outcome for outcome in outcomes if outcome.level == level]
         table = _table(at_level, f"{title}: {level.words}")
-        fits = console.measure(table).maximum <= console.width
+        # Measured as if there were room: otherwise it is told to be no wider than the terminal.
+        fits = console.measure(table, options=console.options.update(width=_ROOM)).maximum <= console.width
         console.print(table if fits else _turned(at_level, f"{title}: {level.words}"))
     for note in notes(outcomes):
         console.print(note, style="yellow")
