@@ -12,7 +12,7 @@ class Engine:
     `settings` is a JSON object (see `warmroute.config.engine_settings`, which builds it):
     `max_body_bytes`, `max_endpoints` (length of the fallback list),
     `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `response_sample` (0 to 1), `stream_metrics` bool, `index_bytes`, `decisions_kept`,
-    `seed` (of its chance; null: another each time).
+    `record_sample` (share of the decisions that is recorded, above 0 and at most 1; null: none), `seed` (of its chance; null: another each time).
     `policy` is a JSON object too (`warmroute.config.policy_settings`): `plugins` [{`type`, `name`, `parameters`}],
     `profiles` [{`name`, `plugins`: [{`plugin`, `weight`}]}], `saturation_detector` (a name or null), `parsers` (types in order; null: the default ones), `min_block_tokens`. Default: the default policy.
     Raises ValueError with a message that names the plugin and the field when something is wrong.
@@ -70,6 +70,16 @@ class Engine:
 
         Keys: age_ms, request_id ("" when the request had none), status (HTTP), code, dropped_reason (None unless dropped), message.
         """
+    def recording_header(self, policy: str, unix_seconds: float) -> str | None:
+        """The first line of a recording, with its line break: `policy` is the effective configuration as text. None unless `record_sample` is set."""
+    def recording_policy(self, policy: str) -> str | None:
+        """A line that says that another configuration decides from now on; None as above."""
+    def take_recorded(self, limit: int) -> str:
+        """At most so many recorded decisions whose exchanges have ended, as lines; "" where there are none. Lets go of the GIL."""
+    def stop_recording(self) -> None:
+        """Record nothing more; what waits to be taken counts as lost."""
+    def recording_state(self) -> dict[str, int] | None:
+        """What became of the sampled decisions: taken, lost (the queue was full), queued. None where nothing is recorded."""
     def index_usage(self) -> dict[str, int]:
         """What the prefix index holds: blocks (distinct), pairs (block and endpoint), bytes, evictions (since the start, by the byte budget)."""
     def kv_events(self) -> KvEvents:
@@ -79,6 +89,20 @@ class Engine:
     def set_synced(self, *, synced: bool) -> None:
         """Tell the engine that discovery has delivered its first full set."""
     def is_synced(self) -> bool: ...
+
+@final
+class Rerun:
+    """Asks a policy what it would have chosen, from the state that a recording tells of each decision. Nothing is reserved, so each answer stands alone."""
+
+    def __new__(cls, policy: str, seed: int = 0) -> Rerun:
+        """`policy`: as of the Engine. ValueError: it is wrong, or has plugins in Python."""
+    def feed(self, lines: bytes) -> dict[str, Any]:
+        """The next lines of the recording, whole ones: a row for each decision in them.
+
+        Columns: timestamp (ms since the start), tied (bool: the policy rates what was chosen as high as its own choice), and in "recorded" and "chosen"
+        each endpoint (number in the recording), uncached_tokens, queued_tokens, inflight; None where the policy refuses.
+        ValueError: a line that no recording has, with its number.
+        """
 
 @final
 class KvEvents:

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plugins": ("warmroute.cli.plugins", "plugins", "The plugins that a configuration may name, with their parameters."),
     "check": ("warmroute.cli.check", "check", "Check a configuration, and print it with every default filled in and where it came from."),
     "sim": ("warmroute.cli.sim", "sim", "Simulated model servers."),
+    "replay": ("warmroute.cli.replay", "replay", "Compare policies over a trace: what another one would have done."),
     "bench": ("warmroute.cli.bench", "bench", "Parts of the measurements in bench/."),
 }
 

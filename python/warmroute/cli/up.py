@@ -165,6 +165,21 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
     explain: Annotated[
         bool, typer.Option("--explain", rich_help_panel=_PICKING, help="Keep the last decisions and their scores, and show them.")
     ] = False,
+    record_decisions: Annotated[
+        Path | None,
+        typer.Option(
+            "--record-decisions",
+            metavar="FILE",
+            rich_help_panel=_OUTPUT,
+            help="Write the decisions into this new file, for `warmroute replay`: block hashes, lengths and loads, no text of prompts.",
+        ),
+    ] = None,
+    record_sample: Annotated[
+        str, typer.Option("--record-sample", metavar="SHARE", rich_help_panel=_OUTPUT, help="Share of them that is written. [default: 1]")
+    ] = "",
+    record_max_bytes: Annotated[
+        str, typer.Option("--record-max-bytes", metavar="SIZE", rich_help_panel=_OUTPUT, help="Size at which that ends. [default: 256Mi]")
+    ] = "",
     demo: Annotated[bool, typer.Option("--demo", rich_help_panel=_OUTPUT, help="Send a few requests through the gateway when it is up.")] = False,
     access_log: Annotated[
         Path | None,
@@ -214,6 +229,9 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
                 plugin_timeout,
                 allow_experimental_plugins,
                 response_sample,
+                record_decisions,
+                record_sample,
+                record_max_bytes,
             ),
             kv_events=_kv_events(kv_events, kv_events_replay, tokenizer),
             demo=demo,

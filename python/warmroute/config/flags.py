@@ -18,6 +18,9 @@ SHORTEST_REFRESH_SECONDS = 0.05
 # The engine's bound on the fallback list: a header longer than that helps nobody.
 MOST_ENDPOINTS_LISTED = 64
 _HIGHEST_PORT = 65535
+SMALLEST_RECORDING_BYTES = 64 * 1024
+_RECORD_SAMPLE = 1.0
+_RECORD_MAX_BYTES = 256 * 1024 * 1024
 # The engine's own limit.
 _LONGEST_PLUGIN_SECONDS = 60
 
@@ -86,6 +89,22 @@ def _share(text: str) -> float:
         message = f"{text!r} is no number from 0 to 1"
         raise ValueError(message)
     return number
+
+
+def _share_of_some(text: str) -> float:
+    share = _share(text)
+    if not share:
+        message = "must be above 0: leave --record-decisions out to record nothing"
+        raise ValueError(message)
+    return share
+
+
+def _recording_bytes(text: str) -> int:
+    size = parse_quantity(text)
+    if size < SMALLEST_RECORDING_BYTES:
+        message = f"must be at least {SMALLEST_RECORDING_BYTES} bytes: the configuration and the endpoints stand in the file too"
+        raise ValueError(message)
+    return size
 
 
 def _verbosity(text: str) -> int:
@@ -223,6 +242,26 @@ class Flags:
         default=64 * 1024 * 1024, metadata=_flag(parse_quantity, "largest request body; a larger one gets 413", metavar="QUANTITY")
     )
     explain: bool = dataclasses.field(default=False, metadata=_flag(parse_bool, "keep the last decisions and answer x-warmroute-explain"))
+    record_decisions: Path | None = dataclasses.field(
+        default=None,
+        metadata=_flag(
+            _optional_path,
+            "write decisions into this new file, for `warmroute replay`: block hashes, lengths and loads, no text of prompts",
+            metavar="FILE",
+        ),
+    )
+    record_sample: float = dataclasses.field(
+        default=_RECORD_SAMPLE, metadata=_flag(_share_of_some, "share of the decisions that --record-decisions writes, above 0 to 1", metavar="SHARE")
+    )
+    record_max_bytes: int = dataclasses.field(
+        default=_RECORD_MAX_BYTES, metadata=_flag(_recording_bytes, "size at which --record-decisions ends", metavar="QUANTITY")
+    )
+    record_optional: bool = dataclasses.field(
+        default=False,
+        metadata=_flag(
+            parse_bool, "serve without a recording where --record-decisions cannot be written, such as after a restart that finds the file in use"
+        ),
+    )
     response_usage: bool = dataclasses.field(
         default=False, metadata=_flag(parse_bool, "read response bodies for token usage and first-token times, where the gateway sends them")
     )
@@ -347,6 +386,7 @@ def _check(flags: Flags) -> None:
     if flags.enable_cert_reload and flags.cert_path is None:
         message = "--enable-cert-reload needs --cert-path: a self-signed certificate has no file to watch"
         raise UsageError(message)
+    _check_recording(flags)
     _check_host(flags)
     if flags.max_body == 0:
         message = "--max-body must be at least one byte"
@@ -354,6 +394,19 @@ def _check(flags: Flags) -> None:
     if flags.refresh_prometheus_metrics_interval == 0:
         message = "--refresh-prometheus-metrics-interval must be longer than zero"
         raise UsageError(message)
+
+
+def _check_recording(flags: Flags) -> None:
+    if flags.record_decisions is not None:
+        return
+    for name, given in (
+        ("--record-sample", flags.record_sample != _RECORD_SAMPLE),
+        ("--record-max-bytes", flags.record_max_bytes != _RECORD_MAX_BYTES),
+        ("--record-optional", flags.record_optional),
+    ):
+        if given:
+            message = f"{name} needs --record-decisions FILE"
+            raise UsageError(message)
 
 
 def _check_host(flags: Flags) -> None:

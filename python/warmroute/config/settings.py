@@ -33,6 +33,7 @@ def engine_settings(flags: Flags) -> str:
         "stream_metrics": flags.enable_grpc_stream_metrics,
         "index_bytes": INDEX_BYTES,
         "decisions_kept": DECISIONS_KEPT if flags.explain else 0,
+        "record_sample": None if flags.record_decisions is None else flags.record_sample,
     }
     return json.dumps(settings)
 

@@ -30,6 +30,8 @@ from warmroute.metrics.pages import routes
 from warmroute.metrics.pool import pool_families
 from warmroute.metrics.prefix import prefix_families
 from warmroute.metrics.server import MetricsServer
+from warmroute.recording.configured import start_recording
+from warmroute.recording.writer import RecordingWriter
 from warmroute.scrape.monitor import ScrapeMonitor
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Picker:
         self._refusals = RefusalLog(self.engine)
         self._plugin_failures = PluginLog(self.engine)
         self._tokens = TokenLog(self.engine)
+        self._recording: RecordingWriter | None = None
         self._draining = False
 
     @property
@@ -82,6 +85,7 @@ class Picker:
         flags = self._flags
         await self._health.start(listen_address(flags.bind_address, flags.grpc_health_port))
         self._configured.start()
+        self._recording = start_recording(flags, self.engine, lambda: self._configured.plan.effective)
         self._follow("scrape monitor", self._monitor.run)
         self._compute_pool_gauges()
         self._metrics = self._serve_metrics()
@@ -139,13 +143,23 @@ class Picker:
         if self._host is not None and not self._draining:
             await self._host.stop(0.0)
         await self._health.stop()
+        if self._recording is not None:
+            # After the host: the exchanges that it ended are decisions too.
+            await asyncio.to_thread(self._recording.stop)
         await self._configured.stop()
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.stop)
 
     def _serve_metrics(self) -> MetricsServer:
         flags = self._flags
-        sources = (lambda: self._pool_gauges, self._monitor.families, self._reloader.families, self._configured.kv_events.families)
+        sources: list[Callable[[], list[Family]]] = [
+            lambda: self._pool_gauges,
+            self._monitor.families,
+            self._reloader.families,
+            self._configured.kv_events.families,
+        ]
+        if self._recording is not None:
+            sources.append(self._recording.families)
         page = MetricsPage(self.engine, sources, __version__, deprecated=flags.deprecated_metrics)
         configured, reloader = self._configured, self._reloader
         pages = routes(

@@ -216,7 +216,7 @@ class Gateway:
             arguments.append("--allow-experimental-plugins")
         if options.explain:
             arguments.append("--explain")
-        return ChildSpec("picker", arguments, restart=True)
+        return ChildSpec("picker", [*arguments, *options.recording()], restart=True)
 
     def _sim(self, settings: SimSettings) -> ChildSpec:
         arguments = [*_command("sim"), f"--replicas={settings.replicas}", f"--host={_LOOPBACK}", f"--port={self._sim_port}", "--print-json"]

@@ -44,15 +44,28 @@ class PickerSettings:
     allow_experimental: bool = False
     #: Share of the streamed answers that the picker watches, as text.
     response_sample: str = ""
+    record_decisions: Path | None = None
+    record_sample: str = ""
+    record_max_bytes: str = ""
 
     def check(self) -> None:
         """Refuse what the picker would refuse of its flags and modules."""
         for flag, given in (("--plugin-timeout", self.plugin_timeout), ("--response-sample", self.response_sample)):
             if given:
                 _check_flag(flag, given)
+        _check_recording(self)
         for module in self.plugin_modules:
             if module.endswith(".py"):
                 _check_opens("--plugin-module", Path(module), "rb")
+
+    def recording(self) -> list[str]:
+        """The flags of the recording of decisions; none where there is none."""
+        given = [f"--record-sample={self.record_sample}"] * bool(self.record_sample)
+        given += [f"--record-max-bytes={self.record_max_bytes}"] * bool(self.record_max_bytes)
+        if self.record_decisions is not None:
+            # A picker that is started again finds the file in use, and is to serve all the same.
+            given += [f"--record-decisions={self.record_decisions}", "--record-optional"]
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +175,24 @@ def _check_flag(flag: str, given: str) -> None:
     except FlagError as error:
         message = f"{error}."
         raise UsageError(message) from error
+
+
+def _check_recording(picker: PickerSettings) -> None:
+    """A picker that is started again serves without a recording rather than not at all, so what is wrong from the start is told here."""
+    path = picker.record_decisions
+    try:
+        parse_flags(picker.recording())
+    except FlagError as error:
+        message = f"{error}."
+        raise UsageError(message) from error
+    if path is None:
+        return
+    if path.exists() and (not path.is_file() or path.stat().st_size):
+        message = f"--record-decisions {path}: the file is in use and is left as it is; name another, or move it away."
+        raise UsageError(message)
+    if not path.parent.is_dir():
+        message = f"--record-decisions {path}: the folder {path.parent} does not exist; make it first."
+        raise UsageError(message)
 
 
 def _check_opens(flag: str, path: Path, mode: str) -> None:

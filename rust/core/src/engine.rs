@@ -7,7 +7,9 @@ mod gates;
 mod indexes;
 mod matching;
 mod policy;
+mod recording;
 mod refusals;
+mod rerun;
 mod sample;
 mod settings;
 mod speculation;
@@ -23,7 +25,10 @@ use parking_lot::Mutex;
 pub use decision::{Decision, Inquiry};
 pub use decisions::RecordedDecision;
 pub use policy::{Policy, PolicyError, PolicySpec, ProfilePlugin, ProfileSpec};
+pub(crate) use recording::Ending;
+pub use recording::{RecordingEntry, RecordingState};
 pub use refusals::RefusedRequest;
+pub use rerun::{Again, Rerun, RerunError, Took};
 pub use settings::{Settings, SettingsError};
 
 use crate::Nanos;
@@ -39,6 +44,7 @@ use crate::tokens::Tokenizer;
 use decisions::Decisions;
 use exact::Exact;
 use indexes::Indexes;
+use recording::Recording;
 use refusals::Refusals;
 use sample::ResponseSample;
 
@@ -58,6 +64,7 @@ pub struct Engine {
     stats: Stats,
     decisions: Option<Decisions>,
     refusals: Refusals,
+    recording: Option<Recording>,
     response_sample: ResponseSample,
     block_tokens: AtomicU32,
     /// Choosing and reserving are one critical section: two requests never see the same load.
@@ -144,6 +151,9 @@ impl Engine {
                 .explain
                 .then(|| Decisions::new(settings.decisions_kept)),
             refusals: Refusals::default(),
+            recording: settings
+                .record_sample
+                .map(|sample| Recording::new(sample, settings.seed, clock())),
             response_sample: ResponseSample::new(settings.response_sample, settings.seed),
             block_tokens: AtomicU32::new(0),
             choice: Mutex::new(Choosing {
@@ -255,10 +265,15 @@ impl Engine {
         self.block_tokens.load(Ordering::Relaxed)
     }
 
-    /// Longest prompt, in blocks, that is matched; 0 where nothing consumes matches.
+    /// Longest prompt, in blocks, that is matched or recorded; 0 where nobody asks for blocks.
     pub fn max_blocks(&self) -> usize {
         let active = self.active.load();
-        active.policy.prefixes.max_blocks(self.block_tokens())
+        let block_tokens = self.block_tokens();
+        let matched = active.policy.prefixes.max_blocks(block_tokens);
+        if matched == 0 && self.recording.is_some() {
+            return PrefixSettings::default().longest.blocks(block_tokens);
+        }
+        matched
     }
 
     /// Adds or changes an endpoint.

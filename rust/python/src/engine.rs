@@ -14,11 +14,11 @@ use crate::convert;
 use crate::kv_events::KvEvents;
 use crate::plugin::{PythonPlugin, externals};
 
-fn value_error(error: impl std::fmt::Display) -> PyErr {
+pub(crate) fn value_error(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-fn read_policy(json: Option<&str>) -> PyResult<PolicySpec> {
+pub(crate) fn read_policy(json: Option<&str>) -> PyResult<PolicySpec> {
     json.map_or_else(
         || Ok(PolicySpec::default_policy()),
         |json| serde_json::from_str(json).map_err(|error| value_error(format!("policy: {error}"))),
@@ -186,6 +186,34 @@ impl Engine {
             rows.append(row)?;
         }
         Ok((rows, dropped))
+    }
+
+    fn recording_header(&self, policy: &str, unix_seconds: f64) -> Option<String> {
+        self.inner.recording_header(policy, unix_seconds)
+    }
+
+    fn recording_policy(&self, policy: &str) -> Option<String> {
+        self.inner.recording_policy(policy)
+    }
+
+    fn take_recorded(&self, py: Python<'_>, limit: usize) -> String {
+        // Thousands of lines take milliseconds: streams of a host in Python go on meanwhile.
+        py.detach(|| self.inner.take_recorded(limit))
+    }
+
+    fn stop_recording(&self) {
+        self.inner.stop_recording();
+    }
+
+    fn recording_state<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(state) = self.inner.recording_state() else {
+            return Ok(None);
+        };
+        let row = PyDict::new(py);
+        row.set_item("taken", state.taken)?;
+        row.set_item("lost", state.lost)?;
+        row.set_item("queued", state.queued)?;
+        Ok(Some(row))
     }
 
     fn index_usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

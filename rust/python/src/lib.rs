@@ -7,6 +7,7 @@ mod exchange;
 mod kv_events;
 mod plugin;
 mod plugins;
+mod recording;
 mod replay;
 mod scan;
 mod scraper;
@@ -36,6 +37,8 @@ mod core_module {
     use super::plugin::{PluginPool, PluginQuestion, PluginWork, PythonPlugin};
     #[pymodule_export]
     use super::plugins::{check_plugin, plugin_kinds};
+    #[pymodule_export]
+    use super::recording::Rerun;
     #[pymodule_export]
     use super::replay::{Progress, Trace, simulate};
     #[pymodule_export]

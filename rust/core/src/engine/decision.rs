@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::decisions::RecordedDecision;
 use super::policy::Policy;
+use super::recording::{Captured, Recording, RecordingEntry};
 use super::{Active, Choosing, Engine};
 use crate::Nanos;
 use crate::control::{Chosen, HeaderPairs, RequestEdits};
@@ -63,6 +64,8 @@ pub struct Decision {
     pub edits: RequestEdits,
     /// Headers that plugins set on the response.
     pub response_headers: HeaderPairs,
+    /// What is to be written of it, where it is recorded.
+    pub recorded: Option<Box<RecordingEntry>>,
 }
 
 /// What the choice left, as it comes out of the critical section.
@@ -71,6 +74,7 @@ struct Choice<'a> {
     reservation: Reservation,
     scores: Option<Vec<(Box<str>, f64)>>,
     edits: RequestEdits,
+    captured: Option<Captured>,
 }
 
 /// A decision to be made: what stays the same while it is made. The prompt is no part of what a choice holds on to: its hashes go out with the decision.
@@ -83,6 +87,8 @@ struct Question<'a, 'p> {
     /// By slot.
     prefixes: &'a [PrefixColumn],
     prompt: Prompt<'p>,
+    /// It is recorded; a number of its own.
+    recorded: Option<u64>,
     now: Nanos,
 }
 
@@ -139,6 +145,7 @@ impl Engine {
             subset: subset.as_deref(),
             prefixes: &matching.columns,
             prompt: matching.prompt(active, self.block_tokens()),
+            recorded: self.recording.as_ref().and_then(Recording::draw),
             now,
         };
         let position = policy
@@ -150,6 +157,11 @@ impl Engine {
             .inspect_err(failed)?;
         self.show_in_flight(policy, facts, &mut choice);
         let first = choice.endpoints[0];
+        let profile = policy.profiles()[position].name();
+        let recorded = choice.captured.take().map(|captured| {
+            let chains = &matching.chains;
+            self.entry(inquiry, &snapshot, chains, profile, captured)
+        });
         self.remember(inquiry, &mut choice.reservation, &matching);
         let redirected = choice.edits.destination.is_some();
         let destination = choice
@@ -169,9 +181,10 @@ impl Engine {
             scores: choice.scores,
             explanation,
             redirected,
-            profile: Arc::clone(policy.profiles()[position].name()),
+            profile: Arc::clone(profile),
             edits: choice.edits,
             response_headers,
+            recorded,
         })
     }
 
@@ -279,6 +292,9 @@ impl Engine {
             }),
             endpoints,
             edits,
+            captured: question
+                .recorded
+                .map(|number| Captured::take(candidates, ranked[0], number)),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Settings {
     pub index_bytes: usize,
     /// How many decisions are kept when explaining.
     pub decisions_kept: usize,
+    /// Share of the decisions that is recorded for a replay, above 0 and at most 1; `None`: none.
+    pub record_sample: Option<f64>,
     /// Start of the chance in decisions and in the choice of answers that are watched, so that a run can be repeated; `None`: another at each start.
     pub seed: Option<u64>,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             stream_metrics: false,
             index_bytes: 256 << 20,
             decisions_kept: 256,
+            record_sample: None,
             seed: None,
         }
     }
@@ -110,6 +113,13 @@ impl Settings {
             settings.decisions_kept <= 10_000,
             "decisions_kept",
             "at most 10000",
+        )?;
+        range(
+            settings
+                .record_sample
+                .is_none_or(|sample| sample > 0.0 && sample <= 1.0),
+            "record_sample",
+            "above 0 and at most 1",
         )?;
         range(
             (0.0..=1.0).contains(&settings.response_sample),

@@ -305,6 +305,7 @@ impl Exchange {
             profile,
             edits,
             response_headers,
+            recorded,
         } = self.engine.decide(&inquiry).inspect_err(|refusal| {
             ready.running.error(refusal.code());
         })?;
@@ -331,6 +332,7 @@ impl Exchange {
             response_headers,
             redirected,
             profile,
+            recorded,
             active: active
                 .policy
                 .follows_responses()

@@ -27,7 +27,7 @@ pub use refusal::Refusal;
 pub use reply::{CHUNK_BYTES, cut};
 
 use crate::control::HeaderPairs;
-use crate::engine::{Active, Settings};
+use crate::engine::{Active, RecordingEntry, Settings};
 use crate::pool::Reservation;
 use crate::stats::RunningRequest;
 use crate::tokens::{TokenAnswer, TokenizeError};
@@ -80,6 +80,8 @@ pub(crate) struct Flight {
     pub(crate) redirected: bool,
     /// Name of the profile that chose.
     pub(crate) profile: Arc<str>,
+    /// What is to be written of the decision, where it is recorded.
+    pub(crate) recorded: Option<Box<RecordingEntry>>,
     /// The policy that decided, where its plugins follow the response.
     pub(crate) active: Option<Arc<Active>>,
 }

@@ -1,5 +1,6 @@
 //! The response's side: learn where and how the answer ended, at no more cost than the mode forces on us.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use super::{Exchange, Flight, Progress};
 use crate::Nanos;
 use crate::body::{Dialect, Usage, UsageScanner, restore_model};
 use crate::control::{Report, Response};
+use crate::engine::Ending;
 use crate::plugin::ExternalFailure;
 
 /// What the gateway tells with the response headers.
@@ -109,6 +111,11 @@ impl Exchange {
             let failed = header(headers, b":status")
                 .or_else(|| header(headers, b"status"))
                 .is_some_and(|status| !matches!(status.first(), Some(b'1' | b'2')));
+            if let Some(recorded) = &mut flight.recorded {
+                let status = header(headers, b":status").or_else(|| header(headers, b"status"));
+                let status = status.and_then(|status| str::from_utf8(status).ok());
+                recorded.status = status.and_then(|status| status.parse().ok());
+            }
             if failed {
                 flight.running.error("ModelServerError");
             }
@@ -333,8 +340,12 @@ impl Exchange {
             running: series,
             received,
             has_prompt,
+            recorded,
             ..
         } = flight;
+        let served = recorded
+            .is_some()
+            .then(|| Arc::clone(reservation.endpoint()));
         let response = &mut self.response;
         let usage = response.end();
         let output_tokens = usage
@@ -361,6 +372,16 @@ impl Exchange {
                 duration
             };
             series.ttft(first, response.streaming);
+        }
+        if let (Some(entry), Some(served)) = (recorded, served) {
+            let first_token = response.first_byte.filter(|_| response.streaming);
+            let ending = Ending {
+                duration,
+                first_token: first_token.map(|first| first - received),
+                output_tokens: usage.map(|usage| usage.output_tokens),
+                served,
+            };
+            self.engine.recorded(entry, ending);
         }
         if let Some(usage) = usage {
             series.input_tokens(usage.input_tokens);

@@ -139,7 +139,7 @@ impl Scratch {
         self.begin();
         self.rows.extend_from_slice(rows);
         if !rows.is_empty() {
-            pack(candidates, rows, &mut self.kept);
+            candidates.pack_into(rows, &mut self.kept);
         }
         mark(self.clock, &mut self.marks);
     }
@@ -399,7 +399,7 @@ impl Profile {
                     // Outside, what was dropped before is not there at all: own filters look at `keep`.
                     let candidates = if left < count {
                         collect_kept(keep, rows);
-                        pack(context.candidates, rows, kept);
+                        context.candidates.pack_into(rows, kept);
                         &*kept
                     } else {
                         context.candidates
@@ -441,7 +441,7 @@ impl Profile {
         }
         if left < count {
             collect_kept(keep, rows);
-            pack(context.candidates, rows, kept);
+            context.candidates.pack_into(rows, kept);
         }
         Ok(())
     }
@@ -493,6 +493,13 @@ pub(super) fn clamped(score: f64) -> f64 {
         0.0
     } else {
         score.clamp(0.0, 1.0)
+    }
+}
+
+impl Candidates {
+    /// Makes `into` the given rows of every column, keeping its allocations.
+    pub(crate) fn pack_into(&self, rows: &[u32], into: &mut Self) {
+        pack(self, rows, into);
     }
 }
 

@@ -1,0 +1,139 @@
+"""Tables, CSV and pictures say what was simulated, the same for the same seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from typer.testing import Result
+
+pytestmark = pytest.mark.usefixtures("known")
+
+COMPARED = ("rand8", "--policy", "round-robin", "--policy", "marginal-latency", "--requests", "300", "--rate", "5,8,20", "--seeds", "1-3")
+
+
+def test_a_table_a_level_shows_medians_and_ratios_to_the_first_policy(replay: Callable[..., Result]) -> None:
+    result = replay(*COMPARED)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("300 requests, medians over seeds 1-3") == 3
+    assert "rand8 on 8 x h100-8b" in result.stdout
+    lines = result.stdout.splitlines()
+    ours = next(index for index, line in enumerate(lines) if "marginal-latency" in line)
+    # At 5 requests/s: 2 s * 5 / 50 against 2 s * 5 / 10.
+    assert "0.200" in lines[ours]
+    assert "×0.20" in lines[ours + 1]  # noqa: RUF001 - the sign for "times"
+    assert "round-robin, 20 requests/s, seed 3: 3 of 300 requests had not finished" in result.stdout
+    assert "derived, not measured on a GPU" in result.stdout
+
+
+def test_a_narrow_terminal_gets_a_row_a_measure() -> None:
+    from warmroute.replay.run import Level, Outcome  # noqa: PLC0415 - after the simulator is in place
+    from warmroute.replay.table import print_tables  # noqa: PLC0415 - as above
+
+    quick, slow = {"ttft": {"mean": 0.1}, "measured": 1}, {"ttft": {"mean": 0.25}, "measured": 1}
+    outcomes = [Outcome("one", Level(5.0), 1, quick), Outcome("other", Level(5.0), 1, slow)]
+    console = Console(file=io.StringIO(), width=80, markup=False)
+    print_tables(console, outcomes, title="t")
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    row = next(line for line in lines if "TTFT mean [s]" in line)
+    assert "0.100" in row
+    assert "0.250 ×2.50" in row  # noqa: RUF001 - the sign for "times"
+    assert max(map(len, lines)) <= 80
+
+
+def test_csv_is_the_same_for_the_same_seeds_however_many_run_at_once(replay: Callable[..., Result], tmp_path: Path) -> None:
+    for name, jobs in (("one.csv", "1"), ("many.csv", "7")):
+        assert replay(*COMPARED, "--csv", name, "--jobs", jobs).exit_code == 0
+    one = (tmp_path / "one.csv").read_bytes()
+    assert one == (tmp_path / "many.csv").read_bytes()
+    rows = list(csv.DictReader(one.decode().splitlines()))
+    assert [(row["rate"], row["policy"], row["seed"]) for row in rows[:4]] == [
+        ("5.0", "round-robin", "1"),
+        ("5.0", "round-robin", "2"),
+        ("5.0", "round-robin", "3"),
+        ("5.0", "marginal-latency", "1"),
+    ]
+    assert len(rows) == 18
+    assert rows[0]["ttft.p90"] == "1.0"
+    assert rows[0]["e2e.mean"] != rows[1]["e2e.mean"]
+
+
+def test_csv_on_stdout_stands_alone(replay: Callable[..., Result]) -> None:
+    result = replay(*COMPARED, "--csv", "-")
+    assert len(list(csv.DictReader(result.stdout.splitlines()))) == 18
+    assert "rand8 on" in result.stderr
+
+
+def test_a_file_is_replayed_as_recorded_unless_a_rate_is_given(replay: Callable[..., Result], tmp_path: Path) -> None:
+    request = {"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]}
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(request) + "\n" for _ in range(50)))
+    result = replay("own.jsonl", "--policy", "random", "--policy", "reference", "--requests", "20", "--repeat", "3")
+    assert "own.jsonl on 8 x h100-8b, 60 requests, seed 1: as recorded" in result.stdout
+
+
+def test_a_configuration_file_is_a_policy(replay: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n- type: lmetric-scorer\n")
+    result = replay("rand8", "--rate", "20", "--policy", "round-robin", "--policy", "mine.yaml", "--requests", "50")
+    assert result.exit_code == 0, result.stderr
+    assert "mine" in result.stdout
+
+
+def test_pictures_are_drawn_and_the_same_for_the_same_results(replay: Callable[..., Result], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
+    for _ in range(2):
+        result = replay(*COMPARED, "--plot", "figures")
+        assert result.exit_code == 0, result.stderr
+        drawn = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+        assert sorted(drawn) == ["balance.png", "latency.png", "throughput.png"]
+        assert all(data.startswith(b"\x89PNG") and len(data) > 10_000 for data in drawn.values())
+    again = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert again == drawn
+
+
+def test_pictures_without_matplotlib_say_what_to_install(replay: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = replay(*COMPARED, "--plot", "figures")
+    assert result.exit_code == 2
+    assert result.stderr == "warmroute replay: --plot needs matplotlib: pip install 'warmroute[plots]'\n"
+
+
+def test_the_published_claim_is_judged_against_round_robin(replay: Callable[..., Result]) -> None:
+    result = replay("--claim", "--requests", "100")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("sharegpt on 20 x h100-8b") == 10
+    # The known simulator's round robin bears 10 requests/s, ours 50: both are far beyond it at 600.
+    assert "marginal-latency: throughput at least +400.0% of round-robin's (parity within 2% holds)" in result.stdout
+    assert "lower by 80.0% to 80.0% (holds)" in result.stdout
+
+
+def test_constants_are_explained_with_sources(replay: Callable[..., Result]) -> None:
+    result = replay("--explain-constants")
+    assert result.exit_code == 0
+    for text in ("7 ms", "31.5 us", "48 ns", "2.7 TB/s", "27,000 x 16 tokens", "Left out:"):
+        assert text in result.stdout
+
+
+def test_workloads_are_listed(replay: Callable[..., Result]) -> None:
+    from warmroute.replay.workloads import WORKLOADS  # noqa: PLC0415 - after the simulator is in place
+
+    result = replay("--list")
+    assert all(name in result.stdout for name in WORKLOADS)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (0.000345, "0.000345"), (0.01234, "0.0123"), (0.5, "0.500"), (9.994, "9.99"), (12.34, "12.3"), (1234.5, "1,234")]
+)
+def test_numbers_have_three_significant_digits(value: float, shown: str) -> None:
+    from warmroute.replay.measures import significant  # noqa: PLC0415 - as above
+
+    assert significant(value) == shown
