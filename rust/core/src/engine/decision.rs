@@ -150,7 +150,7 @@ impl Engine {
             .inspect_err(failed)?;
         self.show_in_flight(policy, facts, &mut choice);
         let first = choice.endpoints[0];
-        self.remember(inquiry, &choice.reservation, &matching);
+        self.remember(inquiry, &mut choice.reservation, &matching);
         let redirected = choice.edits.destination.is_some();
         let destination = choice
             .edits
