@@ -338,7 +338,7 @@ class Trace:
         question_spread 0.5, output_tokens 300, output_spread 0.5. no-reuse and sharegpt: prompt_tokens 220, prompt_spread 1 (1.42), output_tokens 180, output_spread 1.
         skewed: short_tokens 500, long_tokens 60000, long_share 0.1, prompt_spread 0.1, output_tokens 200, output_spread 0.5. chat: turns 6, think_seconds 8,
         system_prompts 8, system_tokens 1024, question_tokens 120, question_spread 0.8, output_tokens 200, output_spread 0.7, max_tokens 110000. agent: turns 20,
-        think_seconds 3, start_tokens 14000, turn_tokens 1200, output_tokens 250, output_spread 0.5, shared_tokens 0, max_tokens 110000. lora-mix: adapters 8,
+        think_seconds 3, start_tokens 14000, turn_tokens 1200, output_tokens 150, output_spread 0.5, shared_tokens 0, max_tokens 110000. lora-mix: adapters 8,
         exponent 1, base_share 0, base {"workload": "sharegpt"}. A spread is the standard deviation of the logarithm of a lognormal length. ValueError names the field.
         """
     @property

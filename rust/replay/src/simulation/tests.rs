@@ -65,7 +65,7 @@ fn every_request_is_accounted_for_and_nothing_stays_reserved() {
                 .iter()
                 .any(|request| request.after != u32::MAX);
             // Of conversations, those after the last one began are left out.
-            assert!(report.measured == 600 || sessions && report.measured > 100);
+            assert!(report.measured == 600 || sessions && report.measured > 0);
             assert_eq!(report.requests, 600);
             assert_eq!(report.picks.iter().sum::<u64>(), report.measured);
             assert!(report.ttft.mean > 0.007 && report.e2e.mean > report.ttft.mean);
