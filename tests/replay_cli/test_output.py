@@ -40,7 +40,7 @@ def test_a_narrow_terminal_gets_a_row_a_measure() -> None:
     from warmroute.replay.run import Level, Outcome  # noqa: PLC0415 - after the simulator is in place
     from warmroute.replay.table import print_tables  # noqa: PLC0415 - as above
 
-    quick, slow = {"ttft": {"mean": 0.1}, "measured": 1}, {"ttft": {"mean": 0.25}, "measured": 1}
+    quick, slow = {"ttft": {"mean": 0.1}, "measured": 1, "requests": 5}, {"ttft": {"mean": 0.25}, "measured": 1, "requests": 5}
     outcomes = [Outcome("one", Level(5.0), 1, quick), Outcome("other", Level(5.0), 1, slow)]
     console = Console(file=io.StringIO(), width=80, markup=False)
     print_tables(console, outcomes, title="t")
@@ -49,6 +49,7 @@ def test_a_narrow_terminal_gets_a_row_a_measure() -> None:
     assert "0.100" in row
     assert "0.250 ×2.50" in row  # noqa: RUF001 - the sign for "times"
     assert max(map(len, lines)) <= 80
+    assert "5 requests/s: all requests arrive within 1 s" in " ".join(lines)
 
 
 def test_csv_is_the_same_for_the_same_seeds_however_many_run_at_once(replay: Callable[..., Result], tmp_path: Path) -> None:

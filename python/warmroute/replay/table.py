@@ -12,6 +12,8 @@ from warmroute.replay.measures import COLUMNS, Measure, median
 from warmroute.replay.run import Outcome
 
 _ROOM = 1000
+# Answers take seconds: what arrives within less says little about a load.
+_SHORT_SECONDS = 30.0
 
 
 def print_tables(console: Console, outcomes: Sequence[Outcome], *, title: str) -> None:
@@ -29,6 +31,11 @@ def print_tables(console: Console, outcomes: Sequence[Outcome], *, title: str) -
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
     """What a reader must know to read the numbers right."""
     found = []
+    for level in dict.fromkeys(outcome.level for outcome in outcomes if outcome.level.rate is not None):
+        requests = max(outcome.result["requests"] for outcome in outcomes if outcome.level == level)
+        seconds = requests / (level.rate or 1)
+        if seconds < _SHORT_SECONDS:
+            found.append(f"{level.words}: all requests arrive within {seconds:.0f} s, too short for queues to grow; raise --requests or --repeat")
     for outcome in outcomes:
         result = outcome.result
         where = f"{outcome.policy}, {outcome.level.words}, seed {outcome.seed}"
