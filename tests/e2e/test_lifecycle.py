@@ -98,7 +98,7 @@ def test_second_gateway_on_the_same_port_is_refused() -> None:
         (["--sim", "1", "--port", "9999", "--admin-port", "9999"], "Port 9999 is wanted for"),
         (["--sim", "1", "--listen", "192.0.2.1", "--port", "0"], "Cannot listen on 192.0.2.1"),
         (["--sim", "1", "--listen", "localhost", "--port", "0"], "Cannot listen on 'localhost'"),
-        (["--sim", "1", "--policy", "best"], "--policy best: expected one of marginal-latency, reference"),
+        (["--sim", "1", "--policy", "best"], "--policy: 'best' is no policy"),
         (["--sim", "1", "--policy", "reference", "--config-file", "some.yaml"], "only one of --policy and --config-file"),
         (["--sim", "1", "--picker-host", "other"], "--picker-host other: expected one of native, grpcio"),
         (["--sim", "1", "--sim-preset", "tpu"], "--sim-preset tpu: expected one of h100-8b, h100-70b, instant"),

@@ -65,7 +65,7 @@ def test_pool_namespace_falls_back_to_the_environment():
         (["--drain-timeout=30"], "'30' is no duration (examples: 250ms, 30s, 1m30s)"),
         (["--max-body=lots"], "'lots' is no quantity (examples: 4194304, 10Mi, 10MiB, 25M)"),
         (["--secure-serving=maybe"], "'maybe' is no boolean (true or false)"),
-        (["--policy=best"], "'best' is not one of marginal-latency, reference"),
+        (["--policy=lmetrik"], "argument --policy: 'lmetrik' is no policy (did you mean \"lmetric\"?); there are marginal-latency, bounded-hash,"),
         (["--max-endpoints=0"], "must be from 1 to 64"),
         (["--config-file=a", "--config-text=b"], "--config-file and --config-text exclude each other"),
         (["--config-file=a", "--policy=reference"], "--policy is for a picker without a configuration"),

@@ -105,7 +105,11 @@ def test_what_an_endpoint_says_itself_holds() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "scorers"),
-    [("", {"marginal-latency-scorer": 1.0}), ("reference", {"queue-scorer": 2.0, "kv-cache-utilization-scorer": 2.0, "prefix-cache-scorer": 3.0})],
+    [
+        ("", {"marginal-latency-scorer": 1.0}),
+        ("reference", {"queue-scorer": 2.0, "kv-cache-utilization-scorer": 2.0, "prefix-cache-scorer": 3.0}),
+        ("round-robin", {}),
+    ],
 )
 @pytest.mark.parametrize("tokenizer", [URL + "/", "models/tiny"])
 def test_written_configuration_keeps_the_scorers_of_the_policy(tmp_path: Path, policy: str, scorers: dict[str, float], tokenizer: str) -> None:

@@ -16,7 +16,7 @@ from warmroute.local.endpoints import from_addresses
 from warmroute.local.errors import GatewayError, PortInUseError, UsageError
 from warmroute.local.ports import PortBook
 from warmroute.local.publish import EndpointPublisher
-from warmroute.local.settings import PICKER_HOSTS, POLICIES, SIM_PRESETS, parse_size
+from warmroute.local.settings import PICKER_HOSTS, SIM_PRESETS, parse_size
 from warmroute.local.summary import Summary
 from warmroute.sim.cost import PRESETS
 
@@ -139,7 +139,6 @@ def test_small_screen_shows_the_busiest() -> None:
 
 def test_choices_are_those_of_the_processes() -> None:
     assert set(SIM_PRESETS) == {"", *PRESETS}
-    assert set(POLICIES) == set(get_args(get_type_hints(Flags)["policy"]))
     assert set(PICKER_HOSTS) == {"", *get_args(get_type_hints(Flags)["host"])}
 
 

@@ -17,18 +17,11 @@ class Output(StrEnum):
     json = "json"
 
 
-class PolicyName(StrEnum):
-    """The policies without a configuration."""
-
-    marginal_latency = "marginal-latency"
-    reference = "reference"
-
-
 def check(
     file: Annotated[Path | None, typer.Argument(help="EndpointPickerConfig file; without it, what a picker without a configuration runs.")] = None,
     *,
     config_text: Annotated[str, typer.Option(help="EndpointPickerConfig as text, instead of a file.")] = "",
-    policy: Annotated[PolicyName | None, typer.Option(help="The policy without a configuration (default: marginal-latency).")] = None,
+    policy: Annotated[str, typer.Option(metavar="POLICY", help="A policy by its name, instead of a file (default: marginal-latency).")] = "",
     allow_experimental_plugins: Annotated[bool, typer.Option("--allow-experimental-plugins", help="Allow alpha plugins.")] = False,
     plugin_module: Annotated[list[str] | None, typer.Option(help="Module or .py file with plugins in Python; repeat for more.")] = None,
     refresh_metrics_interval: Annotated[str, typer.Option(help="Base scrape interval, of which a source's own is a multiple.")] = "50ms",
@@ -40,6 +33,7 @@ def check(
     The output is a configuration itself. Example: `warmroute check epp.yaml`.
     """
     # Imported here: `warmroute --help` needs neither pydantic nor the engine.
+    from warmroute import policies  # noqa: PLC0415
     from warmroute.config.errors import ConfigError, UsageError  # noqa: PLC0415
     from warmroute.config.flags import SHORTEST_REFRESH_SECONDS, parse_flags  # noqa: PLC0415
     from warmroute.config.read import Given, read_plan  # noqa: PLC0415
@@ -52,7 +46,7 @@ def check(
             Given(
                 file=file,
                 text=config_text,
-                policy="reference" if policy is PolicyName.reference else "marginal-latency",
+                policy=policy or policies.DEFAULT,
                 allow_experimental=allow_experimental_plugins,
                 plugin_modules=tuple(plugin_module or ()),
                 tick=max(flags.refresh_metrics_interval, SHORTEST_REFRESH_SECONDS),
@@ -70,9 +64,9 @@ def check(
     sys.stdout.write(plan.effective.as_yaml() if output is Output.yaml else f"{plan.effective.as_json()}\n")
 
 
-def _exclusive(file: Path | None, config_text: str, policy: PolicyName | None) -> None:
+def _exclusive(file: Path | None, config_text: str, policy: str) -> None:
     from warmroute.config.errors import UsageError  # noqa: PLC0415 - as above
 
-    if sum((file is not None, bool(config_text), policy is not None)) > 1:
+    if sum((file is not None, bool(config_text), bool(policy))) > 1:
         message = "a file, --config-text and --policy exclude each other"
         raise UsageError(message)

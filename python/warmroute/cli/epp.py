@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from warmroute import policies
 from warmroute._core import end_after_signals
 from warmroute.config.errors import ConfigError, UsageError
 from warmroute.config.flags import SHORTEST_REFRESH_SECONDS, Flags, parse_flags
@@ -95,7 +96,7 @@ def _plan(flags: Flags) -> Plan:
     given = Given(
         file=flags.config_file,
         text=flags.config_text,
-        policy=flags.policy or "marginal-latency",
+        policy=flags.policy or policies.DEFAULT,
         allow_experimental=flags.allow_experimental_plugins,
         plugin_modules=flags.plugin_module,
         tick=flags.refresh_metrics_interval,

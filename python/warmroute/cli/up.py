@@ -127,7 +127,13 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
         typer.Option("--picker-host", metavar="HOST", rich_help_panel=_PICKING, help="Host of the picker: native or grpcio. [default: the picker's]"),
     ] = "",
     policy: Annotated[
-        str, typer.Option("--policy", metavar="POLICY", rich_help_panel=_PICKING, help="marginal-latency or reference. [default: the picker's]")
+        str,
+        typer.Option(
+            "--policy",
+            metavar="POLICY",
+            rich_help_panel=_PICKING,
+            help="Policy of the picker by its name, such as reference or round-robin. [default: marginal-latency]",
+        ),
     ] = "",
     config_file: Annotated[
         Path | None, typer.Option("--config-file", metavar="FILE", rich_help_panel=_PICKING, help="EndpointPickerConfig of the picker.")

@@ -1,54 +1,39 @@
 """What a configuration leaves unsaid: the defaulting rules, and the plan that the picker runs."""
 
-from typing import Any, Literal
-
 from pydantic import BaseModel
 
+from warmroute import policies
 from warmroute.config.data_layer import resolve_discovery, resolve_sources
 from warmroute.config.describe import describe
 from warmroute.config.document import Document
 from warmroute.config.errors import ConfigError
 from warmroute.config.known_types import PARSER, SATURATION_DETECTOR, find_type
 from warmroute.config.load import LoadedConfig, Plugin, load_config
-from warmroute.config.models import API_VERSION, KIND
 from warmroute.config.notices import Notice
-from warmroute.config.plan import OWN_SCORER, Plan
-from warmroute.config.plugins import DEFAULT_DETECTOR, DEFAULT_EXTRACTOR, DEFAULT_PARSERS, DEFAULT_SOURCE, NOTIFICATIONS, Kind
+from warmroute.config.plan import Plan
+from warmroute.config.plugins import DEFAULT_DETECTOR, DEFAULT_PARSERS, NOTIFICATIONS, Kind
 from warmroute.config.producers import add_producers, in_running_order
 from warmroute.config.profiles import resolve_profiles
 from warmroute.config.resolution import Resolution
 from warmroute.plugins.registry import PluginDefinition
 
-__all__ = ["Plan", "Policy", "default_plan", "resolve"]
-
-Policy = Literal["marginal-latency", "reference"]
+__all__ = ["Plan", "default_plan", "resolve"]
 
 _SHORTEST_TICK_SECONDS = 0.05
 
-# What each policy scores by.
-_POLICIES: dict[Policy, dict[str, float]] = {
-    "marginal-latency": {OWN_SCORER: 1.0},
-    "reference": {"queue-scorer": 2.0, "kv-cache-utilization-scorer": 2.0, "prefix-cache-scorer": 3.0},
-}
-_POLICY_ORIGINS: dict[Policy, str] = {
-    "marginal-latency": "default policy: no configuration is given",
+# What the effective configuration tells of the values of a policy that runs where no configuration is given.
+_ORIGINS = {
+    policies.DEFAULT: "default policy: no configuration is given",
     "reference": "rule 1: no configuration is given (--policy reference)",
 }
 
 
-def default_plan(policy: Policy) -> Plan:
-    """The plan without any configuration (rule 1): the policy's scorers, metrics collected, endpoints from elsewhere."""
-    scorers = _POLICIES[policy]
-    plugins: list[dict[str, Any]] = [{"type": name} for name in (*scorers, DEFAULT_SOURCE, DEFAULT_EXTRACTOR)]
-    entries = [{"pluginRef": name, "weight": weight} for name, weight in scorers.items()]
-    data = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "plugins": plugins,
-        "schedulingProfiles": [{"name": "default", "plugins": entries}],
-        "dataLayer": {"sources": [{"pluginRef": DEFAULT_SOURCE, "extractors": [{"pluginRef": DEFAULT_EXTRACTOR}]}]},
-    }
-    return resolve(load_config(Document(_POLICY_ORIGINS[policy], data, {})), _SHORTEST_TICK_SECONDS)
+def default_plan(policy: str = policies.DEFAULT) -> Plan:
+    """The plan without any configuration (rule 1), endpoints from elsewhere. `policy`: a name of `warmroute.policies`. Raises UsageError for others."""
+    document = policies.document(policy)
+    # Without lines: what is told of a value is that nobody configured it, not where it stands in a file that the user has never seen.
+    origin = _ORIGINS.get(policy, f"no configuration is given (--policy {policy})")
+    return resolve(load_config(Document(origin, document.data, {})), _SHORTEST_TICK_SECONDS)
 
 
 def resolve(loaded: LoadedConfig, tick: float) -> Plan:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from warmroute import policies
 from warmroute.config.errors import UsageError, nearest
 from warmroute.config.quantities import parse_bool, parse_duration, parse_quantity
 
@@ -133,6 +134,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _policy(text: str) -> str:
+    if text not in policies.names():
+        raise ValueError(policies.unknown(text))
+    return text
+
+
 def _log_level(text: str) -> str:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return text
@@ -221,11 +228,9 @@ class Flags:
     grpc_address: str = dataclasses.field(
         default="", metadata=_flag(str, "address of the ext_proc listener, or unix:/path; default: --bind-address", metavar="ADDRESS")
     )
-    policy: Literal["", "marginal-latency", "reference"] = dataclasses.field(
+    policy: str = dataclasses.field(
         default="",
-        metadata=_flag(
-            _one_of("marginal-latency", "reference"), "policy without a configuration: marginal-latency (default) or reference", metavar="POLICY"
-        ),
+        metadata=_flag(_policy, f"policy without a configuration: {', '.join(policies.names())}; default: {policies.DEFAULT}", metavar="POLICY"),
     )
     max_endpoints: int | None = dataclasses.field(
         default=None,

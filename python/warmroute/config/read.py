@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmroute.config.defaults import Policy, default_plan, resolve
+from warmroute import policies
+from warmroute.config.defaults import default_plan, resolve
 from warmroute.config.document import parse_document, read_document
 from warmroute.config.flags import SHORTEST_REFRESH_SECONDS
 from warmroute.config.load import load_config
@@ -14,11 +15,11 @@ from warmroute.plugins import registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A file, or text, or neither: then a policy. `plugin_modules`: modules or files with plugins in Python. `tick`: base scrape interval in seconds."""
+    """A file, or text, or neither: then a policy by its name. `plugin_modules`: modules or files with plugins in Python. `tick`: base scrape interval in seconds."""
 
     file: Path | None = None
     text: str = ""
-    policy: Policy = "marginal-latency"
+    policy: str = policies.DEFAULT
     allow_experimental: bool = False
     plugin_modules: Iterable[str] = ()
     tick: float = SHORTEST_REFRESH_SECONDS

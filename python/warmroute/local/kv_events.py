@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from warmroute import policies
 from warmroute.config.errors import ConfigError
 from warmroute.discovery.endpoints import EndpointRecord
 from warmroute.kv_events.settings import (
@@ -142,7 +143,7 @@ def check_tokenizer(tokenizer: str) -> None:
 
 
 def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
-    """Write a configuration of the picker that uses the exact index under the scorers of `policy` (empty: the default one).
+    """Write a configuration of the picker that uses the exact index under `policy` (empty: the default one).
 
     `tokenizer`: URL of a server that renders prompts as vLLM does, or path of a tokenizer.
     """
@@ -157,11 +158,8 @@ def write_configuration(path: Path, tokenizer: str, policy: str) -> None:
         # And a burst of one prompt stays together, as it does without events: the first event comes after the first prefill.
         {"type": _PRODUCER, "parameters": {"kvEventsConfig": {"topicFilter": ""}, "speculativeIndexing": True}},
     ]
-    document: dict[str, Any] = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", "plugins": plugins}
-    if policy == "reference":
-        scorers = _reference_scorers()
-        plugins += [{"type": name} for name in scorers]
-        document["schedulingProfiles"] = [{"name": "default", "plugins": [{"pluginRef": name, "weight": weight} for name, weight in scorers.items()]}]
+    document = policies.document(policy or policies.DEFAULT).data
+    document["plugins"] = plugins + document["plugins"]
     path.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
@@ -182,10 +180,3 @@ def check_configuration(path: Path) -> None:
     if not any(isinstance(plugin, dict) and plugin.get("type") == _PRODUCER for plugin in plugins or ()):
         message = f"--kv-events with --config-file {path}: the configuration has no {_PRODUCER}, so nothing would receive the events. Add for example:\n{_EXAMPLE}"
         raise UsageError(message)
-
-
-def _reference_scorers() -> dict[str, float]:
-    from warmroute.config.defaults import default_plan  # noqa: PLC0415 -- costs start-up time
-
-    (profile,) = default_plan("reference").profiles
-    return {entry.plugin.type.name: entry.weight for entry in profile.entries if entry.weight is not None}

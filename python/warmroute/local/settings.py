@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from warmroute import policies
 from warmroute.config.errors import UsageError as FlagError
 from warmroute.config.flags import parse_flags
 from warmroute.local.errors import UsageError
@@ -11,8 +12,7 @@ from warmroute.local.errors import UsageError
 #: Length of the list of endpoints that the picker hands to Envoy: one to send to, one for each retry.
 FALLBACKS = 3
 
-#: What `--policy`, `--picker-host` and `--sim-preset` may say; empty: the default of the process that it is for.
-POLICIES = ("", "marginal-latency", "reference")
+#: What `--picker-host` and `--sim-preset` may say; empty: the default of the process that it is for.
 PICKER_HOSTS = ("", "native", "grpcio")
 SIM_PRESETS = ("", "h100-8b", "h100-70b", "instant")
 
@@ -104,7 +104,7 @@ class GatewaySettings:
 
         """
         picker = self.picker
-        _check_choice("--policy", picker.policy, POLICIES)
+        _check_policy(picker.policy)
         _check_choice("--picker-host", picker.host, PICKER_HOSTS)
         if self.sim is not None:
             _check_choice("--sim-preset", self.sim.preset, SIM_PRESETS)
@@ -153,6 +153,12 @@ class GatewaySettings:
 def _check_choice(flag: str, given: str, choices: tuple[str, ...]) -> None:
     if given not in choices:
         message = f"{flag} {given}: expected one of {', '.join(choice for choice in choices if choice)}."
+        raise UsageError(message)
+
+
+def _check_policy(given: str) -> None:
+    if given and given not in policies.names():
+        message = f"--policy: {policies.unknown(given)}."
         raise UsageError(message)
 
 

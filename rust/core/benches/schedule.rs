@@ -10,7 +10,7 @@ use warmroute_core::engine::{Policy, PolicySpec};
 use warmroute_core::plugin::Externals;
 use warmroute_core::pool::{EndpointIdentity, EngineMetrics, Pool};
 use warmroute_core::prefix::{ApproximateIndex, chain, seed};
-use warmroute_core::schedule::{Candidates, Context, PrefixColumn, RequestFacts, Scratch};
+use warmroute_core::schedule::{Candidates, Context, PrefixColumn, Prompt, RequestFacts, Scratch};
 
 /// 8 KiB of prompt in blocks of 64 tokens of 4 bytes.
 const BLOCKS: u32 = 32;
@@ -100,6 +100,7 @@ fn picks(criterion: &mut Criterion) {
                         request: &request,
                         snapshot: &snapshot,
                         candidates: &candidates,
+                        prompt: Prompt::default(),
                         now: Nanos(0),
                         random: &random,
                     };
@@ -115,6 +116,7 @@ fn picks(criterion: &mut Criterion) {
                         request: &request,
                         snapshot: &snapshot,
                         candidates: &candidates,
+                        prompt: Prompt::default(),
                         now: Nanos(0),
                         random: &random,
                     };

@@ -38,10 +38,19 @@ fn engine(policy: Value, max_endpoints: usize, roles: &[&str]) -> Engine {
 }
 
 fn decide(engine: &Engine, facts: RequestFacts) -> Result<Decision, Refusal> {
+    decide_prompt(engine, facts, &[])
+}
+
+/// As `decide`, with block ids of the prompts.
+fn decide_prompt(
+    engine: &Engine,
+    facts: RequestFacts,
+    sequences: &[Vec<u64>],
+) -> Result<Decision, Refusal> {
     engine.decide(&Inquiry {
         active: &engine.active(),
         facts,
-        sequences: &[],
+        sequences,
         cache_salt: None,
         tokens: None,
         subset_hint: None,
@@ -176,4 +185,88 @@ fn a_detector_as_filter_keeps_all_or_nothing_of_a_saturated_pool_as_its_kind_doe
     let _held = decide(&closed, RequestFacts::default()).expect("idle");
     let refusal = decide(&closed, RequestFacts::default()).expect_err("full");
     assert_eq!(refusal.status(), 429);
+}
+
+/// A policy of one plugin, and an engine of three endpoints with it.
+fn one_plugin(plugin: &str, parameters: &Value) -> Engine {
+    let policy = json!({
+        "plugins": [{"type": plugin, "parameters": parameters}],
+        "profiles": [{"name": "default", "plugins": [{"plugin": plugin}]}],
+    });
+    engine(policy, 1, &["decode"; 3])
+}
+
+/// Where a prompt of `blocks` blocks goes, all different but for those that begin with the same number.
+fn send(engine: &Engine, first: u64, blocks: u64) -> Decision {
+    let facts = RequestFacts {
+        prompt_tokens: blocks as u32 * engine.block_tokens(),
+        ..RequestFacts::default()
+    };
+    let ids = (0..blocks).map(|block| first * 1000 + block).collect();
+    decide_prompt(engine, facts, &[ids]).expect("an endpoint")
+}
+
+#[test]
+fn hashed_beginnings_keep_their_endpoint_until_it_is_full_in_every_picker() {
+    let engines = [(); 2].map(|()| one_plugin("bounded-hash-scorer", &json!({"prefixTokens": 1})));
+    let mut used = std::collections::BTreeSet::new();
+    for first in 0..30 {
+        let destination = send(&engines[0], first, 9).destination;
+        // The other picker has decided nothing of it, and the prompt goes on differently.
+        assert_eq!(send(&engines[1], first, 4).destination, destination);
+        let held = send(&engines[0], first, 9);
+        assert_eq!(held.destination, destination);
+        // One of ⌈1.25 · 2 / 3⌉ is in flight there.
+        assert_ne!(send(&engines[0], first, 9).destination, destination);
+        used.insert(destination);
+    }
+    assert_eq!(used.len(), 3);
+}
+
+#[test]
+fn a_prompt_that_nobody_knows_goes_to_the_smallest_index_and_then_stays() {
+    let engine = one_plugin("cache-aware-scorer", &json!({"absoluteThreshold": 1}));
+    let sizes = [7, 2, 5];
+    let chosen: Vec<_> = (1..)
+        .zip(sizes)
+        .map(|(first, blocks)| send(&engine, first, blocks).destination)
+        .collect();
+    assert!(chosen[0] != chosen[1] && chosen[1] != chosen[2] && chosen[2] != chosen[0]);
+    // 7, 2 and 5 blocks: the second has least, also with 2 more, and then the third.
+    for (first, blocks, place) in [(4, 2, 1), (5, 2, 1), (6, 1, 2)] {
+        assert_eq!(send(&engine, first, blocks).destination, chosen[place]);
+    }
+    let held = [(); 2].map(|()| send(&engine, 1, 7));
+    assert!(
+        held.iter()
+            .all(|decision| decision.destination == chosen[0])
+    );
+    // Two in flight there and none elsewhere are uneven.
+    assert_ne!(send(&engine, 1, 7).destination, chosen[0]);
+}
+
+#[test]
+fn turns_go_on_with_endpoints_that_come_and_go() {
+    let engine = one_plugin("round-robin-picker", &json!({}));
+    let turn = || {
+        let decision = decide(&engine, RequestFacts::default()).expect("an endpoint");
+        String::from_utf8_lossy(&decision.destination)
+            .trim_start_matches("10.0.0.")
+            .trim_end_matches(":8001")
+            .to_owned()
+    };
+    let turns = |count| (0..count).map(|_| turn()).collect::<Vec<_>>().concat();
+    assert_eq!(turns(4), "1231");
+    assert!(engine.pool().remove("default", "endpoint-3"));
+    assert_eq!(turns(3), "212");
+    let endpoint = EndpointIdentity {
+        namespace: "default".into(),
+        name: "endpoint-0".into(),
+        address: [10, 0, 0, 9].into(),
+        port: 8001,
+        metrics_host: None,
+        labels: [].into(),
+    };
+    engine.upsert_endpoint(endpoint).expect("room in the pool");
+    assert_eq!(turns(6), "912912");
 }

@@ -16,7 +16,7 @@ use crate::exchange::Refusal;
 use crate::pool::{Endpoint, Reservation, Snapshot};
 use crate::prefix;
 use crate::schedule::{
-    Candidates, Context, Explanation, PrefixColumn, Prepared, RequestFacts, Scratch,
+    Candidates, Context, Explanation, PrefixColumn, Prepared, Prompt, RequestFacts, Scratch,
 };
 use crate::tokens::{TokenSequence, TokenizeError};
 
@@ -77,8 +77,8 @@ struct Choice<'a> {
     captured: Option<Captured>,
 }
 
-/// A decision to be made: what stays the same while it is made.
-struct Question<'a> {
+/// A decision to be made: what stays the same while it is made. The prompt is no part of what a choice holds on to: its hashes go out with the decision.
+struct Question<'a, 'p> {
     active: &'a Active,
     facts: &'a RequestFacts,
     snapshot: &'a Arc<Snapshot>,
@@ -88,10 +88,11 @@ struct Question<'a> {
     prefixes: &'a [PrefixColumn],
     /// It is recorded; a number of its own.
     recorded: Option<u64>,
+    prompt: Prompt<'p>,
     now: Nanos,
 }
 
-impl Question<'_> {
+impl Question<'_, '_> {
     fn gather(&self, candidates: &mut Candidates) {
         let to_the_end = self.active.policy.in_flight.add_estimated_output_tokens;
         self.snapshot
@@ -144,6 +145,7 @@ impl Engine {
             subset: subset.as_deref(),
             prefixes: &matching.columns,
             recorded: self.recording.as_ref().and_then(Recording::draw),
+            prompt: matching.prompt(active, self.block_tokens()),
             now,
         };
         let position = policy
@@ -189,7 +191,7 @@ impl Engine {
     /// Runs a profile and reserves the load on what it chose.
     fn choose<'a>(
         &self,
-        question: &Question<'a>,
+        question: &Question<'a, '_>,
         position: usize,
         mut explanation: Option<&mut Explanation>,
     ) -> Result<Choice<'a>, Refusal> {
@@ -223,6 +225,7 @@ impl Engine {
                 request: facts,
                 snapshot,
                 candidates,
+                prompt: question.prompt,
                 now,
                 random,
             };
@@ -250,7 +253,7 @@ impl Engine {
     /// The part of the critical section that follows the choice.
     fn reserve<'a>(
         &self,
-        question: &Question<'a>,
+        question: &Question<'a, '_>,
         context: &Context<'_>,
         profile: &str,
         scratch: &Scratch,
@@ -298,7 +301,7 @@ impl Engine {
     /// Lets external plugins work before the choice is locked.
     fn prepare(
         &self,
-        question: &Question<'_>,
+        question: &Question<'_, '_>,
         position: usize,
         explanation: Option<&mut Explanation>,
     ) -> Result<Prepared, Refusal> {
@@ -310,6 +313,7 @@ impl Engine {
             request: question.facts,
             snapshot: question.snapshot,
             candidates: &candidates,
+            prompt: question.prompt,
             now: question.now,
             random: &random,
         };

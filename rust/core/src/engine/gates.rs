@@ -9,7 +9,7 @@ use crate::control::HeaderPairs;
 use crate::control::saturation::stages;
 use crate::exchange::Refusal;
 use crate::pool::Snapshot;
-use crate::schedule::{Candidates, Context, Explanation, PrefixColumn, RequestFacts};
+use crate::schedule::{Candidates, Context, Explanation, PrefixColumn, Prompt, RequestFacts};
 use crate::stats::PluginTimers;
 
 /// A request before the gates of a policy.
@@ -185,6 +185,7 @@ impl Gates<'_> {
             request: self.facts,
             snapshot: self.snapshot,
             candidates,
+            prompt: Prompt::default(),
             now: self.now,
             random: &RefCell::new(fastrand::Rng::new()),
         })

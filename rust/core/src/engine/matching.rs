@@ -6,7 +6,7 @@ use super::exact::{ExactPrompt, Fallback};
 use super::{Active, Engine, Inquiry};
 use crate::pool::Reservation;
 use crate::prefix::{self, ApproximateIndex};
-use crate::schedule::PrefixColumn;
+use crate::schedule::{PrefixColumn, Prompt};
 
 /// What the producers say of one prompt, in the policy's order, by slot; and what to remember once it is sent.
 #[derive(Debug, Default)]
@@ -16,6 +16,18 @@ pub(super) struct Matching {
     pub(super) chains: Vec<Vec<u64>>,
     /// The prompt as the exact index knows it, where it was asked.
     pub(super) exact: Option<ExactPrompt>,
+}
+
+impl Matching {
+    /// The prompt as the plugins of a profile may know it.
+    pub(super) fn prompt<'a>(&'a self, active: &'a Active, block_tokens: u32) -> Prompt<'a> {
+        let first = active.policy.prefixes.producers.first();
+        Prompt {
+            chain: self.chains.first().map_or(&[], Vec::as_slice),
+            block_tokens,
+            sent: first.map(|producer| &*active.indexes[producer.approximate]),
+        }
+    }
 }
 
 impl Engine {

@@ -235,6 +235,7 @@ impl Rerun {
             request: &facts,
             snapshot: &snapshot,
             candidates: &candidates,
+            prompt: decided.prompt(),
             now,
             random: &self.random,
         };

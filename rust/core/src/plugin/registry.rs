@@ -53,6 +53,10 @@ pub const REGISTRY: &[PluginKind] = &[
     reporters::request_attribute::KIND,
     responses::destination_endpoint_served_verifier::KIND,
     screeners::disaggregatedset_rollout::KIND,
+    scorers::bounded_hash::KIND,
+    scorers::cache_aware::KIND,
+    scorers::lmetric::KIND,
+    pickers::round_robin::KIND,
 ];
 
 /// Deprecated names of types: (old, new).

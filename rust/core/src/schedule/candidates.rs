@@ -7,7 +7,7 @@ use crate::Nanos;
 use crate::body::Medium;
 use crate::learn::Curve;
 use crate::pool::Snapshot;
-use crate::schedule::PrefixColumn;
+use crate::schedule::{PrefixColumn, Prompt};
 
 /// Something that a plugin found out about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +146,8 @@ pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
     /// The rows.
     pub candidates: &'a Candidates,
+    /// The prompt's identity.
+    pub prompt: Prompt<'a>,
     /// Now.
     pub now: Nanos,
     /// The decision's source of chance.

@@ -10,6 +10,7 @@ pub mod handlers;
 pub mod pickers;
 mod prefix_column;
 mod profile;
+mod prompt;
 pub mod scorers;
 mod session;
 #[cfg(test)]
@@ -24,3 +25,4 @@ pub use prefix_column::PrefixColumn;
 pub(crate) use prefix_column::gather_columns;
 pub use profile::{Choice, Filter, NoEndpoint, Picker, Prepared, Profile, Scorer, Scratch};
 pub(crate) use profile::{FilterPart, Named, ScorerPart};
+pub use prompt::Prompt;

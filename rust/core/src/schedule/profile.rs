@@ -23,8 +23,8 @@ pub trait Scorer: Send + Sync + fmt::Debug {
 
 /// Chooses among scored candidates. Called once per decision.
 pub trait Picker: Send + Sync + fmt::Debug {
-    /// Writes into `ranked` up to `limit` (at least 1) distinct rows, best first. `scores` has one total per row and is not empty.
-    fn pick(&self, scores: &[f64], limit: usize, random: &mut fastrand::Rng, ranked: &mut Vec<u32>);
+    /// Writes into `ranked` up to `limit` (at least 1) distinct rows, best first. `scores` has one total per row of `context` and is not empty.
+    fn pick(&self, context: &Context<'_>, scores: &[f64], limit: usize, ranked: &mut Vec<u32>);
 }
 
 /// A part of a profile under its plugin's name in the configuration.
@@ -337,9 +337,7 @@ impl Profile {
             mark(*clock, marks);
         }
 
-        self.picker
-            .part
-            .pick(totals, self.limit, &mut context.random.borrow_mut(), ranked);
+        self.picker.part.pick(&context, totals, self.limit, ranked);
         mark(*clock, marks);
         let Some(&best) = ranked.first() else {
             return Err(NoEndpoint {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::{Candidates, Context, PrefixColumn, RequestFacts, Scorer};
+use super::{Candidates, Context, PrefixColumn, Prompt, RequestFacts, Scorer};
 use crate::Nanos;
 use crate::learn::Curve;
 use crate::plugin::Parts;
@@ -84,6 +84,7 @@ impl Scene {
             request: &self.request,
             snapshot: &self.snapshot,
             candidates: &self.candidates,
+            prompt: Prompt::default(),
             now: self.now,
             random: &self.random,
         }

@@ -1,7 +1,7 @@
 //! `max-score-picker`: the best total wins, equal ones by lot.
 
 use crate::plugin::{PluginKind, Role};
-use crate::schedule::Picker;
+use crate::schedule::{Context, Picker};
 
 /// The type.
 pub const KIND: PluginKind = PluginKind {
@@ -18,16 +18,11 @@ pub const KIND: PluginKind = PluginKind {
 pub struct MaxScorePicker;
 
 impl Picker for MaxScorePicker {
-    fn pick(
-        &self,
-        scores: &[f64],
-        limit: usize,
-        random: &mut fastrand::Rng,
-        ranked: &mut Vec<u32>,
-    ) {
+    fn pick(&self, context: &Context<'_>, scores: &[f64], limit: usize, ranked: &mut Vec<u32>) {
+        let mut random = context.random.borrow_mut();
         ranked.clear();
         if limit <= 1 {
-            ranked.extend(best(scores, random));
+            ranked.extend(best(scores, &mut random));
             return;
         }
         ranked.extend(0..scores.len() as u32);
@@ -64,30 +59,31 @@ fn best(scores: &[f64], random: &mut fastrand::Rng) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::testing::Scene;
 
-    fn pick(scores: &[f64], limit: usize, random: &mut fastrand::Rng) -> Vec<u32> {
+    fn pick(scores: &[f64], limit: usize, scene: &Scene) -> Vec<u32> {
         let mut ranked = vec![9];
-        MaxScorePicker.pick(scores, limit, random, &mut ranked);
+        MaxScorePicker.pick(&scene.context(), scores, limit, &mut ranked);
         ranked
     }
 
     #[test]
     fn the_best_come_first() {
-        let mut random = fastrand::Rng::with_seed(1);
+        let scene = Scene::new(0);
         let scores = [0.2, 0.9, 0.5, 0.7];
-        assert_eq!(pick(&scores, 1, &mut random), [1]);
-        assert_eq!(pick(&scores, 3, &mut random), [1, 3, 2]);
-        assert_eq!(pick(&scores, 9, &mut random), [1, 3, 2, 0]);
-        assert_eq!(pick(&[0.0], 1, &mut random), [0]);
+        assert_eq!(pick(&scores, 1, &scene), [1]);
+        assert_eq!(pick(&scores, 3, &scene), [1, 3, 2]);
+        assert_eq!(pick(&scores, 9, &scene), [1, 3, 2, 0]);
+        assert_eq!(pick(&[0.0], 1, &scene), [0]);
     }
 
     #[test]
     fn ties_are_broken_evenly() {
         for limit in [1, 2] {
-            let mut random = fastrand::Rng::with_seed(7);
+            let scene = Scene::new(0);
             let mut first = [0_u32; 5];
             for _ in 0..12_000 {
-                let ranked = pick(&[0.5, 1.0, 1.0, 0.1, 1.0], limit, &mut random);
+                let ranked = pick(&[0.5, 1.0, 1.0, 0.1, 1.0], limit, &scene);
                 first[ranked[0] as usize] += 1;
             }
             assert_eq!((first[0], first[3]), (0, 0));

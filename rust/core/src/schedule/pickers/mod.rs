@@ -2,10 +2,12 @@
 
 pub mod max_score;
 pub mod random;
+pub mod round_robin;
 pub mod weighted_random;
 
 pub use max_score::MaxScorePicker;
 pub use random::RandomPicker;
+pub use round_robin::RoundRobinPicker;
 pub use weighted_random::WeightedRandomPicker;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! `random-picker`: any candidate, whatever its score.
 
 use crate::plugin::{PluginKind, Role};
-use crate::schedule::Picker;
+use crate::schedule::{Context, Picker};
 
 /// The type.
 pub const KIND: PluginKind = PluginKind {
@@ -18,13 +18,8 @@ pub const KIND: PluginKind = PluginKind {
 pub struct RandomPicker;
 
 impl Picker for RandomPicker {
-    fn pick(
-        &self,
-        scores: &[f64],
-        limit: usize,
-        random: &mut fastrand::Rng,
-        ranked: &mut Vec<u32>,
-    ) {
+    fn pick(&self, context: &Context<'_>, scores: &[f64], limit: usize, ranked: &mut Vec<u32>) {
+        let mut random = context.random.borrow_mut();
         ranked.clear();
         ranked.extend(0..scores.len() as u32);
         let limit = limit.min(ranked.len());
@@ -40,14 +35,15 @@ impl Picker for RandomPicker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::testing::Scene;
 
     #[test]
     fn every_candidate_comes_first_equally_often() {
-        let mut random = fastrand::Rng::with_seed(7);
+        let scene = Scene::new(0);
         let mut ranked = Vec::new();
         let mut first = [0_u32; 4];
         for _ in 0..12_000 {
-            RandomPicker.pick(&[0.0, 1.0, 0.5, 0.0], 2, &mut random, &mut ranked);
+            RandomPicker.pick(&scene.context(), &[0.0, 1.0, 0.5, 0.0], 2, &mut ranked);
             assert!(ranked.len() == 2 && ranked[0] != ranked[1]);
             first[ranked[0] as usize] += 1;
         }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::plugin::{PluginKind, Role};
-use crate::schedule::Picker;
+use crate::schedule::{Context, Picker};
 
 /// The type.
 pub const KIND: PluginKind = PluginKind {
@@ -26,13 +26,8 @@ pub struct WeightedRandomPicker;
 type Keyed = (f64, f64, u32);
 
 impl Picker for WeightedRandomPicker {
-    fn pick(
-        &self,
-        scores: &[f64],
-        limit: usize,
-        random: &mut fastrand::Rng,
-        ranked: &mut Vec<u32>,
-    ) {
+    fn pick(&self, context: &Context<'_>, scores: &[f64], limit: usize, ranked: &mut Vec<u32>) {
+        let mut random = context.random.borrow_mut();
         let limit = limit.min(scores.len());
         // The largest keys so far, falling. Lists of fallbacks are short.
         let mut largest: SmallVec<[Keyed; 8]> = SmallVec::new();
@@ -57,13 +52,14 @@ impl Picker for WeightedRandomPicker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::testing::Scene;
 
     fn first_choices(scores: &[f64], limit: usize) -> Vec<u32> {
-        let mut random = fastrand::Rng::with_seed(7);
+        let scene = Scene::new(0);
         let mut ranked = Vec::new();
         let mut first = vec![0_u32; scores.len()];
         for _ in 0..12_000 {
-            WeightedRandomPicker.pick(scores, limit, &mut random, &mut ranked);
+            WeightedRandomPicker.pick(&scene.context(), scores, limit, &mut ranked);
             assert_eq!(ranked.len(), limit.min(scores.len()));
             first[ranked[0] as usize] += 1;
         }
@@ -101,10 +97,10 @@ mod tests {
 
     #[test]
     fn what_has_no_score_comes_last() {
-        let mut random = fastrand::Rng::with_seed(7);
+        let scene = Scene::new(0);
         let mut ranked = Vec::new();
         for _ in 0..100 {
-            WeightedRandomPicker.pick(&[0.0, 1e-6, 0.0], 3, &mut random, &mut ranked);
+            WeightedRandomPicker.pick(&scene.context(), &[0.0, 1e-6, 0.0], 3, &mut ranked);
             assert_eq!(ranked[0], 1);
             ranked.sort_unstable();
             assert_eq!(ranked, [0, 1, 2]);

@@ -1,10 +1,13 @@
-//! Plugins that rate candidates. One file each; `relative` holds what two of them share.
+//! Plugins that rate candidates. One file each; `relative` holds what several of them share.
 
 pub mod active_request;
+pub mod bounded_hash;
+pub mod cache_aware;
 pub mod context_length_aware;
 pub mod endpoint_attribute;
 pub mod header_label_affinity;
 pub mod kv_cache_utilization;
+pub mod lmetric;
 pub mod load_aware;
 pub mod lora_affinity;
 pub mod marginal_latency;
@@ -18,10 +21,13 @@ pub mod session_affinity;
 pub mod token_load;
 
 pub use active_request::ActiveRequestScorer;
+pub use bounded_hash::BoundedHashScorer;
+pub use cache_aware::CacheAwareScorer;
 pub use context_length_aware::ContextLengthAware;
 pub use endpoint_attribute::EndpointAttributeScorer;
 pub use header_label_affinity::HeaderLabelAffinityScorer;
 pub use kv_cache_utilization::KvCacheUtilizationScorer;
+pub use lmetric::LmetricScorer;
 pub use load_aware::LoadAwareScorer;
 pub use lora_affinity::LoraAffinityScorer;
 pub use marginal_latency::MarginalLatencyScorer;
