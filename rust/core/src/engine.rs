@@ -38,7 +38,7 @@ use crate::plugin::{Externals, PrefixSettings};
 use crate::pool::{Endpoint, EndpointIdentity, Pool, PoolFull, SlotChange};
 use crate::prefix::{ApproximateIndex, IndexUsage};
 use crate::schedule::{Candidates, Scratch};
-use crate::stats::{PluginTimers, PrefixStats, Stats};
+use crate::stats::{PluginTimers, PrefixStats, RateFamilies, Stats};
 use crate::tokens::Tokenizer;
 
 use decisions::Decisions;
@@ -93,6 +93,7 @@ struct Around<'a> {
     pool: &'a Arc<Pool>,
     exact: &'a Exact,
     index_bytes: usize,
+    clock: fn() -> Nanos,
 }
 
 /// What the critical section works with, kept between decisions so that none allocates.
@@ -135,6 +136,7 @@ impl Engine {
             pool: &pool,
             exact: &exact,
             index_bytes: settings.index_bytes,
+            clock,
         };
         let active = Active::new(policy, None, &around);
         let engine = Self {
@@ -184,6 +186,7 @@ impl Engine {
             pool: &self.pool,
             exact: &self.exact,
             index_bytes: self.settings.index_bytes,
+            clock: self.clock,
         };
         let active = Active::new(policy, Some(&active), &around);
         self.active.store(Arc::new(active));
@@ -394,6 +397,7 @@ impl Active {
             pool,
             exact,
             index_bytes,
+            clock,
         } = *around;
         let timers = policy
             .profiles()
@@ -407,6 +411,7 @@ impl Active {
         if policy.prefixes.exact().is_some() {
             families.extend(exact.families());
         }
+        families.push(Arc::new(RateFamilies::new(Arc::clone(pool.rates()), clock)));
         stats.set_plugin_families(families, pool);
         Self {
             timers,

@@ -8,6 +8,7 @@ use warmroute_core::exchange::{
     BodyMode, CommonReply, Exchange, Header, HttpBody, HttpHeaders, Message, Phase, ProtocolConfig,
     Reply, ReplyPhase,
 };
+use warmroute_core::learn::{Curve, Rates, Signal};
 use warmroute_core::plugin::Externals;
 use warmroute_core::pool::EndpointIdentity;
 use warmroute_core::{Engine, Nanos};
@@ -109,6 +110,16 @@ impl<'a> Stream<'a> {
         self.receive(at, Phase::ResponseBody(piece(bytes, end_of_stream)));
     }
 
+    /// The endpoint that was chosen.
+    fn chosen(&self) -> Box<str> {
+        let metadata = self
+            .replies
+            .iter()
+            .find_map(|reply| reply.metadata.as_ref());
+        let destination = &metadata.expect("a decision").strings[0].1;
+        std::str::from_utf8(destination).expect("text").into()
+    }
+
     /// What the last reply asks of the gateway.
     fn asked(&self) -> Option<(BodyMode, BodyMode)> {
         self.replies.last().expect("a reply").mode_override
@@ -129,6 +140,38 @@ fn load(engine: &Engine) -> (u64, u64) {
             sum.1 + endpoint.inflight_requests(),
         )
     })
+}
+
+/// What is learnt from one exchange, and what each endpoint runs on after it.
+#[derive(Debug, PartialEq)]
+struct Taught {
+    prefill: bool,
+    decode: bool,
+    output: bool,
+    signals: [Signal; 2],
+}
+
+const NOTHING: Taught = Taught {
+    prefill: false,
+    decode: false,
+    output: false,
+    signals: [Signal::None, Signal::None],
+};
+
+/// `first`: the endpoint that was chosen stands first.
+fn taught(engine: &Engine, first: &str) -> Taught {
+    let (learnt, fresh) = (engine.pool().rates().curve(), Rates::new().curve());
+    let prefill = |curve: Curve| [curve.prefill_base, curve.prefill_token];
+    let decode = |curve: Curve| [curve.decode_base, curve.decode_request];
+    let snapshot = engine.pool().snapshot();
+    let mut endpoints: Vec<_> = snapshot.endpoints.iter().collect();
+    endpoints.sort_by_key(|endpoint| &*endpoint.authority != first);
+    Taught {
+        prefill: prefill(learnt) != prefill(fresh),
+        decode: decode(learnt) != decode(fresh),
+        output: learnt.output_tokens.to_bits() != fresh.output_tokens.to_bits(),
+        signals: [0, 1].map(|place| endpoints[place].signal(seconds(10))),
+    }
 }
 
 fn headers(pairs: &[(&'static str, &'static str)]) -> HttpHeaders {
@@ -252,4 +295,133 @@ fn a_watched_answer_leaves_as_it_came() {
         let unchanged = ReplyPhase::ResponseBody(CommonReply::default());
         assert_eq!(reply.phase, unchanged);
     }
+}
+
+/// What comes of the answer after its headers.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    /// An event, and half a second later the usage and the end.
+    Whole,
+    /// An event, and the end without a usage.
+    WithoutUsage,
+    /// Nothing of the body is seen, but its end.
+    Unseen,
+    /// An event, then a reset.
+    Reset,
+    /// A reset before the first event.
+    ResetAtOnce,
+}
+
+/// One exchange whose answer comes two seconds after the request; `served`: by the other endpoint, after a retry.
+fn exchange(
+    engine: &Arc<Engine>,
+    modes: (BodyMode, BodyMode),
+    answer: (&'static [u8], &'static str, &'static str),
+    rest: Rest,
+    retried: bool,
+) -> Box<str> {
+    let (body, status, content_type) = answer;
+    let mut stream = Stream::decided(engine, modes, body);
+    let chosen = stream.chosen();
+    let other = ["10.0.0.1:8000", "10.0.0.2:8000"];
+    let other = other.into_iter().find(|one| *one != &*chosen);
+    let answer = headers(&[(":status", status), ("content-type", content_type)]);
+    stream.send(
+        2,
+        Message {
+            served_endpoint: other.filter(|_| retried).map(Into::into),
+            ..Message::new(Phase::ResponseHeaders(answer))
+        },
+    );
+    if !matches!(rest, Rest::Unseen | Rest::ResetAtOnce) {
+        stream.body(3, EVENT, false);
+    }
+    match rest {
+        Rest::Whole => stream.body(5, USAGE, true),
+        Rest::WithoutUsage => stream.body(5, b"data: [DONE]\n\n", true),
+        Rest::Unseen => stream.receive(5, Phase::ResponseTrailers),
+        Rest::Reset | Rest::ResetAtOnce => drop(stream),
+    }
+    assert_eq!(load(engine), (0, 0));
+    chosen
+}
+
+#[test]
+fn what_is_seen_of_an_answer_teaches_and_nothing_else() {
+    let seen = Taught {
+        prefill: true,
+        decode: true,
+        output: true,
+        signals: [Signal::FirstToken, Signal::None],
+    };
+    let first_token = || Taught {
+        decode: false,
+        output: false,
+        ..seen
+    };
+    let ends = || Taught {
+        signals: [Signal::Ends, Signal::None],
+        ..NOTHING
+    };
+    let (stream, plain) = ((STREAM, "200", EVENTS), (PLAIN, "200", JSON));
+    let buffered = (BodyMode::Buffered, BodyMode::Buffered);
+    let without_waiting = (BodyMode::FullDuplexStreamed, BodyMode::Buffered);
+    let cases = [
+        (DUPLEX, stream, Rest::Whole, 0.0, &seen),
+        (DUPLEX, stream, Rest::WithoutUsage, 0.0, &first_token()),
+        (DUPLEX, stream, Rest::Reset, 0.0, &first_token()),
+        (DUPLEX, stream, Rest::ResetAtOnce, 0.0, &NOTHING),
+        (DUPLEX, (STREAM, "500", EVENTS), Rest::Whole, 0.0, &NOTHING),
+        (OURS, stream, Rest::Unseen, 0.0, &ends()),
+        (OURS, stream, Rest::ResetAtOnce, 0.0, &NOTHING),
+        (OURS, stream, Rest::Whole, 1.0, &seen),
+        (OURS, plain, Rest::Unseen, 1.0, &ends()),
+        (OURS, (PLAIN, "503", JSON), Rest::Unseen, 1.0, &NOTHING),
+        // Its events come all at once where the gateway cannot be asked for them one by one.
+        (without_waiting, stream, Rest::WithoutUsage, 1.0, &ends()),
+        (buffered, stream, Rest::WithoutUsage, 1.0, &first_token()),
+    ];
+    for (modes, answer, rest, share, expected) in cases {
+        let engine = engine(sampling(share));
+        let chosen = exchange(&engine, modes, answer, rest, false);
+        let case = (modes, answer.1, answer.2, rest, share);
+        assert_eq!(&taught(&engine, &chosen), expected, "{case:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_came_after_a_retry_times_nobody() {
+    let engine = engine(sampling(0.0));
+    let answer = (STREAM, "200", EVENTS);
+    let chosen = exchange(&engine, DUPLEX, answer, Rest::Whole, true);
+    let Taught {
+        prefill, decode, ..
+    } = taught(&engine, &chosen);
+    assert!(!prefill && !decode);
+    assert_eq!(taught(&engine, &chosen).signals[0], Signal::None);
+}
+
+#[test]
+fn an_endpoint_of_which_a_share_is_watched_runs_on_samples() {
+    let engine = engine(sampling(0.5));
+    for _ in 0..32 {
+        let mut stream = Stream::decided(&engine, OURS, STREAM);
+        stream.answer(2, "200", EVENTS);
+        if stream.asked().is_some() {
+            stream.body(3, EVENT, false);
+            stream.body(4, USAGE, true);
+        } else {
+            stream.receive(4, Phase::ResponseTrailers);
+        }
+    }
+    let snapshot = engine.pool().snapshot();
+    let endpoints = snapshot.endpoints.iter();
+    let signals: Vec<Signal> = endpoints
+        .map(|endpoint| endpoint.signal(seconds(10)))
+        .collect();
+    // The prompt is cached where it was first.
+    assert!(
+        signals == [Signal::Sampled, Signal::None] || signals == [Signal::None, Signal::Sampled],
+        "{signals:?}"
+    );
 }

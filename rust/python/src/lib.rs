@@ -8,6 +8,7 @@ mod kv_events;
 mod plugin;
 mod plugins;
 mod recording;
+mod replay;
 mod scan;
 mod scraper;
 mod scraper_settings;
@@ -38,6 +39,8 @@ mod core_module {
     use super::plugins::{check_plugin, plugin_kinds};
     #[pymodule_export]
     use super::recording::Rerun;
+    #[pymodule_export]
+    use super::replay::{Progress, Trace, simulate};
     #[pymodule_export]
     use super::scan::{scan_body, scan_metrics_page};
     #[pymodule_export]

@@ -6,8 +6,12 @@
 
 pub mod hardware;
 pub mod replica;
+pub mod report;
+pub mod simulation;
 pub mod trace;
 
-pub use hardware::{CostModel, Hardware};
-pub use replica::{Arrival, Observed, Replica, ReplicaMetrics};
+pub use hardware::{CostModel, Hardware, HardwareError};
+pub use replica::{Arrival, Observed, Replica, ReplicaMetrics, RequestError};
+pub use report::Report;
+pub use simulation::{Progress, Settings, Signals, SimulationError, simulate};
 pub use trace::{Request, Trace};

@@ -6,6 +6,7 @@ mod forms;
 mod gateway;
 mod hostile;
 mod lifetimes;
+mod prefills;
 mod recorded;
 mod replays;
 mod streams;

@@ -1,7 +1,19 @@
-//! A trace: requests with lengths and block ids instead of text.
+//! A trace: requests with lengths and block ids instead of text. Read from a file or generated.
+
+mod error;
+pub mod generate;
+mod granularity;
+pub mod mooncake;
+
+pub use error::{LineProblem, TraceError};
+pub use generate::GenerateError;
+pub use mooncake::Reading;
 
 /// A request's `after` that waits for no other.
 pub const AFTER_NOTHING: u32 = u32::MAX;
+
+/// Most block ids in a trace (2 GiB): a longer one is repeated instead, see `simulation::Settings::repeat`.
+pub const MOST_BLOCKS: usize = 1 << 28;
 
 /// One request of a trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,16 +34,19 @@ pub struct Request {
     pub lora: u16,
 }
 
-/// Requests in the order of their times (those that wait for another stand after it).
+/// Requests; those that wait for another stand after it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     /// Where it comes from, for tables.
     pub name: String,
     /// Tokens that one block id stands for.
     pub unit_tokens: u32,
+    /// Seconds to which arrivals were rounded down when the trace was recorded; 0: they are exact. A simulation spreads them again.
+    pub granularity: f64,
     /// The requests.
     pub requests: Vec<Request>,
-    /// Block ids of all requests, one after the other. An id names a block together with everything before it: equal ids are equal prefixes.
+    /// Block ids; requests point into them and may share ranges. An id names a block together with everything before it: equal ids are equal prefixes.
+    /// A last block that is not full may have the id that it would have were it full.
     pub blocks: Vec<u64>,
     /// Names of adapters.
     pub loras: Vec<String>,
@@ -42,5 +57,31 @@ impl Trace {
     pub fn blocks_of(&self, request: &Request) -> &[u64] {
         let first = request.first_block as usize;
         &self.blocks[first..first + request.block_count as usize]
+    }
+
+    /// Prompt tokens of all requests.
+    pub fn prompt_tokens(&self) -> u64 {
+        let tokens = self.requests.iter();
+        tokens.map(|request| u64::from(request.prompt_tokens)).sum()
+    }
+
+    /// Seconds over which requests arrive that wait for no other, up to where a repetition of the trace would begin: the last arrival
+    /// and one more gap (or granule).
+    pub fn seconds(&self) -> f64 {
+        let arrivals = self
+            .requests
+            .iter()
+            .filter(|request| request.after == AFTER_NOTHING);
+        let (mut count, mut first, mut last) = (0_u32, f64::INFINITY, 0.0_f64);
+        for request in arrivals {
+            count += 1;
+            first = first.min(request.at);
+            last = last.max(request.at);
+        }
+        if count == 0 {
+            return 0.0;
+        }
+        let gap = (last - first) / f64::from(count.max(2) - 1);
+        last + self.granularity.max(gap)
     }
 }

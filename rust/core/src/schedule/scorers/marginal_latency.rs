@@ -1,5 +1,8 @@
 //! `marginal-latency-scorer`: the least total latency added, to this request and to those already there. The default policy.
 
+use std::time::Duration;
+
+use crate::Nanos;
 use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape};
 use crate::schedule::{Context, PrefixColumn, Scorer};
 
@@ -7,34 +10,96 @@ use crate::schedule::{Context, PrefixColumn, Scorer};
 pub const KIND: PluginKind = PluginKind {
     type_name: "marginal-latency-scorer",
     roles: &[Role::Scorer],
-    summary: "Least cost P + u·(1 + n/3) over own cost: P tokens waiting for prefill, u uncached tokens of this request, n requests in flight.",
-    parameters: &[ParameterKind {
-        name: "countEngineRequests",
-        shape: Shape::Boolean,
-        default: "true",
-        summary: "Take n as the engine's running and waiting requests where those are more than the ones in flight through this picker.",
-        ..ParameterKind::BASE
-    }],
+    summary: "Least cost over own cost, in seconds that this request would add to its own latency and to that of the requests already there, by rates that are learnt; without rates P + u·(1 + n/3): P tokens waiting for prefill, u uncached tokens of this request, n requests in flight.",
+    parameters: &[
+        ParameterKind {
+            name: "countEngineRequests",
+            shape: Shape::Boolean,
+            default: "true",
+            summary: "Take n as the engine's running and waiting requests where those are more than the ones in flight through this picker.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "rates",
+            shape: Shape::Choice(&["learnt", "none"]),
+            default: "\"learnt\"",
+            summary: "Whether cost is in seconds, by the rates that were learnt from this pool, or in tokens, which needs no rates.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "stallWeight",
+            shape: WEIGHT,
+            default: "0.3333333333333333",
+            summary: "Part of the time of this request's prefill that each request in flight there is charged with, because it is stalled meanwhile.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "decodeWeight",
+            shape: WEIGHT,
+            default: "0.1",
+            summary: "Weight of the time that the answer takes and that it adds to the answers already there.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "memoryWeight",
+            shape: WEIGHT,
+            default: "0.03333333333333333",
+            summary: "Weight of a KV cache that would become too full, where the engine tells of it.",
+            ..ParameterKind::BASE
+        },
+    ],
     consumes: &[Data::PrefixMatch, Data::InFlightLoad],
     build: |parameters| {
         Ok(Parts::scorer(MarginalLatencyScorer {
             count_engine_requests: parameters.boolean("countEngineRequests"),
+            rates: match parameters.text("rates") {
+                "none" => Rates::None,
+                _ => Rates::Learnt,
+            },
+            stall: parameters.number("stallWeight"),
+            decode: parameters.number("decodeWeight"),
+            memory: parameters.number("memoryWeight"),
         }))
     },
     ..PluginKind::BASE
 };
 
-/// Share of a prefill that each request in flight on the endpoint is stalled by: `k_x` of `policy.md`.
-const STALL: f64 = 1.0 / 3.0;
+const WEIGHT: Shape = Shape::Number {
+    least: 0.0,
+    most: f64::INFINITY,
+};
 
-/// The marginal latency cost in its token form (`policy.md` §1, "tok-mlc"), which needs no rates: `cost = P + u · (1 + n/3)` tokens.
+/// KV cache usage from which on an engine is close to putting requests back into its queue.
+const FULL: f64 = 0.92;
+
+/// What an older page says of the KV cache is not believed. (A page every second costs nothing, every 5 seconds 4 %: `policy.md` §1.)
+const STALE: Duration = Duration::from_secs(5);
+
+/// What cost is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rates {
+    /// Seconds, by the rates that were learnt.
+    Learnt,
+    /// Tokens.
+    None,
+}
+
+/// The marginal latency cost (`policy.md` §1): the seconds that a request would add on an endpoint, its own and those of the others.
 ///
-/// * `P`: uncached tokens reserved on the endpoint and not yet prefilled: what this request waits for.
-/// * `u`: prompt tokens of this request that are not in the endpoint's cache, at least 1: its own prefill, which also stalls
-/// * `n` requests in flight. That is what this picker has reserved, exact and without delay; where the engine reports more running and
-///   waiting requests, other routers send there too, and the larger number counts. The two are not added: they count the same requests,
-///   and a scraped page lags behind the reservations. What the page still counts after its requests have ended makes `n` too large
-///   for one scrape interval at most; `countEngineRequests: false` gives the pure form.
+/// With `P` uncached tokens reserved there and not yet prefilled, those of `q` requests, `u` uncached tokens of this request (at least 1), `n` requests in flight,
+/// first tokens leaving every `d` seconds, `o` output tokens expected, and the rates `R`, `A`, `B` of this endpoint:
+///
+/// * `max(P/R, q·d) + u/R`: its own time to the first token. `q·d` is the larger where the engine stalls for another reason than prefill;
+/// * `stall · n · u/R`: its prefill stalls the requests in flight;
+/// * `decode · o · (A + B·(2n + 1))`: its own answer, and the slowdown of the `n` others;
+/// * `memory · x · o · (A + B·n) · (1 + n)`: where the KV cache would be too full by `x`, the engine puts requests back and computes them again.
+///
+/// `n` is what this picker has reserved, exact and without delay; where the engine reports more running and waiting requests, other routers
+/// send there too, and the larger number counts. The two are not added: they count the same requests, and a scraped page lags behind the
+/// reservations. What the page still counts after its requests have ended makes `n` too large for one scrape interval at most;
+/// `countEngineRequests: false` gives the pure form. `P` and `q` are always this picker's own.
+///
+/// Without rates the cost is `P + u · (1 + stall · n)` tokens ("tok-mlc").
 ///
 /// The score is `least cost / cost`, in 0..=1, 1 for the least: the order of costs is kept, ties stay ties, and nothing but the least cost scores 1, because
 /// the quotient of two different doubles does not round to 1 from below.
@@ -42,22 +107,74 @@ const STALL: f64 = 1.0 / 3.0;
 pub struct MarginalLatencyScorer {
     /// Take the engine's own count of requests where it is larger.
     pub count_engine_requests: bool,
+    /// What cost is made of.
+    pub rates: Rates,
+    /// `k_x` of `policy.md`.
+    pub stall: f64,
+    /// `k_d`.
+    pub decode: f64,
+    /// `k_m`.
+    pub memory: f64,
 }
 
 impl MarginalLatencyScorer {
-    /// Tokens; at least 1, NaN where an input is no number.
+    /// Seconds, or tokens without rates; more than 0, NaN where an input is no number.
     fn cost(self, context: &Context<'_>, prefix: &PrefixColumn, row: usize) -> f64 {
         let candidates = context.candidates;
+        let requests = self.requests(context, row);
+        let uncached = context.uncached_by(prefix, row);
+        let prefill_tokens = candidates.prefill_tokens[row];
+        if self.rates == Rates::None {
+            return prefill_tokens + uncached * (1.0 + self.stall * requests);
+        }
+        let curve = &candidates.curve;
+        let decode_factor = candidates.decode_factor[row];
+        let token_seconds = curve.prefill_token * candidates.prefill_factor[row];
+        let decode_base = curve.decode_base * decode_factor;
+        let decode_request = curve.decode_request * decode_factor;
+        let output_tokens = curve.output_tokens;
+
+        let gaps = candidates.pending_prefills[row] * candidates.prefill_gap[row];
+        let wait = (prefill_tokens * token_seconds).max(gaps);
+        let prefill = uncached * token_seconds;
+        let stalled = self.stall * requests * prefill;
+        let decoded =
+            self.decode * output_tokens * (decode_base + decode_request * (2.0 * requests + 1.0));
+        let memory = self.memory
+            * overfull(context, row, uncached + output_tokens)
+            * output_tokens
+            * (decode_base + decode_request * requests)
+            * (1.0 + requests);
+        wait + prefill + stalled + decoded + memory
+    }
+
+    /// n.
+    fn requests(self, context: &Context<'_>, row: usize) -> f64 {
+        let candidates = context.candidates;
         let own = candidates.inflight_requests[row];
-        let requests = if self.count_engine_requests {
+        if self.count_engine_requests {
             // A scraped value that is no number is passed over by `max`.
             own.max(candidates.running[row] + candidates.waiting[row])
         } else {
             own
-        };
-        let uncached = context.uncached_by(prefix, row);
-        candidates.prefill_tokens[row] + uncached * (1.0 + requests * STALL)
+        }
     }
+}
+
+/// x: share of the KV cache by which `more` tokens, and those sent since the page, would overfill it; 0 where no fresh page tells.
+fn overfull(context: &Context<'_>, row: usize, more: f64) -> f64 {
+    let candidates = context.candidates;
+    let page_at = candidates.page_at[row];
+    if page_at == Nanos(0) || context.now - page_at > STALE {
+        return 0.0;
+    }
+    let room = candidates.kv_tokens[row];
+    let coming = if room > 0.0 {
+        (candidates.sent_since_page[row] + more) / room
+    } else {
+        0.0
+    };
+    (candidates.kv_usage[row] + coming - FULL).max(0.0)
 }
 
 impl Scorer for MarginalLatencyScorer {
@@ -78,14 +195,36 @@ impl Scorer for MarginalLatencyScorer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learn::Curve;
+    use crate::plugin::testing::built;
     use crate::schedule::testing::Scene;
     use proptest::prelude::*;
+    use serde_json::json;
 
+    /// The token form, by our own count of requests.
     const PURE: MarginalLatencyScorer = MarginalLatencyScorer {
         count_engine_requests: false,
+        rates: Rates::None,
+        stall: 1.0 / 3.0,
+        decode: 0.1,
+        memory: 1.0 / 30.0,
     };
     const HYBRID: MarginalLatencyScorer = MarginalLatencyScorer {
         count_engine_requests: true,
+        ..PURE
+    };
+    const LEARNT: MarginalLatencyScorer = MarginalLatencyScorer {
+        rates: Rates::Learnt,
+        ..PURE
+    };
+
+    /// R = 2,000 tokens a second, A = 20 ms, B = 1 ms, o = 50.
+    const CURVE: Curve = Curve {
+        prefill_base: 0.3,
+        prefill_token: 1.0 / 2000.0,
+        decode_base: 0.020,
+        decode_request: 0.001,
+        output_tokens: 50.0,
     };
 
     fn cost(scene: &Scene, row: usize) -> f64 {
@@ -153,21 +292,133 @@ mod tests {
         assert_eq!(scores[1..], [1.0]);
     }
 
+    /// What each row changes on an idle endpoint with a prompt of 1,000 tokens, and its cost in seconds, computed by hand.
+    #[test]
+    fn the_cost_is_the_latency_added_in_seconds() {
+        type Change = fn(&mut Scene);
+        let idle = 0.5 + 0.1 * 50.0 * (0.020 + 0.001);
+        let cases: &[(&str, Change, f64)] = &[
+            ("idle", |_| {}, idle),
+            (
+                "waits for P/R",
+                |scene| scene.candidates.prefill_tokens[0] = 400.0,
+                idle + 0.2,
+            ),
+            (
+                "waits for q·d where that is more",
+                |scene| {
+                    scene.candidates.prefill_tokens[0] = 400.0;
+                    scene.candidates.pending_prefills[0] = 3.0;
+                    scene.candidates.prefill_gap[0] = 0.1;
+                },
+                idle + 0.3,
+            ),
+            (
+                "stalls and slows those in flight",
+                |scene| scene.candidates.inflight_requests[0] = 6.0,
+                0.5 * 3.0 + 0.1 * 50.0 * (0.020 + 0.001 * 13.0),
+            ),
+            (
+                "holds 960 of 1,000 tokens",
+                |scene| scene.set_matched(vec![15]),
+                0.02 + 0.1 * 50.0 * 0.021,
+            ),
+            (
+                "prefills half as fast, decodes twice as fast",
+                |scene| {
+                    scene.candidates.prefill_factor[0] = 2.0;
+                    scene.candidates.decode_factor[0] = 0.5;
+                },
+                1.0 + 0.1 * 50.0 * 0.021 / 2.0,
+            ),
+            (
+                "KV cache too full by (200 + 1,000 + 50)/10,000 + 0.9 - 0.92",
+                |scene| {
+                    full(scene);
+                    scene.candidates.inflight_requests[0] = 3.0;
+                },
+                0.5 * 2.0 + 0.1 * 50.0 * 0.027 + 0.105 / 30.0 * 50.0 * 0.023 * 4.0,
+            ),
+            (
+                "KV cache of unknown size",
+                |scene| {
+                    full(scene);
+                    scene.candidates.kv_tokens[0] = 0.0;
+                    scene.candidates.kv_usage[0] = 0.95;
+                },
+                idle + 0.03 / 30.0 * 50.0 * 0.020,
+            ),
+            (
+                "a page that is too old to tell of the KV cache",
+                |scene| {
+                    full(scene);
+                    scene.now = Nanos(5_000_000_002);
+                },
+                idle,
+            ),
+            (
+                "no page",
+                |scene| {
+                    full(scene);
+                    scene.candidates.page_at[0] = Nanos(0);
+                },
+                idle,
+            ),
+        ];
+        for (name, change, expected) in cases {
+            let mut scene = Scene::new(1);
+            scene.candidates.curve = CURVE;
+            change(&mut scene);
+            let cost = cost_by(LEARNT, &scene, 0);
+            assert!(
+                (cost - expected).abs() < 1e-12,
+                "{name}: {cost}, not {expected}"
+            );
+        }
+    }
+
+    /// A fresh page of an engine with 10,000 tokens of KV cache, nearly full.
+    fn full(scene: &mut Scene) {
+        scene.candidates.page_at[0] = Nanos(1);
+        scene.candidates.kv_usage[0] = 0.9;
+        scene.candidates.kv_tokens[0] = 10_000.0;
+        scene.candidates.sent_since_page[0] = 200.0;
+    }
+
+    #[test]
+    fn the_parameters_are_the_weights() {
+        let parameters = json!({"rates": "learnt", "countEngineRequests": false, "stallWeight": 0, "decodeWeight": 0, "memoryWeight": 1});
+        let parts = built(&KIND, &parameters);
+        let mut scene = Scene::new(2);
+        scene.candidates.curve = CURVE;
+        scene.candidates.inflight_requests = vec![100.0, 0.0];
+        assert_eq!(
+            scene.rated(&parts),
+            [1.0, 1.0],
+            "neither stall nor decoding counts"
+        );
+        full(&mut scene);
+        assert!(scene.rated(&parts)[0] < 0.1);
+    }
+
     proptest! {
         #[test]
-        fn scores_are_in_range_and_keep_the_order_of_costs(rows in proptest::collection::vec((0u32..100_000, 0u32..300, 0u32..16), 1..50)) {
+        fn scores_are_in_range_and_keep_the_order_of_costs(rows in proptest::collection::vec((0u32..100_000, 0u32..300, 0u32..16, 0.1..10.0), 1..50)) {
             let mut scene = Scene::new(rows.len() as u8);
             scene.candidates.prefill_tokens = rows.iter().map(|row| f64::from(row.0)).collect();
             scene.candidates.inflight_requests = rows.iter().map(|row| f64::from(row.1)).collect();
+            scene.candidates.prefill_factor = rows.iter().map(|row| row.3).collect();
             scene.set_matched(rows.iter().map(|row| row.2).collect());
-            let scores = scene.scores(&PURE);
-            let costs: Vec<f64> = (0..rows.len()).map(|row| cost(&scene, row)).collect();
-            let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
-            for (left, cost) in costs.iter().enumerate() {
-                prop_assert!(scores[left] > 0.0 && scores[left] <= 1.0);
-                prop_assert_eq!(scores[left] >= 1.0, *cost <= least);
-                for (right, other) in costs.iter().enumerate() {
-                    prop_assert!(cost >= other || scores[left] >= scores[right]);
+            for scorer in [PURE, LEARNT] {
+                let scores = scene.scores(&scorer);
+                let costs: Vec<f64> = (0..rows.len()).map(|row| cost_by(scorer, &scene, row)).collect();
+                let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
+                for (left, cost) in costs.iter().enumerate() {
+                    prop_assert!(scores[left] > 0.0 && scores[left] <= 1.0);
+                    prop_assert_eq!(scores[left] >= 1.0, *cost <= least);
+                    for (right, other) in costs.iter().enumerate() {
+                        prop_assert!(cost >= other || scores[left] >= scores[right]);
+                    }
                 }
             }
         }
