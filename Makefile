@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v -e /fuzz/ -e /target/)
-PYTHON_SOURCES := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi')
+PYTHON_SOURCES := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.yaml')
 SIM ?= 4
 PORT ?= 8080
 
@@ -49,7 +49,7 @@ bench: $(STAMP)/installed $(STAMP)/dev $(STAMP)/loadgen ## Measure everything in
 lock: $(STAMP)/dev ## Renew the lock files of the Python side
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --extra gateway --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --extra gateway --group dev --output-file requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --extra gateway --extra plots --group dev --output-file requirements-dev.lock pyproject.toml
 
 .PHONY: wheel
 wheel: $(STAMP)/tools ## Build the wheel into dist/

@@ -317,6 +317,84 @@ def end_after_signals(first_seconds: float, second_seconds: float) -> None:
 def scan_body(path: str, body: bytes) -> dict[str, Any]:
     """What the scanner finds in a request body: dialect, model, stream, max_tokens, prompt_tokens, blocks. ValueError with the client's message when it is refused."""
 
+@final
+class Trace:
+    """Requests with lengths and block ids instead of text, for `simulate`. Immutable."""
+
+    @staticmethod
+    def read(text: str, name: str) -> Trace:
+        """A trace in the Mooncake format: a JSON object a line with `timestamp` (ms), `input_length`, `output_length`, `hash_ids`; recorded decisions are one too.
+
+        Beyond it: `unit_tokens` or `block_size` (tokens of a block, 512), `after` (number of the request, from 0, whose end this one waits for; `timestamp` is then
+        the pause), `lora`. Other fields are ignored. ValueError: `name`, the line's number and what is wrong with it.
+        """
+    @staticmethod
+    def generate(settings: str, seed: int) -> Trace:
+        """A generated trace. `settings` JSON: `workload`, `requests` (10000), `rate` (requests a second, 10) or `seconds`, `unit_tokens` (16), and those of the workload.
+
+        shared-prefix: groups 150, prompts_per_group 5, prefix_tokens 6000, question_tokens 1200, output_tokens 1000. zipf: groups 150, exponent 1, prefix_tokens 6000,
+        question_tokens 400, question_spread 0.5, output_tokens 250, output_spread 0.5. few-groups: groups 4, prefix_tokens 6000, question_tokens 1200,
+        question_spread 0.5, output_tokens 300, output_spread 0.5. no-reuse and sharegpt: prompt_tokens 220, prompt_spread 1 (1.42), output_tokens 180, output_spread 1.
+        skewed: short_tokens 500, long_tokens 60000, long_share 0.1, prompt_spread 0.1, output_tokens 200, output_spread 0.5. chat: turns 6, think_seconds 8,
+        system_prompts 8, system_tokens 1024, question_tokens 120, question_spread 0.8, output_tokens 200, output_spread 0.7, max_tokens 110000. agent: turns 20,
+        think_seconds 3, start_tokens 14000, turn_tokens 1200, output_tokens 250, output_spread 0.5, shared_tokens 0, max_tokens 110000. lora-mix: adapters 8,
+        exponent 1, base_share 0, base {"workload": "sharegpt"}. A spread is the standard deviation of the logarithm of a lognormal length. ValueError names the field.
+        """
+    @property
+    def name(self) -> str: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def seconds(self) -> float:
+        """Over which requests arrive that wait for no other, as recorded."""
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def unit_tokens(self) -> int:
+        """Tokens that a block id stands for."""
+    @property
+    def headers(self) -> list[str]:
+        """Header lines of a recording, as they are."""
+    @property
+    def dropped(self) -> int:
+        """Requests that were left out because their prompt or answer has no tokens."""
+    @property
+    def unknown_outputs(self) -> int:
+        """Requests of which nobody knows how long the answer was: they have the mean of the others."""
+    def write(self) -> str:
+        """The trace as text that `read` reads."""
+
+@final
+class Progress:
+    """How far a simulation is; for other threads."""
+
+    def __new__(cls) -> Progress: ...
+    @property
+    def done(self) -> int:
+        """Requests that have ended, told about every thousand."""
+    def cancel(self) -> None:
+        """Let the simulation end with RuntimeError."""
+
+def simulate(trace: Trace, settings: str, policy: str, progress: Progress | None = None) -> dict[str, Any]:
+    """Play a trace against a pool in simulated time; the engine itself picks. Releases the GIL; the same arguments give the same result.
+
+    `settings` JSON: replicas [{cost {step, prefill_token, decode_sequence, decode_kv_token, prefill_context: seconds}, num_gpu_blocks, block_size, max_num_seqs,
+    max_num_batched_tokens, max_loras (0: any number)}], rate (requests a second that arrivals are scaled to; null: as recorded), limit (first requests only; null: all),
+    repeat (1; each time with blocks of its own), seed (0), scrape_seconds (0.05; 0: only one page at the start), signals ("first_token", "counters", "ends"),
+    warm_up (0.15, share of the requests left out of statistics), index_bytes (null: 1 GiB), details (false), stop_after_seconds (null). `policy` as for `Engine`.
+
+    Result: requests (all) and what became of them: answered, measured (those that the statistics are of), refused, too_long (for the smallest cache), unfinished,
+    never_sent (not due, or after a turn without an answer); seconds (simulated); ttft, tpot (answers of two tokens or more), e2e, normalized (e2e / output tokens), each
+    {mean, p50, p90, p99} in seconds, None where nothing was measured; throughput (answers a second between the first and last measured arrival),
+    output_tokens_per_second; hit_ratio, predicted_hit_ratio (of prompt tokens); imbalance {requests, inflight} (most over mean); preemptions; picks (measured, by replica);
+    learnt {curve {prefill_base, prefill_token, decode_base, decode_request, output_tokens}, prefill_factors, decode_factors, signals} when the last request
+    came that waits for no other;
+    details: None, or {arrival, ttft, finish, replica, cached} by request (NaN and -1: not answered).
+
+    Where requests wait for others, those that arrive after the last conversation began are not measured: the pool only empties then.
+    ValueError: settings, policy or trace that cannot be used; RuntimeError: cancelled.
+    """
+
 __all__ = [
     "EchoExchange",
     "Engine",
@@ -326,13 +404,16 @@ __all__ = [
     "PluginPool",
     "PluginQuestion",
     "PluginWork",
+    "Progress",
     "PythonPlugin",
     "Scraper",
     "TokenWork",
+    "Trace",
     "__version__",
     "check_plugin",
     "end_after_signals",
     "plugin_kinds",
     "scan_body",
     "scan_metrics_page",
+    "simulate",
 ]

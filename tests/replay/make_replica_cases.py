@@ -168,8 +168,8 @@ def cases() -> list[tuple[str, Hardware, int, list[Request]]]:
     case("seats all taken", replace(plain, max_num_seqs=4), lambda make: mixed(make, 50, 12.0, 1200, 60))
     case("arrivals at equal times", replace(plain, max_num_batched_tokens=1024), lambda make: together(make, 80))
     # Every step takes a quarter of a second, exactly: whoever comes, comes as a step begins.
-    beat = replace(plain, cost=CostModel(0.25, 0.0, 0.0, 0.0, 0.0), max_num_batched_tokens=512, num_gpu_blocks=200, max_loras=2, max_num_seqs=12)
-    on_the_beat = Groups(80, 3.0, prefixes=3, blocks=12, tail=200, output=40, loras=3, grid=0.25)
+    beat = replace(plain, cost=CostModel(0.25, 0.0, 0.0, 0.0, 0.0), max_num_batched_tokens=512, num_gpu_blocks=70, max_loras=2, max_num_seqs=12)
+    on_the_beat = Groups(100, 3.0, prefixes=3, blocks=12, tail=100, output=60, loras=3, grid=0.25)
     case("arrivals as a step begins", beat, on_the_beat.draw)
     case("more decodes than a step computes", replace(plain, max_num_batched_tokens=24, max_num_seqs=64), lambda make: mixed(make, 60, 10.0, 120, 80))
     slow = replace(plain, cost=H100_70B, max_num_batched_tokens=2048)

@@ -3,6 +3,7 @@
 mod tally;
 
 use serde::Serialize;
+use warmroute_core::learn::Curve;
 
 pub(crate) use tally::{Answer, Tally};
 
@@ -62,6 +63,46 @@ pub struct Details {
     pub cached: Vec<u32>,
 }
 
+/// What the picker had learnt when the last request came that waits for no other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Learnt {
+    /// Of the pool.
+    pub curve: LearntCurve,
+    /// By replica, how much slower than the pool it prefills.
+    pub prefill_factors: Vec<f64>,
+    /// By replica, how much slower than the pool it decodes.
+    pub decode_factors: Vec<f64>,
+    /// By replica, the best signal of the last minute.
+    pub signals: Vec<&'static str>,
+}
+
+/// `warmroute_core::learn::Curve`, for JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LearntCurve {
+    /// a: seconds to a first token that nothing has to be computed for.
+    pub prefill_base: f64,
+    /// 1/R: seconds per token to prefill.
+    pub prefill_token: f64,
+    /// A: seconds per output token of a request that is alone.
+    pub decode_base: f64,
+    /// B: seconds that each request in flight adds to each output token.
+    pub decode_request: f64,
+    /// o: output tokens of a request.
+    pub output_tokens: f64,
+}
+
+impl From<Curve> for LearntCurve {
+    fn from(curve: Curve) -> Self {
+        Self {
+            prefill_base: curve.prefill_base,
+            prefill_token: curve.prefill_token,
+            decode_base: curve.decode_base,
+            decode_request: curve.decode_request,
+            output_tokens: curve.output_tokens,
+        }
+    }
+}
+
 /// The numbers of a simulation. Times in seconds.
 ///
 /// Statistics are of the answered requests that arrived after the warm-up and, where requests wait for others, before the last conversation began:
@@ -106,6 +147,8 @@ pub struct Report {
     pub preemptions: u64,
     /// Measured requests by replica.
     pub picks: Vec<u64>,
+    /// What the picker had learnt.
+    pub learnt: Learnt,
     /// What became of every request, where that was asked for.
     #[serde(skip)]
     pub details: Option<Details>,

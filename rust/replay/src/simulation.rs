@@ -65,7 +65,7 @@ pub fn simulate(
     let after = fastrand::u64(..);
     // Parts of the engine that draw without a generator of their own.
     fastrand::seed(settings.seed);
-    let result = Run::new(trace, settings, policy).and_then(|run| run.to_the_end(progress));
+    let result = Run::new(trace, settings, policy).and_then(|run| run.finish(progress));
     fastrand::seed(after);
     result
 }

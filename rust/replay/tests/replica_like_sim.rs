@@ -17,8 +17,7 @@ struct Case {
     name: String,
     hardware: Hardware,
     unit_tokens: u32,
-    /// Time, prompt, output, adapter, block ids as (first, number).
-    requests: Vec<(f64, u32, u32, u16, Vec<(u64, u64)>)>,
+    requests: Vec<Asked>,
     samples: Vec<f64>,
     first: Vec<f64>,
     finish: Vec<f64>,
@@ -26,6 +25,9 @@ struct Case {
     /// One for each sample, and one when all is over.
     metrics: Vec<Page>,
 }
+
+/// Time, prompt, output, adapter, block ids as (first, number).
+type Asked = (f64, u32, u32, u16, Vec<(u64, u64)>);
 
 #[derive(Deserialize)]
 struct Page(Value);

@@ -12,6 +12,7 @@ mod pace;
 mod page_totals;
 mod rates;
 mod signal;
+mod slots;
 
 pub use curve::Curve;
 pub(crate) use factor::Factor;
@@ -19,3 +20,7 @@ pub(crate) use pace::{Measured, Pace, Page};
 pub(crate) use page_totals::PageTotals;
 pub use rates::{Rates, Sample};
 pub use signal::Signal;
+pub(crate) use slots::Slots;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The pool's curves, fitted to what its requests took.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -30,13 +31,15 @@ const TOKEN_LIMIT: f64 = 5.0;
 const LEAST_SHARE: f64 = 0.25;
 /// What takes longer was not a request but a clock.
 const ABSURD_SECONDS: f64 = 3600.0;
+/// Nothing takes less, for each token or request: a cost of zero would compare with nothing.
+const LEAST_SECONDS: f64 = 1e-12;
 /// More tokens or requests than this are a wrong count.
 const ABSURD_COUNT: f64 = 1e12;
 
 /// What was measured of one request, or the means over several.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// Tokens to prefill up to and with the request's own, or requests in flight while it decoded.
+    /// Tokens to prefill up to and with the request's own, or requests in flight while it decoded, itself included; at least 1.
     pub at: f64,
     /// Seconds to its first token, or for each token after it.
     pub seconds: f64,
@@ -55,7 +58,7 @@ impl Sample {
     }
 
     fn is_sound(&self) -> bool {
-        (0.0..=ABSURD_COUNT).contains(&self.at)
+        (1.0..=ABSURD_COUNT).contains(&self.at)
             && (0.0..=ABSURD_SECONDS).contains(&self.seconds)
             && self.weight > 0.0
             && self.weight <= ABSURD_COUNT
@@ -68,6 +71,8 @@ pub struct Rates {
     fits: Mutex<Fits>,
     /// The curve's fields as bits. A reader may see some of one sample and some of the next.
     published: [AtomicU64; 5],
+    /// The prefill curve is that of the pool and no longer the start.
+    learnt: AtomicBool,
     /// N: live endpoints.
     endpoints: AtomicUsize,
     /// Nanoseconds at which an exact first token was last seen anywhere, plus 1; 0: never.
@@ -114,6 +119,7 @@ impl Rates {
                 decode,
             }),
             published: [const { AtomicU64::new(0) }; 5],
+            learnt: AtomicBool::new(false),
             endpoints: AtomicUsize::new(1),
             first_token: AtomicU64::new(0),
             blind_end: AtomicU64::new(0),
@@ -143,10 +149,32 @@ impl Rates {
         }
     }
 
-    /// Seconds after which a first token would be an outlier, with so many tokens to prefill on an endpoint of that factor.
-    pub(crate) fn longest_first_token(&self, tokens: f64, factor: f64) -> f64 {
-        FIRST_TOKEN_LIMIT * self.curve().first_token_seconds(tokens) * factor.max(1.0)
-            + FIRST_TOKEN_SLACK
+    /// When a prefill of so many tokens that was reserved at `reserved` should be done, on an endpoint of that factor that works off one after
+    /// the other and whose last one should be done at `before`. Gives (the end of the work, when the first token is late).
+    ///
+    /// As long as nothing was learnt, a prefill is taken as if it were alone: a queue that is worked off at a guessed rate might never end.
+    pub(crate) fn prefill_done(
+        &self,
+        reserved: Nanos,
+        before: Nanos,
+        tokens: f64,
+        factor: f64,
+    ) -> (Nanos, Nanos) {
+        let curve = self.curve();
+        let after = |start: Nanos, seconds: f64| {
+            (start + Duration::from_secs_f64(seconds.min(ABSURD_SECONDS)))
+                .min(reserved + super::heard::ALIVE)
+        };
+        if self.learnt.load(Ordering::Relaxed) {
+            let done = after(before.max(reserved), tokens * curve.prefill_token * factor);
+            (
+                done,
+                after(done, curve.prefill_base * factor + FIRST_TOKEN_SLACK),
+            )
+        } else {
+            let alone = FIRST_TOKEN_LIMIT * curve.first_token_seconds(tokens) + FIRST_TOKEN_SLACK;
+            (reserved, after(reserved, alone))
+        }
     }
 
     pub(crate) fn set_endpoints(&self, endpoints: usize) {
@@ -165,14 +193,17 @@ impl Rates {
         factor.add(seconds, expected, sample.weight, now);
         if let Some((base, slope)) = fits.prefill.line.fit() {
             fits.curve.prefill_base = base;
-            fits.curve.prefill_token = slope;
+            fits.curve.prefill_token = slope.max(LEAST_SECONDS);
             self.publish(&fits.curve);
+            if fits.prefill.samples >= SAMPLES_BEFORE_CLIPPING {
+                self.learnt.store(true, Ordering::Relaxed);
+            }
         }
     }
 
     /// Learns from times per output token, as above.
     pub(crate) fn learn_decode(&self, sample: Sample, factor: &mut Factor, now: Nanos) {
-        if !sample.is_sound() || sample.at == 0.0 {
+        if !sample.is_sound() {
             return;
         }
         let fits = &mut *self.fits.lock();
@@ -190,7 +221,7 @@ impl Rates {
                 (base, slope)
             };
             fits.curve.decode_base = base;
-            fits.curve.decode_request = slope;
+            fits.curve.decode_request = slope.max(LEAST_SECONDS);
             self.publish(&fits.curve);
         }
     }

@@ -1,22 +1,21 @@
 //! The load on one endpoint and what its requests teach: all that changes under the endpoint's lock.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::EngineMetrics;
 use super::endpoint::State;
 use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
-use crate::learn::{Measured, Pace, Page, PageTotals, Signal};
-
-/// However long a prefill is expected to take, it is not believed to be pending for longer without any sign.
-const LONGEST_PREFILL_SECONDS: f64 = 3600.0;
+use crate::learn::{Measured, Pace, Page, PageTotals, Signal, Slots};
 
 /// What is behind the endpoint's lock.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     prefills: PrefillQueue,
     pace: Pace,
+    slots: Slots,
+    /// When all prefills should be done that were reserved so far.
+    prefilled: Nanos,
 }
 
 /// What a request puts on an endpoint.
@@ -81,14 +80,15 @@ impl State {
             if ledger.prefills.is_empty() && !moved {
                 ledger.pace.prefill_begins(reserved);
             }
-            let seconds = self
-                .rates
-                .longest_first_token(measured.tokens, numbers.prefill_factor())
-                .min(LONGEST_PREFILL_SECONDS);
-            let overdue = reserved + Duration::from_secs_f64(seconds);
+            let tokens = f64::from(load.uncached_tokens);
+            let factor = numbers.prefill_factor();
+            let (done, overdue) =
+                self.rates
+                    .prefill_done(reserved, ledger.prefilled, tokens, factor);
+            ledger.prefilled = done;
             let sequence = ledger
                 .prefills
-                .push(load.uncached_tokens, measured, overdue);
+                .push(load.uncached_tokens, measured.tokens, overdue);
             self.show_pending(ledger);
             sequence
         });
@@ -115,18 +115,16 @@ impl State {
         }
     }
 
-    /// The engine has stored the last block of a prompt. False: its prefill had been released before.
-    pub(super) fn prompt_stored(&self, sequence: u64, now: Nanos) -> bool {
+    /// The engine has stored the last block of a prompt.
+    pub(super) fn prompt_stored(&self, sequence: u64, measured: &Measured, now: Nanos) {
         let ledger = &mut *self.ledger.lock();
-        let Some(measured) = self.release(ledger, sequence, true) else {
-            return false;
-        };
+        // A page may have released it, or nobody believed any more that it is pending: this is when it was done.
+        self.release(ledger, sequence, true);
         let pending = !ledger.prefills.is_empty();
         ledger
             .pace
-            .prompt_stored(&self.rates, &measured, pending, now);
+            .prompt_stored(&self.rates, measured, pending, now);
         self.show_pace(ledger, now);
-        true
     }
 
     /// The prefill is done, nobody knows since when.
@@ -191,6 +189,14 @@ impl State {
             page.answered = released.answered;
             page.tokens = released.measured;
         }
+        if growth.first_tokens.is_none() && metrics.first_tokens.is_some() {
+            // Its first page, or the first of an engine that was started again, maybe with another limit.
+            ledger.slots = Slots::default();
+        }
+        if let (Some(running), Some(waiting)) = (metrics.running, metrics.waiting) {
+            ledger.slots.page(running, waiting);
+            self.numbers.store_slots(ledger.slots.limit());
+        }
         page.pending = !ledger.prefills.is_empty();
         ledger.pace.page(&self.rates, &page, now);
         self.release_overdue(ledger, now);
@@ -235,10 +241,10 @@ impl State {
         }
     }
 
-    fn release(&self, ledger: &mut Ledger, sequence: u64, counted: bool) -> Option<Measured> {
-        let (tokens, measured) = ledger.prefills.remove(sequence, counted)?;
-        self.take_prefill(ledger, u64::from(tokens));
-        Some(measured)
+    fn release(&self, ledger: &mut Ledger, sequence: u64, counted: bool) {
+        if let Some(tokens) = ledger.prefills.remove(sequence, counted) {
+            self.take_prefill(ledger, u64::from(tokens));
+        }
     }
 
     fn take_prefill(&self, ledger: &Ledger, tokens: u64) {

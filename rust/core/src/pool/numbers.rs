@@ -31,6 +31,7 @@ pub(super) struct Numbers {
     prefill_gap: AtomicU64,
     prefill_factor: AtomicU64,
     decode_factor: AtomicU64,
+    slots: AtomicU64,
 }
 
 impl Default for Numbers {
@@ -52,6 +53,7 @@ impl Default for Numbers {
             prefill_gap: number(0.0),
             prefill_factor: number(1.0),
             decode_factor: number(1.0),
+            slots: number(f64::INFINITY),
         }
     }
 }
@@ -85,6 +87,15 @@ impl Numbers {
 
     pub(super) fn decode_factor(&self) -> f64 {
         float(&self.decode_factor)
+    }
+
+    /// Requests that the engine runs at once; infinite while no limit has shown.
+    pub(super) fn slots(&self) -> f64 {
+        float(&self.slots)
+    }
+
+    pub(super) fn store_slots(&self, slots: f64) {
+        store(&self.slots, slots);
     }
 
     /// Uncached tokens reserved since the page in force was asked for.

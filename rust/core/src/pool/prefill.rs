@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use crate::Nanos;
-use crate::learn::Measured;
 
 /// One request's prefill that has been reserved and not yet released.
 #[derive(Clone, Copy, Debug)]
 struct PendingPrefill {
     sequence: u64,
     tokens: u32,
-    measured: Measured,
+    /// What its first token is measured by: tokens to prefill, its own included.
+    measured: f64,
     /// When it should have been done long ago.
     overdue: Nanos,
 }
@@ -78,7 +78,7 @@ impl PrefillQueue {
     }
 
     /// Appends a prefill; the result names it for `remove`.
-    pub(super) fn push(&mut self, tokens: u32, measured: Measured, overdue: Nanos) -> u64 {
+    pub(super) fn push(&mut self, tokens: u32, measured: f64, overdue: Nanos) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.pending.push_back(PendingPrefill {
@@ -91,7 +91,7 @@ impl PrefillQueue {
     }
 
     /// Takes one prefill out. `None`: the counter released it before. `counted`: the engine will count (or has counted) a first token for it.
-    pub(super) fn remove(&mut self, sequence: u64, counted: bool) -> Option<(u32, Measured)> {
+    pub(super) fn remove(&mut self, sequence: u64, counted: bool) -> Option<u32> {
         let index = self
             .pending
             .binary_search_by_key(&sequence, |prefill| prefill.sequence)
@@ -100,7 +100,7 @@ impl PrefillQueue {
         if counted {
             self.gives_credit(&prefill);
         }
-        Some((prefill.tokens, prefill.measured))
+        Some(prefill.tokens)
     }
 
     /// The oldest prefill should have been done long ago.
@@ -141,7 +141,7 @@ impl PrefillQueue {
                 Some(oldest) if oldest.sequence < mark.next_sequence => {
                     released.tokens += u64::from(oldest.tokens);
                     released.answered += 1;
-                    released.measured += oldest.measured.tokens;
+                    released.measured += oldest.measured;
                 }
                 _ => break,
             }
@@ -152,7 +152,7 @@ impl PrefillQueue {
 
     fn gives_credit(&mut self, prefill: &PendingPrefill) {
         self.released += 1;
-        self.unsettled += prefill.measured.tokens;
+        self.unsettled += prefill.measured;
     }
 }
 
@@ -169,12 +169,7 @@ mod tests {
     }
 
     fn push(queue: &mut PrefillQueue, tokens: u32) -> u64 {
-        let measured = Measured {
-            tokens: f64::from(tokens),
-            reserved: Nanos(0),
-            moved: false,
-        };
-        queue.push(tokens, measured, Nanos(u64::from(tokens)))
+        queue.push(tokens, f64::from(tokens), Nanos(u64::from(tokens)))
     }
 
     #[test]
@@ -198,7 +193,7 @@ mod tests {
     #[test]
     fn a_request_released_by_its_own_signal_is_told_of_and_not_counted_twice() {
         let mut queue = queue(&[10, 20, 30]);
-        assert_eq!(queue.remove(0, true).map(|(tokens, _)| tokens), Some(10));
+        assert_eq!(queue.remove(0, true), Some(10));
         let mark = queue.mark(0);
         let told = Released {
             tokens: 0,

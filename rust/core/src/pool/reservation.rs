@@ -23,6 +23,8 @@ pub struct Reservation {
     shown: Option<InFlightRequest>,
     measured: Measured,
     first_token: Option<FirstToken>,
+    /// What was given to those who hear from the engine.
+    handle: Option<PrefillHandle>,
 }
 
 impl Reservation {
@@ -51,6 +53,7 @@ impl Reservation {
             shown: None,
             measured,
             first_token: None,
+            handle: None,
         }
     }
 
@@ -75,11 +78,12 @@ impl Reservation {
     }
 
     /// For those who hear from the engine when the prefill is done; `None` once this request has released it. After a retry it is another.
-    pub fn prefill_handle(&self) -> Option<PrefillHandle> {
-        Some(PrefillHandle {
-            endpoint: Arc::clone(&self.endpoint),
-            sequence: self.prefill?,
-        })
+    pub fn prefill_handle(&mut self) -> Option<PrefillHandle> {
+        let sequence = self.prefill?;
+        let handle = self
+            .handle
+            .get_or_insert_with(|| PrefillHandle::new(&self.endpoint, sequence, self.measured));
+        Some(handle.clone())
     }
 
     /// The first token was seen, now: the prefill is done. Only the first call counts.
@@ -90,6 +94,7 @@ impl Reservation {
         if let Some(shown) = &mut self.shown {
             shown.first_token();
         }
+        self.close_handle();
         let state = &self.endpoint.state;
         self.first_token = Some(state.first_token(self.prefill.take(), &self.measured, now));
     }
@@ -105,6 +110,7 @@ impl Reservation {
         if let Some(shown) = &mut self.shown {
             shown.first_token();
         }
+        self.close_handle();
         if let Some(sequence) = self.prefill.take() {
             self.endpoint.state.release_prefill(sequence);
         }
@@ -120,6 +126,7 @@ impl Reservation {
         if let Some(shown) = &mut self.shown {
             shown.move_to(&endpoint.identity);
         }
+        self.close_handle();
         let (prefill, measured) = endpoint.state.arrive(Arrival {
             load: self.load,
             reserved: self.measured.reserved,
@@ -133,10 +140,17 @@ impl Reservation {
         self.prefill = prefill;
         self.measured = measured;
     }
+
+    fn close_handle(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.close();
+        }
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.close_handle();
         self.endpoint
             .state
             .leave(self.load, self.prefill.take(), true);

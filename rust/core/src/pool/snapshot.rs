@@ -345,6 +345,7 @@ impl Snapshot {
             &mut out.prefill_gap,
             &mut out.prefill_factor,
             &mut out.decode_factor,
+            &mut out.slots,
             &mut out.sent_since_page,
             &mut out.kv_tokens,
         ] {
@@ -374,6 +375,7 @@ impl Snapshot {
             out.prefill_gap.push(numbers.prefill_gap());
             out.prefill_factor.push(numbers.prefill_factor());
             out.decode_factor.push(numbers.decode_factor());
+            out.slots.push(numbers.slots());
             out.sent_since_page.push(numbers.sent_since_page() as f64);
             out.kv_tokens.push(numbers.kv_tokens());
             out.page_at.push(numbers.page_at());

@@ -113,6 +113,8 @@ pub struct Candidates {
     pub prefill_factor: Vec<f64>,
     /// How much slower than the pool's curve it decodes (f), 0.1 to 10.
     pub decode_factor: Vec<f64>,
+    /// Requests that the engine runs at once, as its pages showed; infinite where no limit has shown.
+    pub slots: Vec<f64>,
     /// Uncached tokens reserved since the page in force was asked for.
     pub sent_since_page: Vec<f64>,
     /// Tokens that the KV cache has room for (C); 0 where unknown.

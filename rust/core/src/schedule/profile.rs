@@ -523,6 +523,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
         prefill_gap,
         prefill_factor,
         decode_factor,
+        slots,
         sent_since_page,
         kv_tokens,
         page_at,
@@ -541,6 +542,7 @@ fn pack(from: &Candidates, rows: &[u32], into: &mut Candidates) {
     column(prefill_gap, rows, &mut into.prefill_gap);
     column(prefill_factor, rows, &mut into.prefill_factor);
     column(decode_factor, rows, &mut into.decode_factor);
+    column(slots, rows, &mut into.slots);
     column(sent_since_page, rows, &mut into.sent_since_page);
     column(kv_tokens, rows, &mut into.kv_tokens);
     column(page_at, rows, &mut into.page_at);

@@ -54,6 +54,7 @@ impl Scene {
             prefill_gap: vec![0.0; count],
             prefill_factor: vec![1.0; count],
             decode_factor: vec![1.0; count],
+            slots: vec![f64::INFINITY; count],
             sent_since_page: vec![0.0; count],
             kv_tokens: vec![0.0; count],
             page_at: vec![Nanos(0); count],

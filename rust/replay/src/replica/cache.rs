@@ -149,7 +149,8 @@ impl BlockCache {
         true
     }
 
-    /// Makes KV blocks that were given out an entry held by one sequence; it gets the name unless another has it (as in vLLM's simplest form).
+    /// Makes KV blocks that were given out an entry held by one sequence. It gets the name unless another has it: of what is computed twice at
+    /// once only the first copy can be found, as in `warmroute.sim` (vLLM names both).
     pub(super) fn name(&mut self, name: Name, weight: u32) -> u32 {
         let known = self.find(name).is_some();
         let entry = self.insert(Entry {

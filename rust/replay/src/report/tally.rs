@@ -1,6 +1,6 @@
 //! What is counted while a simulation runs.
 
-use super::{Details, Imbalance, Report, Summary};
+use super::{Details, Imbalance, Learnt, Report, Summary};
 
 /// An answer to its end.
 pub(crate) struct Answer {
@@ -121,6 +121,11 @@ impl Tally {
         self.answered + self.refused + self.too_long
     }
 
+    /// When the last answer came to its end, in seconds.
+    pub(crate) fn last_answer(&self) -> f64 {
+        self.last_answer
+    }
+
     /// A request arrives; whether it counts in the statistics. `open`: it, or one after it, waits for no other.
     ///
     /// Once no conversation begins any more the pool empties: what comes then says nothing of the load that was asked for, and does not count.
@@ -197,7 +202,7 @@ impl Tally {
             .add(u64::from(answer.cached_tokens), answer.prompt_tokens);
     }
 
-    pub(crate) fn report(self, preemptions: u64) -> Report {
+    pub(crate) fn report(self, preemptions: u64, learnt: Learnt) -> Report {
         let seconds = self.last_measured - self.opened;
         let picked: u64 = self.picks.iter().sum();
         let most = self.picks.iter().copied().max().unwrap_or(0);
@@ -224,6 +229,7 @@ impl Tally {
             },
             preemptions,
             picks: self.picks,
+            learnt,
             details: self.details,
         }
     }
@@ -256,7 +262,7 @@ impl Details {
         self.arrival[row] = answer.arrived;
         self.ttft[row] = answer.first_token - answer.arrived;
         self.finish[row] = answer.finished;
-        self.replica[row] = answer.replica as i32;
+        self.replica[row] = i32::try_from(answer.replica).unwrap_or(i32::MAX);
         self.cached[row] = answer.cached_tokens;
     }
 }

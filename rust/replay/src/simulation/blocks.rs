@@ -66,7 +66,7 @@ mod tests {
     fn prompts_agree_in_blocks_of_any_size_as_far_as_in_their_units() {
         for (unit, block) in [(512, 64), (16, 64), (64, 64), (48, 64), (64, 48), (1, 7)] {
             let tokens = 3_000;
-            let count = 3_000_u32.div_ceil(unit) as u64;
+            let count = u64::from(3_000_u32.div_ceil(unit));
             let shared = count / 2;
             let left: Vec<u64> = (0..count).collect();
             let right: Vec<u64> = (0..count)

@@ -16,6 +16,7 @@ use super::blocks;
 use super::settings::{Settings, Signals, SimulationError};
 use crate::hardware::Hardware;
 use crate::replica::ReplicaMetrics;
+use crate::report::Learnt;
 
 /// Model that requests without an adapter ask for.
 const BASE_MODEL: &str = "model";
@@ -180,6 +181,21 @@ impl Router {
     pub(super) fn maintain(&self, now: f64) {
         set_clock(now);
         self.engine.maintain();
+    }
+
+    /// What the engine has learnt of the replicas.
+    pub(super) fn learnt(&self, now: f64) -> Learnt {
+        let now = set_clock(now);
+        let factors = || self.endpoints.iter().map(|endpoint| endpoint.factors());
+        let signals = self.endpoints.iter();
+        Learnt {
+            curve: self.engine.pool().rates().curve().into(),
+            prefill_factors: factors().map(|(prefill, _)| prefill).collect(),
+            decode_factors: factors().map(|(_, decode)| decode).collect(),
+            signals: signals
+                .map(|endpoint| endpoint.signal(now).name())
+                .collect(),
+        }
     }
 
     /// Requests and prefill tokens that are reserved now, over all endpoints.

@@ -9,7 +9,7 @@ use super::blocks;
 use super::router::{Question, Router, nanos};
 use super::settings::{MOST_REQUESTS, Settings, Signals, SimulationError};
 use crate::replica::{Arrival, Observed, Replica};
-use crate::report::{Answer, Report, Tally};
+use crate::report::{Answer, Learnt, Report, Tally};
 use crate::trace::{Request, Trace};
 
 /// Ends between two looks at who waits.
@@ -95,6 +95,8 @@ pub(super) struct Run<'a> {
     spare: Vec<u32>,
     in_flight: usize,
     pub(super) tally: Tally,
+    /// What the picker had learnt when the last request came that waits for no other.
+    learnt: Option<Learnt>,
     /// Tokens of the smallest replica's cache: a longer request fits nowhere, or only somewhere, and is sent nowhere.
     capacity: u64,
     /// Buffers that keep their memory.
@@ -148,6 +150,7 @@ impl<'a> Run<'a> {
             arrivals: Arrivals::new(requests, open, settings.repeat, random.fork()),
             due: vec![f64::INFINITY; replicas.len()],
             tally: Tally::new(total, settings.warm_up, replicas.len(), settings.details),
+            learnt: None,
             capacity: capacity.unwrap_or(0),
             trace,
             settings,
@@ -166,7 +169,7 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    pub(super) fn to_the_end(mut self, progress: &Progress) -> Result<Report, SimulationError> {
+    pub(super) fn finish(mut self, progress: &Progress) -> Result<Report, SimulationError> {
         self.play(progress)?;
         Ok(self.report())
     }
@@ -203,6 +206,10 @@ impl<'a> Run<'a> {
                 if let Some(sent) = self.arrivals.pop() {
                     let measured = self.tally.arrived(arrival, open);
                     self.arrive(sent, arrival, measured);
+                    if open && !self.arrivals.are_open() {
+                        // Later, the pool empties: long answers come last, and what is learnt of them alone is not what is true of all.
+                        self.learnt = Some(self.router.learnt(arrival));
+                    }
                 }
             }
         }
@@ -330,10 +337,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) fn report(self) -> Report {
+    pub(super) fn report(mut self) -> Report {
         let metrics = self.replicas.iter().map(Replica::metrics);
         let preemptions = metrics.map(|metrics| metrics.preemptions).sum();
-        self.tally.report(preemptions)
+        let end = self.tally.last_answer();
+        let learnt = self.learnt.take();
+        let learnt = learnt.unwrap_or_else(|| self.router.learnt(end));
+        self.tally.report(preemptions, learnt)
     }
 }
 

@@ -140,7 +140,7 @@ fn one_request_takes_what_the_cost_model_says() {
         ),
         (0, 0, 0)
     );
-    assert!((report.tpot.mean - (second + third) / 2.0).abs() < 1e-9);
+    assert!((report.tpot.mean - f64::midpoint(second, third)).abs() < 1e-9);
     assert!((report.normalized.mean - report.e2e.mean / 3.0).abs() < 1e-12);
 }
 

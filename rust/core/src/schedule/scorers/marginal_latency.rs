@@ -29,14 +29,14 @@ pub const KIND: PluginKind = PluginKind {
         ParameterKind {
             name: "stallWeight",
             shape: WEIGHT,
-            default: "0.3333333333333333",
+            default: "0.5",
             summary: "Part of the time of this request's prefill that each request in flight there is charged with, because it is stalled meanwhile.",
             ..ParameterKind::BASE
         },
         ParameterKind {
             name: "decodeWeight",
             shape: WEIGHT,
-            default: "0.1",
+            default: "0.15",
             summary: "Weight of the time that the answer takes and that it adds to the answers already there.",
             ..ParameterKind::BASE
         },
@@ -45,6 +45,20 @@ pub const KIND: PluginKind = PluginKind {
             shape: WEIGHT,
             default: "0.03333333333333333",
             summary: "Weight of a KV cache that would become too full, where the engine tells of it.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "slotWeight",
+            shape: WEIGHT,
+            default: "10",
+            summary: "Weight of the time until a place is free, on an engine that runs as many requests as it can, where its pages have shown how many these are.",
+            ..ParameterKind::BASE
+        },
+        ParameterKind {
+            name: "stepWeight",
+            shape: WEIGHT,
+            default: "0.5",
+            summary: "Weight of the engine's step, which a new request waits for.",
             ..ParameterKind::BASE
         },
     ],
@@ -59,6 +73,8 @@ pub const KIND: PluginKind = PluginKind {
             stall: parameters.number("stallWeight"),
             decode: parameters.number("decodeWeight"),
             memory: parameters.number("memoryWeight"),
+            slot: parameters.number("slotWeight"),
+            step: parameters.number("stepWeight"),
         }))
     },
     ..PluginKind::BASE
@@ -92,7 +108,12 @@ pub enum Rates {
 /// * `max(P/R, q·d) + u/R`: its own time to the first token. `q·d` is the larger where the engine stalls for another reason than prefill;
 /// * `stall · n · u/R`: its prefill stalls the requests in flight;
 /// * `decode · o · (A + B·(2n + 1))`: its own answer, and the slowdown of the `n` others;
-/// * `memory · x · o · (A + B·n) · (1 + n)`: where the KV cache would be too full by `x`, the engine puts requests back and computes them again.
+/// * `memory · x · o · (A + B·n) · (1 + n)`: where the KV cache would be too full by `x`, the engine puts requests back and computes them again;
+/// * `slot · (n + 1 − S) · o · (A + B·S) / S`, above 0: where the engine runs no more than `S` requests at once, one has to end for each that is too many;
+/// * `step · (A + B·n)`: the step that runs when the request comes.
+///
+/// The first five are `policy.md`'s, with `stall` and `decode` at 1/2 and 0.15 instead of 1/3 and 0.1; the last two are ours: they end its losses near
+/// saturation (docs/policy.md tells what each is worth).
 ///
 /// `n` is what this picker has reserved, exact and without delay; where the engine reports more running and waiting requests, other routers
 /// send there too, and the larger number counts. The two are not added: they count the same requests, and a scraped page lags behind the
@@ -115,6 +136,10 @@ pub struct MarginalLatencyScorer {
     pub decode: f64,
     /// `k_m`.
     pub memory: f64,
+    /// Of the wait for a place.
+    pub slot: f64,
+    /// Of the wait for the step that runs.
+    pub step: f64,
 }
 
 impl MarginalLatencyScorer {
@@ -145,7 +170,15 @@ impl MarginalLatencyScorer {
             * output_tokens
             * (decode_base + decode_request * requests)
             * (1.0 + requests);
-        wait + prefill + stalled + decoded + memory
+        let too_many = (requests + 1.0 - candidates.slots[row]).max(0.0);
+        let places = if too_many > 0.0 {
+            let slots = candidates.slots[row];
+            self.slot * too_many * output_tokens * (decode_base + decode_request * slots) / slots
+        } else {
+            0.0
+        };
+        let step = self.step * (decode_base + decode_request * requests);
+        wait + prefill + stalled + decoded + memory + places + step
     }
 
     /// n.
@@ -208,6 +241,8 @@ mod tests {
         stall: 1.0 / 3.0,
         decode: 0.1,
         memory: 1.0 / 30.0,
+        slot: 10.0,
+        step: 0.0,
     };
     const HYBRID: MarginalLatencyScorer = MarginalLatencyScorer {
         count_engine_requests: true,
