@@ -162,7 +162,7 @@ impl Engine {
             let chains = &matching.chains;
             self.entry(inquiry, &snapshot, chains, profile, captured)
         });
-        self.remember(inquiry, &choice.reservation, &matching);
+        self.remember(inquiry, &mut choice.reservation, &matching);
         let redirected = choice.edits.destination.is_some();
         let destination = choice
             .edits

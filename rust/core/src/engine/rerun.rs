@@ -214,6 +214,7 @@ impl Rerun {
             prefill_gap: told(&columns.prefill_gap, 0.0),
             prefill_factor: told(&columns.prefill_factor, 1.0),
             decode_factor: told(&columns.decode_factor, 1.0),
+            slots: slots(&columns.slots, rows),
             sent_since_page: told(&columns.sent_since_page, 0.0),
             kv_tokens: told(&columns.kv_tokens, 0.0),
             page_at: pages(&columns.page_age_ms, rows, now),
@@ -293,6 +294,14 @@ fn refresh(decided: &Decided, snapshot: &Snapshot, positions: &[u32], now: Nanos
         };
         snapshot.endpoints[*position as usize].refresh(metrics, now);
     }
+}
+
+/// No limit where none was told: JSON has no infinite numbers.
+fn slots(column: &[Option<f64>], rows: usize) -> Vec<f64> {
+    let told = column.iter().map(|slots| slots.unwrap_or(f64::INFINITY));
+    let mut slots: Vec<f64> = told.collect();
+    slots.resize(rows, f64::INFINITY);
+    slots
 }
 
 /// When the pages were read; zero where there was none.

@@ -74,6 +74,8 @@ struct Columns<'a> {
     prefill_gap: Numbers<'a>,
     prefill_factor: Numbers<'a>,
     decode_factor: Numbers<'a>,
+    /// None where no limit has shown.
+    slots: Numbers<'a>,
     sent_since_page: Numbers<'a>,
     kv_tokens: Numbers<'a>,
     /// Below zero where the scraper pauses: so long until it reads the next. None where no page was read.
@@ -247,6 +249,7 @@ fn decided<'a>(
             prefill_gap: Numbers(&candidates.prefill_gap),
             prefill_factor: Numbers(&candidates.prefill_factor),
             decode_factor: Numbers(&candidates.decode_factor),
+            slots: Numbers(&candidates.slots),
             sent_since_page: Numbers(&candidates.sent_since_page),
             kv_tokens: Numbers(&candidates.kv_tokens),
             page_age_ms: pages.map(|page| age(entry.at, *page)).collect(),

@@ -97,6 +97,8 @@ pub(super) struct Columns {
     #[serde(default)]
     pub(super) decode_factor: Column,
     #[serde(default)]
+    pub(super) slots: Column,
+    #[serde(default)]
     pub(super) sent_since_page: Column,
     #[serde(default)]
     pub(super) kv_tokens: Column,
@@ -164,6 +166,7 @@ impl Decided {
             prefill_gap,
             prefill_factor,
             decode_factor,
+            slots,
             sent_since_page,
             kv_tokens,
             page_age_ms,
@@ -184,6 +187,7 @@ impl Decided {
             ("prefill_gap", prefill_gap.len()),
             ("prefill_factor", prefill_factor.len()),
             ("decode_factor", decode_factor.len()),
+            ("slots", slots.len()),
             ("sent_since_page", sent_since_page.len()),
             ("kv_tokens", kv_tokens.len()),
             ("page_age_ms", page_age_ms.len()),
