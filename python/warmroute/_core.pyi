@@ -11,8 +11,8 @@ class Engine:
 
     `settings` is a JSON object (see `warmroute.config.engine_settings`, which builds it):
     `max_body_bytes`, `max_endpoints` (length of the fallback list),
-    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `stream_metrics` bool, `index_bytes`, `decisions_kept`,
-    `record_sample` (share of the decisions that is recorded, above 0 and at most 1; null: none).
+    `subset_filter` bool, `emit_endpoint_scores` bool, `explain` bool, `response_usage` bool, `response_sample` (0 to 1), `stream_metrics` bool, `index_bytes`, `decisions_kept`,
+    `record_sample` (share of the decisions that is recorded, above 0 and at most 1; null: none), `seed` (of its chance; null: another each time).
     `policy` is a JSON object too (`warmroute.config.policy_settings`): `plugins` [{`type`, `name`, `parameters`}],
     `profiles` [{`name`, `plugins`: [{`plugin`, `weight`}]}], `saturation_detector` (a name or null), `parsers` (types in order; null: the default ones), `min_block_tokens`. Default: the default policy.
     Raises ValueError with a message that names the plugin and the field when something is wrong.
@@ -49,7 +49,8 @@ class Engine:
 
         Keys: namespace, name, address ("ip:port"), labels, waiting, running, kv_usage (None where unknown), block_size,
         num_blocks, running_adapters, waiting_adapters, inflight_requests, inflight_tokens, prefill_tokens, picks (total), matched_tokens (total),
-        prompt_tokens (total), cached_tokens and queried_tokens (the engine's own totals of its prefix cache), cache_drift (share of prompt tokens that the engine
+        prompt_tokens (total), first_tokens, first_token_seconds, token_gaps, token_gap_seconds, output_tokens and finished_requests (the engine's own totals),
+        cached_tokens and queried_tokens (the same of its prefix cache), cache_drift (share of prompt tokens that the engine
         found in its cache less the share expected, over the last minute; None: too little to tell), metrics_age (seconds or None), indexed_blocks, attributes (what extractors published beside these: "producer/key" to number),
         models (ids that the server listed, empty unless a models-data-source is polled).
         """

@@ -61,6 +61,8 @@ def test_pool_namespace_falls_back_to_the_environment():
         (["--grpc-por=1"], 'unknown flag --grpc-por (did you mean "--grpc-port"?)'),
         (["--tracing=false"], "--tracing is known to the reference picker and not supported by this version of warmroute"),
         (["serve"], "unexpected argument 'serve'"),
+        (["--response-sample=1.5"], "'1.5' is no number from 0 to 1"),
+        (["--response-sample=nan"], "'nan' is no number from 0 to 1"),
         (["--grpc-port=70000"], "'70000' is no port (0 to 65535; 0 picks a free one)"),
         (["--drain-timeout=30"], "'30' is no duration (examples: 250ms, 30s, 1m30s)"),
         (["--max-body=lots"], "'lots' is no quantity (examples: 4194304, 10Mi, 10MiB, 25M)"),

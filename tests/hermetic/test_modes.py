@@ -1,8 +1,10 @@
 """BUFFERED, STREAMED and NONE: recognised from what Envoy sends on the first message."""
 
+import json
+
 import pytest
 
-from .messages import body, completion, headers, response_headers
+from .messages import body, completion, headers, response_body, response_headers
 from .test_requests import immediate, set_headers
 
 NONE, STREAMED, BUFFERED, PARTIAL, FULL_DUPLEX = range(5)
@@ -85,6 +87,19 @@ def test_usage_asks_for_the_response_body_at_its_headers(start):
     replies = picker.exchange(first(picker.pb, BUFFERED), body(picker.pb, completion("m")), content)
     assert replies[2].mode_override.response_body_mode == STREAMED
     assert replies[2].mode_override.request_body_mode == BUFFERED
+
+
+def test_a_watched_stream_is_asked_for_at_its_headers_and_told_on_the_page(start):
+    picker = start(response_sample=1.0)
+    picker.pod(0)
+    request = json.dumps({"model": "m", "prompt": "once upon a time", "stream": True}).encode()
+    answer = response_headers(picker.pb, **{":status": "200"}, content_type="text/event-stream")
+    events = [response_body(picker.pb, b'data: {"choices":[{"text":"x"}]}\n\n', end_of_stream=end) for end in (False, True)]
+    replies = picker.exchange(first(picker.pb, BUFFERED), body(picker.pb, request), answer, *events)
+    assert (replies[2].mode_override.request_body_mode, replies[2].mode_override.response_body_mode) == (BUFFERED, STREAMED)
+    assert not any(reply.response_body.response.HasField("body_mutation") for reply in replies[3:])
+    told = {labels[0]: count for labels, count in picker.families()["policy_signal_endpoints"]["samples"]}
+    assert told == {"first_token": 1.0, "sampled": 0.0, "kv_events": 0.0, "counters": 0.0, "ends": 0.0, "none": 0.0}
 
 
 def test_a_declared_length_over_the_limit_is_refused_at_the_headers(start):

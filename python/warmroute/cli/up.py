@@ -153,6 +153,15 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
     allow_experimental_plugins: Annotated[
         bool, typer.Option("--allow-experimental-plugins", rich_help_panel=_PICKING, help="Let the configuration name plugins that are alpha.")
     ] = False,
+    response_sample: Annotated[
+        str,
+        typer.Option(
+            "--response-sample",
+            metavar="SHARE",
+            rich_help_panel=_PICKING,
+            help="Share of the streamed answers, from 0 to 1, that the picker watches to learn from their first tokens. [default: 0.02]",
+        ),
+    ] = "",
     explain: Annotated[
         bool, typer.Option("--explain", rich_help_panel=_PICKING, help="Keep the last decisions and their scores, and show them.")
     ] = False,
@@ -219,6 +228,7 @@ def up(  # noqa: PLR0917 -- one parameter an option; typer passes them by name
                 tuple(plugin_module or ()),
                 plugin_timeout,
                 allow_experimental_plugins,
+                response_sample,
                 record_decisions,
                 record_sample,
                 record_max_bytes,

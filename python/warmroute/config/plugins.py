@@ -133,7 +133,9 @@ class EngineConfig(Section):
     cache_block_size_spec: Annotated[_Spec, Field(description="Tokens of a block, where they are a series of their own.")] = None
     cache_num_blocks_spec: Annotated[_Spec, Field(description="Number of blocks, where it is a series of its own.")] = None
     first_tokens_spec: Annotated[_Counter, Field(description="Counter of first tokens, by which reserved prefill is released.")] = None
-    first_token_seconds_spec: Annotated[_Counter, Field(description="Counter of the seconds to those first tokens, from the requests' arrival.")] = None
+    first_token_seconds_spec: Annotated[_Counter, Field(description="Counter of the seconds to those first tokens, from the requests' arrival.")] = (
+        None
+    )
     token_gaps_spec: Annotated[_Counter, Field(description="Counter of the gaps between two tokens of a request.")] = None
     token_gap_seconds_spec: Annotated[_Counter, Field(description="Counter of these gaps' seconds.")] = None
     output_tokens_spec: Annotated[_Counter, Field(description="Counter of output tokens.")] = None

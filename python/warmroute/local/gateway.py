@@ -210,6 +210,8 @@ class Gateway:
         arguments += [f"--plugin-module={module}" for module in options.plugin_modules]
         if options.plugin_timeout:
             arguments.append(f"--plugin-timeout={options.plugin_timeout}")
+        if options.response_sample:
+            arguments.append(f"--response-sample={options.response_sample}")
         if options.allow_experimental:
             arguments.append("--allow-experimental-plugins")
         if options.explain:

@@ -42,9 +42,21 @@ class PickerSettings:
     plugin_modules: tuple[str, ...] = ()
     plugin_timeout: str = ""
     allow_experimental: bool = False
+    #: Share of the streamed answers that the picker watches, as text.
+    response_sample: str = ""
     record_decisions: Path | None = None
     record_sample: str = ""
     record_max_bytes: str = ""
+
+    def check(self) -> None:
+        """Refuse what the picker would refuse of its flags and modules."""
+        for flag, given in (("--plugin-timeout", self.plugin_timeout), ("--response-sample", self.response_sample)):
+            if given:
+                _check_flag(flag, given)
+        for module in self.plugin_modules:
+            if module.endswith(".py"):
+                _check_opens("--plugin-module", Path(module), "rb")
+        _check_recording(self)
 
     def recording(self) -> list[str]:
         """The flags of the recording of decisions; none where there is none."""
@@ -114,12 +126,7 @@ class GatewaySettings:
         if self.health_path and not self.health_path.startswith("/"):
             message = f"--health-path {self.health_path}: expected a path that begins with /, such as /health, or '' for no checks."
             raise UsageError(message)
-        if picker.plugin_timeout:
-            _check_duration("--plugin-timeout", picker.plugin_timeout)
-        _check_recording(picker)
-        for module in picker.plugin_modules:
-            if module.endswith(".py"):
-                _check_opens("--plugin-module", Path(module), "rb")
+        picker.check()
         if self.kv_events is not None:
             self._check_kv_events(self.kv_events)
         for flag, path in (("--config-file", picker.config_file), ("--access-log", self.access_log)):
@@ -162,7 +169,7 @@ def _check_policy(given: str) -> None:
         raise UsageError(message)
 
 
-def _check_duration(flag: str, given: str) -> None:
+def _check_flag(flag: str, given: str) -> None:
     try:
         parse_flags([f"{flag}={given}"])
     except FlagError as error:

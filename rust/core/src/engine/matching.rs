@@ -105,7 +105,7 @@ impl Engine {
     pub(super) fn remember(
         &self,
         inquiry: &Inquiry<'_>,
-        reservation: &Reservation,
+        reservation: &mut Reservation,
         matching: &Matching,
     ) {
         let active = inquiry.active;

@@ -283,6 +283,7 @@ impl Exchange {
             // Blocks are counted in the model's own tokens.
             facts.prompt_tokens = sequences.iter().map(|one| one.tokens.len() as u32).sum();
         }
+        let has_prompt = facts.prompt_tokens > 0;
         let inquiry = Inquiry {
             active,
             facts,
@@ -325,6 +326,7 @@ impl Exchange {
             running: ready.running,
             received: ready.received,
             streaming: ready.streaming,
+            has_prompt,
             renamed: ready.renamed,
             explanation,
             response_headers,

@@ -68,6 +68,8 @@ pub(crate) struct Flight {
     pub(crate) received: Nanos,
     /// The client asked for a stream.
     pub(crate) streaming: bool,
+    /// Its prompt is known. Of what else is asked for, such as a list of models, there is no first token that could teach anything.
+    pub(crate) has_prompt: bool,
     /// Model as the client wrote it and as the engine knows it, when they differ.
     pub(crate) renamed: Option<(Box<str>, Box<str>)>,
     /// JSON to answer with when the client asked why.

@@ -151,8 +151,11 @@ impl Exchange {
                 has_body: !headers.end_of_stream && !tunnel,
             };
             let wants_usage = flight.wants_usage(self.engine.settings());
-            let asked = Asked::of(answer, wants_usage, || self.engine.samples_response());
-            self.response.sight = Sight::of(answer, asked);
+            let draw = || flight.has_prompt && self.engine.samples_response();
+            let asked = Asked::of(answer, wants_usage, draw);
+            if flight.has_prompt {
+                self.response.sight = Sight::of(answer, asked);
+            }
             self.response.succeeded = !failed && !tunnel;
             if asked.any() {
                 mode_override = Some((self.protocol.request_body_mode, BodyMode::Streamed));
@@ -337,6 +340,7 @@ impl Exchange {
             running: series,
             received,
             recorded,
+            has_prompt,
             ..
         } = flight;
         let served = recorded
@@ -344,12 +348,16 @@ impl Exchange {
             .then(|| Arc::clone(reservation.endpoint()));
         let response = &mut self.response;
         let usage = response.end();
-        if end == End::Whole && response.succeeded {
-            let output_tokens = usage.map(|usage| usage.output_tokens);
-            let output_tokens = output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
-            reservation.finish(now, output_tokens.filter(|tokens| *tokens > 0));
+        let output_tokens = usage
+            .and_then(|usage| u32::try_from(usage.output_tokens).ok())
+            .filter(|tokens| *tokens > 0);
+        // Envoy says nothing of the end of a body that does not come here: its stream ends then, as it does when the client goes.
+        let hidden = response.sight == Sight::Hidden && response.bytes == 0;
+        let may_be_whole = end == End::Whole || hidden;
+        if response.succeeded && may_be_whole && has_prompt {
+            reservation.finish(now, output_tokens);
         } else {
-            // What was cut off or went wrong says nothing of what the endpoint can do.
+            // What was cut off before our eyes or went wrong says nothing of what the endpoint can do.
             drop(reservation);
         }
         let duration = now - received;

@@ -238,8 +238,8 @@ mod tests {
             metrics_host: None,
             labels: std::collections::BTreeMap::new(),
         });
-        let reservation = Reservation::reserve(&endpoint, 9, 0, Nanos(0));
-        let handle = || reservation.prefill_handle().expect("it is pending");
+        let mut reservation = Reservation::reserve(&endpoint, 9, 0, Nanos(0));
+        let mut handle = || reservation.prefill_handle().expect("it is pending");
         let pending = PendingPrompts::new(|| Nanos(0));
         let most = MOST as u64;
         for number in 0..most + 100 {

@@ -46,6 +46,7 @@ impl Factor {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these come out exactly")]
 mod tests {
     use super::*;
 

@@ -44,6 +44,7 @@ impl Gap {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these come out exactly")]
 mod tests {
     use super::*;
 

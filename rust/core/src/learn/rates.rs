@@ -228,7 +228,7 @@ impl Rates {
 
     /// Learns from the mean number of output tokens of so many answers.
     pub(crate) fn learn_output(&self, tokens: f64, answers: f64) {
-        if !(0.0..=ABSURD_COUNT).contains(&tokens) || !(answers > 0.0) {
+        if !(0.0..=ABSURD_COUNT).contains(&tokens) || answers.is_nan() || answers <= 0.0 {
             return;
         }
         let fits = &mut *self.fits.lock();

@@ -339,7 +339,7 @@ impl Endpoint {
         self.state.signal(now)
     }
 
-    /// R_i: tokens that it is expected to prefill in a second.
+    /// `R_i`: tokens that it is expected to prefill in a second.
     pub fn prefill_rate(&self) -> f64 {
         1.0 / (self.state.rates.curve().prefill_token * self.state.numbers.prefill_factor())
     }
@@ -350,7 +350,7 @@ impl Endpoint {
         self.state.rates.curve().token_seconds(requests) * self.state.numbers.decode_factor()
     }
 
-    /// s_i and f_i: how much slower than the pool it prefills and decodes; 1: like the pool.
+    /// `s_i` and `f_i`: how much slower than the pool it prefills and decodes; 1: like the pool.
     pub fn factors(&self) -> (f64, f64) {
         let numbers = &self.state.numbers;
         (numbers.prefill_factor(), numbers.decode_factor())

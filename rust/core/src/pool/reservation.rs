@@ -165,10 +165,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::learn::Signal;
     use crate::pool::{EndpointIdentity, EngineMetrics, Pool, ScrapeMark};
 
     fn endpoints(count: u8) -> Vec<Arc<Endpoint>> {
-        let pool = Pool::new();
+        endpoints_of(&Pool::new(), count)
+    }
+
+    fn endpoints_of(pool: &Pool, count: u8) -> Vec<Arc<Endpoint>> {
         (0..count)
             .map(|number| {
                 pool.upsert(EndpointIdentity {
@@ -235,43 +239,145 @@ mod tests {
         assert_eq!(load(endpoint), (0, 0, 0, 0));
     }
 
+    #[test]
+    fn a_request_that_was_tried_elsewhere_does_not_teach() {
+        let pool = Pool::new();
+        let endpoints = endpoints_of(&pool, 2);
+        let started = pool.rates().curve();
+        let at = |seconds: u64| Nanos(seconds * 1_000_000_000);
+        let mut moved = Reservation::reserve(&endpoints[0], 900, 0, at(1));
+        moved.move_to(&endpoints[1]);
+        moved.first_token(at(30));
+        moved.finish(at(60), Some(100));
+        assert_eq!(pool.rates().curve(), started);
+        let mut straight = Reservation::reserve(&endpoints[1], 900, 0, at(60));
+        straight.first_token(at(61));
+        let learnt = pool.rates().curve();
+        assert!(
+            learnt.first_token_seconds(900.0) > started.first_token_seconds(900.0),
+            "{learnt:?}"
+        );
+        straight.finish(at(91), Some(101));
+        let learnt = pool.rates().curve();
+        assert!(
+            learnt.token_seconds(1.0) > started.token_seconds(1.0) && learnt.output_tokens > 100.0,
+            "{learnt:?}"
+        );
+    }
+
+    #[test]
+    fn few_output_tokens_and_times_that_run_backwards_teach_no_rate() {
+        let pool = Pool::new();
+        let endpoint = &endpoints_of(&pool, 1)[0];
+        for (first, end, tokens) in [
+            (100, 900_000_000, 4),
+            (100, 50, 100),
+            (10, 10_000_000_000, 4),
+        ] {
+            let mut reservation = Reservation::reserve(endpoint, 100, 0, Nanos(100));
+            reservation.first_token(Nanos(first));
+            reservation.finish(Nanos(end), Some(tokens));
+            let curve = pool.rates().curve();
+            assert_eq!([curve.decode_base], [0.01]);
+            assert!(curve.prefill_token <= 1e-4, "{curve:?}");
+        }
+    }
+
+    #[test]
+    fn a_handle_releases_and_teaches_once_and_only_while_the_request_waits() {
+        let pool = Pool::new();
+        let endpoints = endpoints_of(&pool, 2);
+        let at = |seconds: u64| Nanos(seconds * 1_000_000_000);
+        let mut waiting = Reservation::reserve(&endpoints[0], 900, 0, at(1));
+        let handle = waiting.prefill_handle().expect("a pending prefill");
+        let copy = handle.clone();
+        assert!(handle.done(at(2)) && !copy.done(at(3)));
+        assert_eq!(load(&endpoints[0]), (1, 900, 0, 0));
+        assert_eq!(endpoints[0].signal(at(3)), Signal::KvEvents);
+        let learnt = pool.rates().curve();
+        let mut moving = Reservation::reserve(&endpoints[0], 5, 0, at(4));
+        let before = moving.prefill_handle().expect("a pending prefill");
+        moving.move_to(&endpoints[1]);
+        assert!(!before.done(at(5)));
+        let handle = moving.prefill_handle().expect("another one");
+        moving.release_prefill();
+        assert!(!handle.done(at(5)) && moving.prefill_handle().is_none());
+        let ended = Reservation::reserve(&endpoints[0], 5, 0, at(4)).prefill_handle();
+        assert!(!ended.expect("a pending prefill").done(at(90)));
+        assert_eq!(pool.rates().curve(), learnt);
+    }
+
+    #[test]
+    fn what_was_sent_since_a_page_was_asked_for_is_not_in_it() {
+        let endpoint = &endpoints(1)[0];
+        let sent = |endpoint: &Endpoint| endpoint.state.numbers.sent_since_page();
+        let _first = Reservation::reserve(endpoint, 5, 0, Nanos(0));
+        let asked = endpoint.scrape_mark();
+        let _second = Reservation::reserve(endpoint, 7, 0, Nanos(0));
+        assert_eq!(sent(endpoint), 12);
+        endpoint.refresh_since(EngineMetrics::default(), asked, Nanos(1));
+        assert_eq!(sent(endpoint), 7);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Reserve(usize, u32),
         ReleasePrefill(usize),
+        FirstToken(usize),
+        Stored(usize),
         Move(usize, usize),
         Mark(usize),
         Refresh(usize, u16),
+        Settle(usize),
+        Finish(usize, Option<u32>),
         Drop(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => (0..3usize, any::<u32>()).prop_map(|(endpoint, tokens)| Step::Reserve(endpoint, tokens)),
+            6 => (0..3usize, any::<u32>()).prop_map(|(endpoint, tokens)| Step::Reserve(endpoint, tokens)),
             1 => any::<usize>().prop_map(Step::ReleasePrefill),
-            1 => (any::<usize>(), 0..3usize).prop_map(|(which, endpoint)| Step::Move(which, endpoint)),
-            1 => (0..3usize).prop_map(Step::Mark),
-            1 => (0..3usize, 0..20u16).prop_map(|(endpoint, counter)| Step::Refresh(endpoint, counter)),
+            2 => any::<usize>().prop_map(Step::FirstToken),
+            1 => any::<usize>().prop_map(Step::Stored),
+            2 => (any::<usize>(), 0..3usize).prop_map(|(which, endpoint)| Step::Move(which, endpoint)),
+            2 => (0..3usize).prop_map(Step::Mark),
+            2 => (0..3usize, 0..20u16).prop_map(|(endpoint, counter)| Step::Refresh(endpoint, counter)),
+            1 => (0..3usize).prop_map(Step::Settle),
+            2 => (any::<usize>(), any::<Option<u32>>()).prop_map(|(which, tokens)| Step::Finish(which, tokens)),
             2 => any::<usize>().prop_map(Step::Drop),
         ]
     }
 
     proptest! {
         #[test]
-        fn any_interleaving_ends_at_zero(steps in proptest::collection::vec(step(), 0..80)) {
-            let endpoints = endpoints(3);
+        fn any_interleaving_ends_at_zero(
+            steps in proptest::collection::vec((step(), prop_oneof![9 => 0u64..100_000_000_000, 1 => any::<u64>()]), 0..80),
+        ) {
+            let pool = Pool::new();
+            let endpoints = endpoints_of(&pool, 3);
             let mut marks: Vec<ScrapeMark> = endpoints.iter().map(|endpoint| endpoint.scrape_mark()).collect();
             let mut live: Vec<Reservation> = Vec::new();
-            for step in steps {
+            let mut handles = Vec::new();
+            for (step, now) in steps {
+                let now = Nanos(now);
                 match step {
-                    Step::Reserve(endpoint, tokens) => live.push(Reservation::reserve(&endpoints[endpoint], tokens, 0, Nanos(0))),
+                    Step::Reserve(endpoint, tokens) => live.push(Reservation::reserve(&endpoints[endpoint], tokens, 0, now)),
                     Step::Mark(endpoint) => marks[endpoint] = endpoints[endpoint].scrape_mark(),
                     Step::Refresh(endpoint, counter) => {
-                        endpoints[endpoint].refresh_since(counted(f64::from(counter)), marks[endpoint], Nanos(1));
+                        let metrics = EngineMetrics { first_token_seconds: Some(f64::from(counter)), ..counted(f64::from(counter)) };
+                        endpoints[endpoint].refresh_since(metrics, marks[endpoint], now);
                     }
-                    Step::ReleasePrefill(_) | Step::Move(..) | Step::Drop(_) if live.is_empty() => {}
+                    Step::Settle(endpoint) => endpoints[endpoint].settle(now),
+                    _ if live.is_empty() => {}
                     Step::ReleasePrefill(which) => { let which = which % live.len(); live[which].release_prefill(); }
+                    Step::FirstToken(which) => { let which = which % live.len(); live[which].first_token(now); }
+                    Step::Stored(which) => {
+                        let which = which % live.len();
+                        handles.extend(live[which].prefill_handle());
+                        if let Some(handle) = handles.get(which) { handle.done(now); }
+                    }
                     Step::Move(which, endpoint) => { let which = which % live.len(); live[which].move_to(&endpoints[endpoint]); }
+                    Step::Finish(which, tokens) => { let which = which % live.len(); live.swap_remove(which).finish(now, tokens); }
                     Step::Drop(which) => { let which = which % live.len(); live.swap_remove(which); }
                 }
                 for endpoint in &endpoints {
@@ -280,6 +386,10 @@ mod tests {
                     let (requests, inflight, prefill, pending) = load(endpoint);
                     prop_assert_eq!((requests, inflight), (count, tokens));
                     prop_assert!(prefill <= tokens && pending as u64 <= count);
+                    let (prefill_factor, decode_factor) = endpoint.factors();
+                    prop_assert!((0.1..=10.0).contains(&prefill_factor) && (0.1..=10.0).contains(&decode_factor));
+                    prop_assert!(endpoint.prefill_rate() > 0.0 && endpoint.decode_seconds_per_token() > 0.0);
+                    prop_assert!(endpoint.prefill_rate().is_finite() && endpoint.decode_seconds_per_token().is_finite());
                 }
             }
             live.clear();
@@ -298,7 +408,7 @@ mod tests {
                 scope.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(thread);
                     let mut live = std::collections::VecDeque::new();
-                    for turn in 0..5_000 {
+                    for turn in 0..5_000_u32 {
                         live.push_back(Reservation::reserve(
                             &endpoints[random.usize(..4)],
                             random.u32(..),
@@ -306,8 +416,10 @@ mod tests {
                             Nanos(0),
                         ));
                         let which = random.usize(..live.len());
-                        match random.u8(..4) {
+                        match random.u8(..6) {
                             0 => live[which].release_prefill(),
+                            4 => live[which].first_token(Nanos(u64::from(turn))),
+                            5 => endpoints[random.usize(..4)].settle(Nanos(u64::from(turn))),
                             1 => live[which].move_to(&endpoints[random.usize(..4)]),
                             2 => endpoints[random.usize(..4)]
                                 .refresh(counted(f64::from(turn)), Nanos(1)),

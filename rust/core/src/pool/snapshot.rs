@@ -562,6 +562,8 @@ mod tests {
             waiting: Some(2.0),
             running: Some(4.0),
             kv_usage: Some(0.5),
+            block_size: Some(16),
+            num_blocks: Some(100),
             ..EngineMetrics::default()
         };
         second.metrics.store(Arc::new(metrics));
@@ -589,6 +591,17 @@ mod tests {
             out.prefill_tokens[0],
         );
         assert_eq!(rows, (2.0, 4.0, 0.5, 2.0, 100.0, 30.0));
+        let rows = (
+            out.pending_prefills[0],
+            out.sent_since_page[0],
+            out.kv_tokens[0],
+            out.prefill_factor[0],
+            out.decode_factor[0],
+            out.prefill_gap[0],
+            out.page_at[0],
+        );
+        assert_eq!(rows, (1.0, 100.0, 1600.0, 1.0, 1.0, 0.0, Nanos(0)));
+        assert_eq!(out.curve, pool.rates().curve());
         assert_eq!((out.len(), out.prefixes[0].blocks[0]), (1, 8));
         assert_eq!(out.prefixes[1].blocks, [6]);
     }

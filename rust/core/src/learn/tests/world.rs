@@ -173,7 +173,7 @@ impl World {
 
     fn arrive(&mut self) {
         // Load comes in waves, so that engines are seen at different loads.
-        let wave = if self.now.0 / 5_000_000_000 % 2 == 0 {
+        let wave = if (self.now.0 / 5_000_000_000).is_multiple_of(2) {
             0.4
         } else {
             1.6
@@ -215,7 +215,7 @@ impl World {
         let endpoint = &self.endpoints[running.endpoint];
         match self.hears {
             Hears::Everything => running.reservation.first_token(now),
-            Hears::Samples if number % 10 == 0 => running.reservation.first_token(now),
+            Hears::Samples if number.is_multiple_of(10) => running.reservation.first_token(now),
             Hears::KvEvents => {
                 let handle = running
                     .reservation
@@ -248,7 +248,7 @@ impl World {
         add(&mut totals.finished_requests, 1.0);
         let told = match self.hears {
             Hears::Everything => Some(running.output_tokens),
-            Hears::Samples => (number % 10 == 0).then_some(running.output_tokens),
+            Hears::Samples => (number.is_multiple_of(10)).then_some(running.output_tokens),
             Hears::KvEvents | Hears::Pages | Hears::Ends => None,
             Hears::Aborts => return,
         };
