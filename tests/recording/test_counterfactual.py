@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from policies import REFERENCE, loaded, policy
+from warmroute import _core
 from warmroute.recording import RecordingError, as_trace, compare, read_recording, report
 
 from .support import Recorder, decisions
@@ -88,6 +89,8 @@ def test_a_recording_is_a_trace_in_the_order_of_arrival(recorder, tmp_path):
     live = recorder(loaded(REFERENCE))
     traffic(live, 40)
     path = live.write(tmp_path / "recorded.jsonl", policy=REFERENCE)
+    # As it stands it is one already, for readers that sort.
+    assert _core.Trace.read(path.read_text(), "recorded").requests == 40
     text = path.read_text().splitlines()
     # Lines come as exchanges end; blocks as long as the engines', so that some lines have others.
     turned = [text[0], *reversed(text[1:])]
@@ -101,6 +104,7 @@ def test_a_recording_is_a_trace_in_the_order_of_arrival(recorder, tmp_path):
     assert trace.requests == len(requests) == 40
     assert trace.replicas == PODS
     assert json.loads(trace.policy) == json.loads(loaded(REFERENCE))
+    assert _core.Trace.read(trace.text, "recorded").requests == 40
     for request in requests:
         assert request["output_length"] > 0
         assert len(request["hash_ids"]) == -(-request["input_length"] // request["unit_tokens"])

@@ -149,6 +149,19 @@ def test_a_file_that_is_in_use_is_left_alone_and_the_picker_says_what_to_do(star
     assert path.read_text() == "precious\n"
 
 
+def test_a_picker_that_decided_nothing_leaves_the_file_empty_for_the_next(start_picker, pb, tmp_path):
+    path = tmp_path / "recorded.jsonl"
+    arguments = (f"--record-decisions={path}", "--drain-timeout=0")
+    end(start_picker(*arguments))
+    assert path.read_bytes() == b""
+    picker = start_picker(*arguments)
+    client = Client(pb, picker.grpc)
+    client.complete(PROMPT)
+    client.close()
+    end(picker)
+    assert len(decisions(path)) == 1
+
+
 def test_a_full_file_ends_the_recording_and_not_the_picker(record):
     picker, client, path = record("--drain-timeout=0", "--record-max-bytes=64Ki")
     for number in range(150):

@@ -53,10 +53,10 @@ class PickerSettings:
         for flag, given in (("--plugin-timeout", self.plugin_timeout), ("--response-sample", self.response_sample)):
             if given:
                 _check_flag(flag, given)
-        _check_recording(self)
         for module in self.plugin_modules:
             if module.endswith(".py"):
                 _check_opens("--plugin-module", Path(module), "rb")
+        _check_recording(self)
 
     def recording(self) -> list[str]:
         """The flags of the recording of decisions; none where there is none."""

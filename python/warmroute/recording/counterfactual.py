@@ -30,6 +30,8 @@ UNFAITHFUL: Mapping[str, str] = {
     "header-based-testing-filter": _BY_HEADERS,
     "header-profile-handler": _BY_HEADERS,
     "no-hit-lru-scorer": _ALONE,
+    "cache-aware-scorer": _ALONE,
+    "bounded-hash-scorer": "hashes the prompt's blocks, which have other numbers in a recording: groups of prompts have other homes than live",
     "round-robin-picker": _ALONE,
     "endpoint-attribute-scorer": "goes by attributes of endpoints, which are not recorded",
     "endpoint-attribute-filter": "goes by attributes of endpoints, which are not recorded",

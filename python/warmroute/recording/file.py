@@ -66,6 +66,12 @@ class RecordingFile:
             self._write(line.encode())
         os.close(self._descriptor)
 
+    def clear(self) -> None:
+        """Close, and leave the file empty: it can be recorded to again."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
         try:

@@ -99,7 +99,11 @@ class RecordingWriter:
         finally:
             self._active = False
             self._engine.stop_recording()
-            self._file.close({"reason": reason, "written": self._written, "lost": self._lost()})
+            if self._written or self._lost():
+                self._file.close({"reason": reason, "written": self._written, "lost": self._lost()})
+            else:
+                # Such as a picker whose port was taken: it is started again with the same flags.
+                self._file.clear()
 
     def _follow(self) -> str:
         try:

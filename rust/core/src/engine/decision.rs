@@ -86,9 +86,9 @@ struct Question<'a, 'p> {
     subset: Option<&'a [u32]>,
     /// By slot.
     prefixes: &'a [PrefixColumn],
-    prompt: Prompt<'p>,
     /// It is recorded; a number of its own.
     recorded: Option<u64>,
+    prompt: Prompt<'p>,
     now: Nanos,
 }
 
@@ -144,8 +144,8 @@ impl Engine {
             snapshot: &snapshot,
             subset: subset.as_deref(),
             prefixes: &matching.columns,
-            prompt: matching.prompt(active, self.block_tokens()),
             recorded: self.recording.as_ref().and_then(Recording::draw),
+            prompt: matching.prompt(active, self.block_tokens()),
             now,
         };
         let position = policy

@@ -11,7 +11,7 @@ use crate::Nanos;
 use crate::learn::Curve;
 use crate::plugin::Externals;
 use crate::pool::{EndpointIdentity, EngineMetrics, Pool, Snapshot};
-use crate::schedule::{Candidates, Context, PrefixColumn, Prompt, RequestFacts, Scratch};
+use crate::schedule::{Candidates, Context, PrefixColumn, RequestFacts, Scratch};
 
 use line::{CurveOf, Decided, Introduced, Line};
 
@@ -214,7 +214,7 @@ impl Rerun {
             prefill_gap: told(&columns.prefill_gap, 0.0),
             prefill_factor: told(&columns.prefill_factor, 1.0),
             decode_factor: told(&columns.decode_factor, 1.0),
-            slots: told(&columns.slots, f64::INFINITY),
+            slots: slots(&columns.slots, rows),
             sent_since_page: told(&columns.sent_since_page, 0.0),
             kv_tokens: told(&columns.kv_tokens, 0.0),
             page_at: pages(&columns.page_age_ms, rows, now),
@@ -236,11 +236,7 @@ impl Rerun {
             request: &facts,
             snapshot: &snapshot,
             candidates: &candidates,
-            prompt: Prompt {
-                chain: &decided.hash_ids,
-                block_tokens: decided.unit_tokens,
-                sent: None,
-            },
+            prompt: decided.prompt(),
             now,
             random: &self.random,
         };
@@ -298,6 +294,14 @@ fn refresh(decided: &Decided, snapshot: &Snapshot, positions: &[u32], now: Nanos
         };
         snapshot.endpoints[*position as usize].refresh(metrics, now);
     }
+}
+
+/// No limit where none was told: JSON has no infinite numbers.
+fn slots(column: &[Option<f64>], rows: usize) -> Vec<f64> {
+    let told = column.iter().map(|slots| slots.unwrap_or(f64::INFINITY));
+    let mut slots: Vec<f64> = told.collect();
+    slots.resize(rows, f64::INFINITY);
+    slots
 }
 
 /// When the pages were read; zero where there was none.

@@ -339,8 +339,8 @@ impl Exchange {
             reservation,
             running: series,
             received,
-            has_prompt,
             recorded,
+            has_prompt,
             ..
         } = flight;
         let served = recorded

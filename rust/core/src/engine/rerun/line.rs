@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::learn::Curve;
+use crate::schedule::Prompt;
 
 /// A line, by what it tells.
 #[derive(Debug)]
@@ -60,12 +61,13 @@ pub(super) struct Decided {
     #[serde(default)]
     pub(super) priority: i32,
     pub(super) max_tokens: Option<u32>,
+    #[serde(default)]
+    hash_ids: Vec<u64>,
+    #[serde(default)]
+    unit_tokens: u32,
+    #[serde(default)]
+    sequences: Vec<usize>,
     pub(super) chosen: u32,
-    /// Salted, but the same for the same beginning of a prompt.
-    #[serde(default)]
-    pub(super) hash_ids: Vec<u64>,
-    #[serde(default)]
-    pub(super) unit_tokens: u32,
     pub(super) candidates: Columns,
     pub(super) curve: Option<CurveOf>,
     #[serde(default)]
@@ -201,6 +203,17 @@ impl Decided {
             }
         }
         Ok(())
+    }
+
+    /// Its blocks under the numbers of the recording: equal beginnings are equal, and have other homes than they had live where a plugin hashes them.
+    pub(super) fn prompt(&self) -> Prompt<'_> {
+        let first = self.sequences.first().copied();
+        let blocks = first.unwrap_or(usize::MAX).min(self.hash_ids.len());
+        Prompt {
+            chain: &self.hash_ids[..blocks],
+            block_tokens: self.unit_tokens,
+            sent: None,
+        }
     }
 
     /// Tokens of the prompt that the endpoint of a row did not have; at least 1.
