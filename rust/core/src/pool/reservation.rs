@@ -165,7 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::learn::Signal;
+    use crate::learn::{Curve, Signal};
     use crate::pool::{EndpointIdentity, EngineMetrics, Pool, ScrapeMark};
 
     fn endpoints(count: u8) -> Vec<Arc<Endpoint>> {
@@ -278,7 +278,13 @@ mod tests {
             reservation.first_token(Nanos(first));
             reservation.finish(Nanos(end), Some(tokens));
             let curve = pool.rates().curve();
-            assert_eq!([curve.decode_base], [0.01]);
+            let untaught = Curve {
+                prefill_base: curve.prefill_base,
+                prefill_token: curve.prefill_token,
+                output_tokens: curve.output_tokens,
+                ..Curve::START
+            };
+            assert_eq!(curve, untaught);
             assert!(curve.prefill_token <= 1e-4, "{curve:?}");
         }
     }
