@@ -39,12 +39,10 @@ Prepared: TypeAlias = "list[tuple[Session, bytes | None]]"
 
 def prepare(sessions: Sequence[Session], model: str) -> Prepared:
     """Make the bodies that are known before the run: what takes time shall not take it from the run."""
-    return [
-        (session, None if session.system else completion(model, session.turns[0].text, session.turns[0].output_tokens)) for session in sessions
-    ]
+    return [(session, None if session.system else completion(model, session.turns[0].text, session.turns[0].output_tokens)) for session in sessions]
 
 
-def drive(host: str, port: int, model: str, prepared: Prepared, seconds: float, drain: float) -> list[Record]:
+def drive(host: str, port: int, model: str, prepared: Prepared, *, seconds: float, drain: float) -> list[Record]:
     """Run a schedule; turns that would begin after `seconds` are not sent, and what has not ended `drain` seconds later is cut off."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Drive(host, port, model, seconds).run(prepared, drain))

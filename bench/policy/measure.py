@@ -10,6 +10,7 @@ from statistics import fmean
 
 from harness.results import Json
 from harness.results import Usage as MachineUsage
+
 from policy import pool
 from policy.drive import Record, drive, prepare
 from policy.workloads import Workload
@@ -52,7 +53,7 @@ def measure(plan: Plan, policy: str) -> Json:
     prepared = prepare(plan.workload.sessions(plan.rate, plan.seconds, plan.seed), pool.MODEL)
     with pool.running(plan.workload.hardware, policy) as running:
         before, machine, own = running.cpu_seconds(), MachineUsage.now(), _own_cpu()
-        records = drive(running.host, running.port, pool.MODEL, prepared, plan.seconds, plan.drain)
+        records = drive(running.host, running.port, pool.MODEL, prepared, seconds=plan.seconds, drain=plan.drain)
         after, own_after = running.cpu_seconds(), _own_cpu()
         elapsed = MachineUsage.now().clock - machine.clock
         busy = MachineUsage.now().machine - machine.machine
@@ -94,9 +95,7 @@ def summary(records: Sequence[Record], plan: Plan, replicas: Sequence[str]) -> J
         "unfinished": len(unfinished),
         "ttft": spread(list(waits.values())),
         "ttft_second_half": spread([waits[id(record)] for record in measured if not record.error and record.due >= (begin + plan.seconds) / 2]),
-        "tpot": spread(
-            [(answer.last_token - answer.first_token) / (answer.events - 1) for _, answer in answered if answer.events > FEWEST_TOKENS]
-        ),
+        "tpot": spread([(answer.last_token - answer.first_token) / (answer.events - 1) for _, answer in answered if answer.events > FEWEST_TOKENS]),
         "e2e": spread([record.last_token - record.due for record, _ in answered]),
         "throughput": sum(begin <= record.ended < plan.seconds for record in records if record.answer) / (plan.seconds - begin),
         "output_tokens": sum(answer.events for _, answer in answered),

@@ -119,7 +119,7 @@ def _chat(generator: random.Random, rate: float, seconds: float) -> list[Session
 
 
 def _conversation(generator: random.Random, start: float, system: str) -> Session:
-    turns = []
+    turns: list[Turn] = []
     while True:
         pause = generator.expovariate(1 / CHAT_PAUSE) if turns else 0.0
         tokens = lognormal(generator, 500, 0.8, 20, 3_000)
