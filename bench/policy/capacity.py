@@ -42,7 +42,8 @@ class Search:
             # The second half: what queues up in a pool that is too slow shows there, and its cold start does not.
             ttft = run["ttft_second_half"]["p90"]
             good = ttft <= limit and not run["errors"]
-            tried.append({"rate": rate, "ttft_p90": ttft, "passed": good, "cpu_share": run["cpu_share"], "flags": run["flags"]})
+            kept = {name: run[name] for name in ("cpu_share", "engine_lag", "client_late", "flags", "errors")}
+            tried.append({"rate": rate, "ttft_p90": ttft, "passed": good, **kept})
             self.tell(f"{rate:6.1f} requests/s: TTFT p90 {ttft:.2f} s of at most {limit:.2f} s, CPU {run['cpu_share']:.0%}{_flags(run)}")
             return good
 
