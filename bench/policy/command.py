@@ -1,6 +1,7 @@
 """The command line of `run.py`: searches the capacities, measures all pairs, writes results and page."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,9 @@ class Case:
 def main() -> int:
     """Run it all; the exit status."""
     options = _parse()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also where a shell started this in the background, and so had it ignore Ctrl-C: what was started is to be stopped.
+        signal.signal(number, signal.default_int_handler)
     # Without --output a quick run leaves the measured results alone.
     directory = options.output or (Path(tempfile.mkdtemp(prefix="warmroute-bench-policy-")) if options.quick else RESULTS)
     settings = {name: getattr(options, name) for name in ("rounds", "seconds", "warm_up", "policies", "workloads", "loads")}

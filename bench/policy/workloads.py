@@ -143,8 +143,8 @@ def _skewed(generator: random.Random, rate: float, seconds: float) -> list[Sessi
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("shared", "shared prefixes", Hardware("h100-70b", 2.0, 9_375), 40.0, _shared),
-        Workload("chat", "multi-turn chat", Hardware("h100-70b", 2.0, 9_375), 60.0, _chat),
-        Workload("skewed", "no reuse, skewed lengths", Hardware("h100-70b", 2.0, 9_375), 45.0, _skewed),
+        Workload("shared", "shared prefixes", Hardware("h100-70b", 2.0, 9_375), 60.0, _shared),
+        Workload("chat", "multi-turn chat", Hardware("h100-70b", 2.0, 9_375), 110.0, _chat),
+        Workload("skewed", "no reuse, skewed lengths", Hardware("h100-70b", 2.0, 9_375), 50.0, _skewed),
     )
 }

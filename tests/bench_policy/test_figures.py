@@ -1,6 +1,7 @@
 """Schedules, figures of a run, ratios within pairs, the search for the capacity."""
 
 import random
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -120,7 +121,7 @@ def test_each_policy_goes_first_as_often_as_the_others():
 @pytest.mark.parametrize(("true", "guess"), [(100.0, 40.0), (9.0, 40.0), (40.0, 40.0)])
 def test_search_finds_the_highest_rate_within_the_limit(true, guess):
     workload = WORKLOADS["shared"]
-    assert workload.guess == 40.0
+    workload = replace(workload, guess=guess)
 
     def run(plan: Plan):
         ttft = {"p90": 0.05 if plan.rate <= true else 30.0}
