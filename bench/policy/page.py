@@ -15,6 +15,7 @@ NAME = "README.md"
 # More than this of other work, and figures say more about it than about the policies.
 QUIET_CORES = 0.3
 MOST_CPU_SHARE = 0.6
+_SIGNALS = "policy_signal_endpoints"
 
 Figure: TypeAlias = Callable[[Json], "float | None"]
 
@@ -59,8 +60,8 @@ def render(document: Json, link: str) -> str:
             "capacity": _capacity(document["capacity"].get(name)),
         }
         parts += [f"## {workload.title.capitalize()} (`{name}`)\n", _HARDWARE.format(**facts), _policies(_of(document, workload=name), names)]
-    parts += [_TRUST, _trust(document)]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    parts += [_TRUST, _trust(document), _signals(_of(document, policy=names[0]), names[0])]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def _policies(runs: list[Json], names: list[str]) -> str:
@@ -131,6 +132,19 @@ def _trust(document: Json) -> str:
                 )
             )
     return table(("runs", "CPU", "lost", "lag ms", "client late ms", "requests/s", "flagged"), rows)
+
+
+def _signals(runs: list[Json], name: str) -> str:
+    """What the policy ran on when a run was over, as the picker's page says; empty where it does not say."""
+    seen: dict[str, int] = {}
+    for run in runs:
+        for series, endpoints in run["learnt"].items():
+            if _SIGNALS in series and endpoints:
+                signal = series.partition('signal="')[2].partition('"')[0]
+                seen[signal] = seen.get(signal, 0) + round(endpoints)
+    total = sum(seen.values())
+    shares = ", ".join(f"`{signal}` {count / total:.0%}" for signal, count in sorted(seen.items(), key=lambda entry: -entry[1]))
+    return f"Signals that {name} ran on at the end of its runs, by endpoints: {shares}." if seen else ""
 
 
 def _capacity(found: Json | None) -> str:

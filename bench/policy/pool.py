@@ -72,10 +72,12 @@ def running(hardware: Hardware, policy: str) -> Iterator[Pool]:
         BenchError: a process did not start.
     """
     with ExitStack() as stack:
-        # Started together: each needs a second of CPU to load.
+        # Started together, and told together to stop: each takes a second of CPU to load, and a moment to end.
         replicas = [stack.enter_context(processes.child(f"replica {number}", _sim(hardware))) for number in range(REPLICAS)]
         addresses = [_announced(replica)["addresses"][0] for replica in replicas]
         gateway = stack.enter_context(processes.child("warmroute up", _up(addresses, policy)))
+        for child in (*replicas, gateway):
+            stack.callback(child.process.terminate)
         ready = _announced(gateway)
         host, _, port = ready["gateway"].removeprefix("http://").rpartition(":")
         groups = {

@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import fmean
 
 import pytest
+from policy import page
 from policy.answers import Answer
 from policy.capacity import Search
 from policy.command import Case
@@ -142,3 +143,10 @@ def test_search_says_when_it_found_only_a_bound():
     found = Search(WORKLOADS["shared"], 10.0, 0.2, run, print).find()
     assert not found["bracketed"]
     assert found["rate"] > 100
+
+
+def test_page_says_what_the_policy_ran_on():
+    series = 'inference_policy_signal_endpoints{signal="%s"}'
+    runs = [{"learnt": {series % "counters": 3.0, series % "ends": 1.0, series % "none": 0.0}}, {"learnt": {series % "counters": 4.0}}]
+    assert page._signals(runs, "ours") == "Signals that ours ran on at the end of its runs, by endpoints: `counters` 88%, `ends` 12%."
+    assert not page._signals([{"learnt": {}}], "ours")
