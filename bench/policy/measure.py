@@ -79,6 +79,7 @@ def summary(records: Sequence[Record], plan: Plan, replicas: Sequence[str]) -> J
     then, so that a policy gains nothing from what it never answered. The other figures are of complete answers.
     """
     begin = plan.seconds * plan.warm_up
+    middle = (begin + plan.seconds) / 2
     measured = [record for record in records if record.due >= begin]
     answered = [(record, record.answer) for record in measured if record.answer is not None]
     # What was not answered until the end of the run has waited at least so long.
@@ -94,7 +95,12 @@ def summary(records: Sequence[Record], plan: Plan, replicas: Sequence[str]) -> J
         "warm_up_errors": dict(Counter(record.error for record in records if record.error and record.due < begin)),
         "unfinished": len(unfinished),
         "ttft": spread(list(waits.values())),
-        "ttft_second_half": spread([waits[id(record)] for record in measured if not record.error and record.due >= (begin + plan.seconds) / 2]),
+        "second_half": {
+            "ttft": spread([waits[id(record)] for record in measured if not record.error and record.due >= middle]),
+            # Ended to due: below 1, requests pile up.
+            "kept_up": sum(middle <= record.ended < plan.seconds for record in records if record.answer)
+            / max(1, sum(middle <= record.due < plan.seconds for record in records)),
+        },
         "tpot": spread([(answer.last_token - answer.first_token) / (answer.events - 1) for _, answer in answered if answer.events > FEWEST_TOKENS]),
         "e2e": spread([record.last_token - record.due for record, _ in answered]),
         "throughput": sum(begin <= record.ended < plan.seconds for record in records if record.answer) / (plan.seconds - begin),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import fmean
 
 import pytest
+from harness.errors import BenchError
 from policy import page
 from policy.answers import Answer
 from policy.capacity import Search
@@ -73,7 +74,9 @@ def test_summary_leaves_the_warm_up_out_and_counts_what_waited_in_vain():
     assert (found["requests"], found["measured"], found["unfinished"], found["errors"]) == (7, 6, 2, {"status 503": 1})
     assert found["ttft"]["p50"] == 0.5
     assert found["ttft"]["p99"] == 7.0
-    assert found["ttft_second_half"]["p99"] == 7.0
+    assert found["second_half"]["ttft"]["p99"] == 7.0
+    # One of four that were due from 6 s on ended within that time, and one of before.
+    assert found["second_half"]["kept_up"] == 0.5
     assert found["tpot"] == {"mean": 0.1, "p50": 0.1, "p90": 0.1, "p99": 0.1}
     assert found["e2e"]["mean"] == 1.5
     assert (found["picks"], found["hit_ratio"]) == ([2, 1], 0.6)
@@ -119,14 +122,17 @@ def test_each_policy_goes_first_as_often_as_the_others():
     assert sorted(firsts) == ["a", "b", "c"]
 
 
+def probe(ttft: float, kept_up: float) -> dict:
+    return {"ttft": {"p90": ttft}, "second_half": {"ttft": {"p90": ttft}, "kept_up": kept_up}, **QUIET}
+
+
+@pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize(("true", "guess"), [(100.0, 40.0), (9.0, 40.0), (40.0, 40.0)])
-def test_search_finds_the_highest_rate_within_the_limit(true, guess):
-    workload = WORKLOADS["shared"]
-    workload = replace(workload, guess=guess)
+def test_search_finds_the_highest_rate_within_the_limits(true, guess, slow):
+    workload = replace(WORKLOADS["shared"], guess=guess)
 
     def run(plan: Plan):
-        ttft = {"p90": 0.05 if plan.rate <= true else 30.0}
-        return {"ttft": ttft, "ttft_second_half": ttft, **QUIET}
+        return probe(0.05 if plan.rate <= true or not slow else 30.0, 1.0 if plan.rate <= true or slow else 0.8)
 
     found = Search(workload, 10.0, 0.2, run, print).find()
     assert found["bracketed"]
@@ -136,13 +142,21 @@ def test_search_finds_the_highest_rate_within_the_limit(true, guess):
 
 
 def test_search_says_when_it_found_only_a_bound():
+    rates: list[float] = []
+
     def run(plan: Plan):
-        ttft = {"p90": 0.05}
-        return {"ttft": ttft, "ttft_second_half": ttft, **QUIET}
+        rates.append(plan.rate)
+        return probe(0.05, 1.0)
 
     found = Search(WORKLOADS["shared"], 10.0, 0.2, run, print).find()
     assert not found["bracketed"]
-    assert found["rate"] > 100
+    assert found["rate"] == max(rates)
+
+
+def test_search_without_requests_says_what_to_do():
+    empty = {"second_half": {"ttft": None, "kept_up": 0.0}, "ttft": None, **QUIET}
+    with pytest.raises(BenchError, match="no request in the second half"):
+        Search(WORKLOADS["shared"], 2.0, 0.2, lambda _: empty, print).find()
 
 
 def test_page_says_what_the_policy_ran_on():
