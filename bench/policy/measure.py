@@ -75,15 +75,16 @@ def measure(plan: Plan, policy: str) -> Json:
 def summary(records: Sequence[Record], plan: Plan, replicas: Sequence[str]) -> Json:
     """Figures of the requests that were due after the warm-up.
 
-    TTFT counts from the time at which a request was due; one without a first token at the end of the run counts with the time it had waited by
-    then, so that a policy gains nothing from what it never answered. The other figures are of complete answers.
+    TTFT and E2E count from the time at which a request was due; what had not come when the run was cut counts with the time waited by then, so that
+    a policy gains nothing from what it never answered. The other figures are of complete answers.
     """
     begin = plan.seconds * plan.warm_up
     middle = (begin + plan.seconds) / 2
     measured = [record for record in records if record.due >= begin]
     answered = [(record, record.answer) for record in measured if record.answer is not None]
-    # What was not answered until the end of the run has waited at least so long.
+    # What was not answered when the run was cut has waited at least until then.
     waits = {id(record): (record.ended if record.first_token is None else record.first_token) - record.due for record in measured if not record.error}
+    whole = [(record.last_token if record.answer else record.ended) - record.due for record in measured if not record.error]
     unfinished = [record for record in measured if record.answer is None and not record.error]
     picks = Counter(answer.served for _, answer in answered)
     prompt_tokens = sum(answer.prompt_tokens for _, answer in answered)
@@ -102,7 +103,7 @@ def summary(records: Sequence[Record], plan: Plan, replicas: Sequence[str]) -> J
             / max(1, sum(middle <= record.due < plan.seconds for record in records)),
         },
         "tpot": spread([(answer.last_token - answer.first_token) / (answer.events - 1) for _, answer in answered if answer.events > FEWEST_TOKENS]),
-        "e2e": spread([record.last_token - record.due for record, _ in answered]),
+        "e2e": spread(whole),
         "throughput": sum(begin <= record.ended < plan.seconds for record in records if record.answer) / (plan.seconds - begin),
         "output_tokens": sum(answer.events for _, answer in answered),
         "prompt_tokens": prompt_tokens,

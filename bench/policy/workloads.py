@@ -105,7 +105,7 @@ CHAT_TURNS = 6
 CHAT_LONGEST = 20
 CHAT_PAUSE = 2.0
 # Of a turn, roughly; only says how many sessions are under way when the run begins.
-CHAT_ANSWER_SECONDS = 1.5
+CHAT_ANSWER_SECONDS = 2.5
 
 
 def _chat(generator: random.Random, rate: float, seconds: float) -> list[Session]:
@@ -143,8 +143,8 @@ def _skewed(generator: random.Random, rate: float, seconds: float) -> list[Sessi
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("shared", "shared prefixes", Hardware("h100-70b", 2.0, 9_375), 60.0, _shared),
+        Workload("shared", "shared prefixes", Hardware("h100-70b", 2.0, 9_375), 80.0, _shared),
         Workload("chat", "multi-turn chat", Hardware("h100-70b", 2.0, 9_375), 110.0, _chat),
-        Workload("skewed", "no reuse, skewed lengths", Hardware("h100-70b", 2.0, 9_375), 50.0, _skewed),
+        Workload("skewed", "no reuse, skewed lengths", Hardware("h100-70b", 2.0, 9_375), 70.0, _skewed),
     )
 }
