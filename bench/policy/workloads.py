@@ -145,6 +145,6 @@ WORKLOADS = {
     for workload in (
         Workload("shared", "shared prefixes", Hardware("h100-70b", 2.0, 9_375), 80.0, _shared),
         Workload("chat", "multi-turn chat", Hardware("h100-70b", 2.0, 9_375), 110.0, _chat),
-        Workload("skewed", "no reuse, skewed lengths", Hardware("h100-70b", 2.0, 9_375), 70.0, _skewed),
+        Workload("skewed", "no reuse, skewed lengths", Hardware("h100-70b", 2.0, 9_375), 60.0, _skewed),
     )
 }
