@@ -43,6 +43,7 @@ async def state(call: Call) -> web.StreamResponse:
     replica = call.replica
     engine = replica.engine
     fault = replica.fault
+    driver = replica.driver
     return await call.answer(
         {
             "replica": replica.index,
@@ -55,6 +56,11 @@ async def state(call: Call) -> web.StreamResponse:
             "cpu_blocks": 0 if engine.cache.cpu is None else len(engine.cache.cpu),
             "kv_event_sequence": None if replica.publisher is None else replica.publisher.sequence,
             "fault": None if fault is None else fault.kind,
+            # Whether the simulator kept up with its own cost model: see `EngineDriver`.
+            "steps": driver.steps,
+            "lag_seconds": driver.lag_seconds,
+            "late_steps": driver.late_steps,
+            "lost_seconds": driver.lost_seconds,
         }
     )
 

@@ -32,6 +32,14 @@ class EngineDriver:
         self._after_step = after_step
         self._stepping = False
         self._pending: asyncio.Handle | None = None
+        self.steps = 0
+        """Steps that took time."""
+        self.lag_seconds = 0.0
+        """Sum over these steps of how late their ends ran: tokens came that much later than they should."""
+        self.late_steps = 0
+        """Steps after which the time line was moved up (`MAX_LAG_SECONDS`)."""
+        self.lost_seconds = 0.0
+        """Time by which it was moved: the engine was that much slower than its cost model, because its host was busy."""
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; raises what `SimulatedEngine.add` raises."""
@@ -67,7 +75,14 @@ class EngineDriver:
     def _end_step(self, now: float) -> None:
         self._finish(now)
         real = self._loop.time()
-        self._turn(real if real - now > MAX_LAG_SECONDS else now)
+        lag = real - now
+        self.steps += 1
+        self.lag_seconds += max(0.0, lag)
+        if lag > MAX_LAG_SECONDS:
+            self.late_steps += 1
+            self.lost_seconds += lag
+            now = real
+        self._turn(now)
 
     def _finish(self, now: float) -> None:
         advanced = self._engine.finish_step(now)
