@@ -45,6 +45,10 @@ fuzz: ## Run each fuzz target for ten seconds (needs a nightly toolchain; says s
 bench: $(STAMP)/installed $(STAMP)/dev $(STAMP)/loadgen ## Measure everything in bench/README.md again and write the page
 	$(BIN)/python bench/run.py
 
+.PHONY: bench-policy
+bench-policy: $(STAMP)/installed $(STAMP)/dev ## Measure the policies under real load behind a real Envoy and write bench/policy/README.md (40 minutes)
+	$(BIN)/python bench/policy/run.py
+
 .PHONY: lock
 lock: $(STAMP)/dev ## Renew the lock files of the Python side
 	$(BIN)/python -m pip install --quiet uv

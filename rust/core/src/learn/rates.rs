@@ -13,6 +13,8 @@ use crate::Nanos;
 const FORGETTING: f64 = 0.01;
 /// Gain of the moving means of expectations and of output tokens.
 const GAIN: f64 = 0.01;
+/// Gain of the moving mean of factors.
+const FACTOR_GAIN: f64 = 0.05;
 /// A fit begins with so many samples of [`Curve::START`].
 const START_SAMPLES: u32 = 10;
 /// Tokens between the samples that the prefill fit begins with.
@@ -86,6 +88,8 @@ struct Fits {
     curve: Curve,
     prefill: Fit,
     decode: Fit,
+    /// Moving mean of the decode factors of the endpoints that samples came from.
+    decode_factor: f64,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +121,7 @@ impl Rates {
                 curve,
                 prefill,
                 decode,
+                decode_factor: 1.0,
             }),
             published: [const { AtomicU64::new(0) }; 5],
             learnt: AtomicBool::new(false),
@@ -189,8 +194,8 @@ impl Rates {
         let fits = &mut *self.fits.lock();
         let expected = fits.curve.first_token_seconds(sample.at);
         let limit = FIRST_TOKEN_LIMIT * expected + FIRST_TOKEN_SLACK;
-        let seconds = fits.prefill.learn(sample, expected, limit, self.kept());
-        factor.add(seconds, expected, sample.weight, now);
+        fits.prefill
+            .learn(sample, (expected, limit), 1.0, self.kept(), factor, now);
         if let Some((base, slope)) = fits.prefill.line.fit() {
             fits.curve.prefill_base = base;
             fits.curve.prefill_token = slope.max(LEAST_SECONDS);
@@ -209,8 +214,13 @@ impl Rates {
         let fits = &mut *self.fits.lock();
         let expected = fits.curve.token_seconds(sample.at);
         let limit = TOKEN_LIMIT * expected;
-        let seconds = fits.decode.learn(sample, expected, limit, self.kept());
-        factor.add(seconds, expected, sample.weight, now);
+        // Slow endpoints also hold more requests: what an endpoint is slower by than others is no cost of a further request.
+        // What all are slower by is the curve's.
+        let own = factor.value(fits.decode.scale, now);
+        fits.decode_factor += FACTOR_GAIN * (own - fits.decode_factor);
+        let slower = own / fits.decode_factor;
+        fits.decode
+            .learn(sample, (expected, limit), slower, self.kept(), factor, now);
         let line = &fits.decode.line;
         if let Some((base, slope)) = line.fit() {
             let least = LEAST_SHARE * line.mean_took();
@@ -301,19 +311,28 @@ impl Default for Rates {
 }
 
 impl Fit {
-    /// Adds a sample; the result is the seconds that it counts as. `kept`: the share of their weight that earlier samples keep at each request.
-    fn learn(&mut self, sample: Sample, expected: f64, limit: f64, kept: f64) -> f64 {
-        let seconds = if self.samples < SAMPLES_BEFORE_CLIPPING {
-            sample.seconds
-        } else {
-            sample.seconds.min(limit)
-        };
+    /// Adds a sample of an endpoint, whose factor is `factor`. `slower`: what its seconds are divided by in the pool's curve.
+    /// `kept`: the share of their weight that earlier samples keep at each request.
+    fn learn(
+        &mut self,
+        sample: Sample,
+        (expected, limit): (f64, f64),
+        slower: f64,
+        kept: f64,
+        factor: &mut Factor,
+        now: Nanos,
+    ) {
+        let mut seconds = sample.seconds;
+        // A curve that is still its own start calls nothing an outlier, and no endpoint faster or slower.
+        if self.samples >= SAMPLES_BEFORE_CLIPPING {
+            seconds = seconds.min(limit);
+            factor.add(seconds, expected, sample.weight, now);
+        }
         self.samples += sample.weight;
         self.scale += (1.0 - (1.0 - GAIN).powf(sample.weight)) * (expected - self.scale);
         // A page that speaks for many requests weighs and makes forget as much as they would have, one after the other.
         let all_kept = kept.powf(sample.weight);
         let weight = (1.0 - all_kept) / (1.0 - kept);
-        self.line.add(sample.at, seconds, weight, all_kept);
-        seconds
+        self.line.add(sample.at, seconds / slower, weight, all_kept);
     }
 }
