@@ -29,7 +29,7 @@ pub const KIND: PluginKind = PluginKind {
         ParameterKind {
             name: "stallWeight",
             shape: WEIGHT,
-            default: "0.5",
+            default: "0.4",
             summary: "Part of the time of this request's prefill that each request in flight there is charged with, because it is stalled meanwhile.",
             ..ParameterKind::BASE
         },
@@ -57,7 +57,7 @@ pub const KIND: PluginKind = PluginKind {
         ParameterKind {
             name: "stepWeight",
             shape: WEIGHT,
-            default: "0.5",
+            default: "1",
             summary: "Weight of the engine's step, which a new request waits for.",
             ..ParameterKind::BASE
         },
@@ -112,7 +112,7 @@ pub enum Rates {
 /// * `slot · (n + 1 − S) · o · (A + B·S) / S`, above 0: where the engine runs no more than `S` requests at once, one has to end for each that is too many;
 /// * `step · (A + B·n)`: the step that runs when the request comes.
 ///
-/// The first five are `policy.md`'s, with `stall` and `decode` at 1/2 and 0.15 instead of 1/3 and 0.1; the last two are ours: they end its losses near
+/// The first five are `policy.md`'s, with `stall` and `decode` at 0.4 and 0.15 instead of 1/3 and 0.1; the last two are ours: they end its losses near
 /// saturation (docs/policy.md tells what each is worth).
 ///
 /// `n` is what this picker has reserved, exact and without delay; where the engine reports more running and waiting requests, other routers
