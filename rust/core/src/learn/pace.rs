@@ -1,5 +1,7 @@
 //! What is learnt of one endpoint, and which of its signals may teach.
 
+use std::time::Duration;
+
 use super::gap::Gap;
 use super::heard::{Heard, LastSeen};
 use super::{Factor, PageTotals, Rates, Sample, Signal};
@@ -13,6 +15,8 @@ const GAP_SLACK: f64 = 1.0;
 const FEW_OUTPUT_TOKENS: u32 = 4;
 /// Answers whose tokens are counted on pages before their mean is learnt: tokens of answers that are not over yet matter little then.
 const ANSWERS_TOGETHER: f64 = 16.0;
+/// Time of which the gaps between tokens on pages become one sample: about an answer's.
+const GAPS_TOGETHER: Duration = Duration::from_secs(2);
 
 /// What one request's first token was measured at.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,32 @@ pub(crate) struct Page {
     pub pending: bool,
 }
 
+/// Gaps between tokens on the pages since the last sample made of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gaps {
+    gaps: f64,
+    seconds: f64,
+    /// Requests in flight, summed over the gaps.
+    requests: f64,
+    /// When the first of these pages was read.
+    since: Nanos,
+}
+
+impl Gaps {
+    fn add(&mut self, gaps: f64, seconds: f64, requests: f64, now: Nanos) {
+        // A clock that stepped back begins anew.
+        if self.gaps == 0.0 || now < self.since {
+            *self = Self {
+                since: now,
+                ..Self::default()
+            };
+        }
+        self.gaps += gaps;
+        self.seconds += seconds;
+        self.requests += requests * gaps;
+    }
+}
+
 /// One endpoint's factors, its gap between first tokens, and its signals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
@@ -52,6 +82,7 @@ pub(crate) struct Pace {
     /// An answer told its output tokens.
     exact_output: LastSeen,
     totals: PageTotals,
+    decoded: Gaps,
     /// Requests in flight when the last page was read.
     page_requests: f64,
     /// Output tokens and answers on pages since the last time they were learnt.
@@ -175,10 +206,11 @@ impl Pace {
             self.heard.counters(now);
         }
         self.first_tokens_on_page(rates, page, now);
-        if !self.exact_decode.is_alive(now) {
+        let sees_all = self.heard.best(now) == Signal::FirstToken;
+        if !(sees_all && self.exact_decode.is_alive(now)) {
             self.token_gaps_on_page(rates, page, now);
         }
-        if self.exact_output.is_alive(now) {
+        if sees_all && self.exact_output.is_alive(now) {
             self.output = (0.0, 0.0);
         } else {
             self.output_on_page(rates, page);
@@ -197,7 +229,8 @@ impl Pace {
         if best != Signal::FirstToken {
             self.gap_ends(rates, tokens, answered, page.pending, now);
         }
-        if best == Signal::Counters
+        // What a share of the answers teaches, the pages of all teach better; it is counted twice, which is little.
+        if matches!(best, Signal::Counters | Signal::Sampled)
             && let Some(seconds) = page.growth.first_token_seconds
         {
             let sample = Sample {
@@ -216,9 +249,19 @@ impl Pace {
         };
         let requests = f64::midpoint(self.page_requests, page.requests);
         if gaps >= 1.0 && requests > 0.0 {
+            self.decoded.add(gaps, seconds, requests, now);
+        }
+        // A single page shows either a long prefill that all answers waited for or none of it: the mean of an answer has its share of both.
+        if now - self.decoded.since >= GAPS_TOGETHER && self.decoded.gaps >= 1.0 {
+            let Gaps {
+                gaps,
+                seconds,
+                requests,
+                ..
+            } = std::mem::take(&mut self.decoded);
             let sample = Sample {
                 // Whoever decodes is in flight.
-                at: requests.max(1.0),
+                at: (requests / gaps).max(1.0),
                 seconds: seconds / gaps,
                 // An answer is one sample, however many gaps it has and over however many pages they are spread.
                 weight: gaps / rates.curve().output_tokens,
