@@ -15,8 +15,10 @@ const GAP_SLACK: f64 = 1.0;
 const FEW_OUTPUT_TOKENS: u32 = 4;
 /// Answers whose tokens are counted on pages before their mean is learnt: tokens of answers that are not over yet matter little then.
 const ANSWERS_TOGETHER: f64 = 16.0;
-/// Time of which the gaps between tokens on pages become one sample: about an answer's.
+/// Time of which the gaps between tokens on pages become one sample, at least: about an answer's.
 const GAPS_TOGETHER: Duration = Duration::from_secs(2);
+/// And at most, where there are fewer than an answer has.
+const LONGEST_TOGETHER: Duration = Duration::from_secs(15);
 
 /// What one request's first token was measured at.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +254,11 @@ impl Pace {
             self.decoded.add(gaps, seconds, requests, now);
         }
         // A single page shows either a long prefill that all answers waited for or none of it: the mean of an answer has its share of both.
-        if now - self.decoded.since >= GAPS_TOGETHER && self.decoded.gaps >= 1.0 {
+        let waited = now - self.decoded.since;
+        let answers = self.decoded.gaps / rates.curve().output_tokens;
+        if self.decoded.gaps >= 1.0
+            && (waited >= LONGEST_TOGETHER || waited >= GAPS_TOGETHER && answers >= 1.0)
+        {
             let Gaps {
                 gaps,
                 seconds,
