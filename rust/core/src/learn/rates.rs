@@ -77,9 +77,9 @@ pub struct Rates {
     learnt: AtomicBool,
     /// N: live endpoints.
     endpoints: AtomicUsize,
-    /// Nanoseconds at which an exact first token was last seen anywhere, plus 1; 0: never.
+    /// Nanoseconds at which a first token was last seen anywhere that was not drawn, plus 1; 0: never.
     first_token: AtomicU64,
-    /// The same for an answer that ended without one.
+    /// The same for an answer that ended without one, or was drawn.
     blind_end: AtomicU64,
 }
 
@@ -265,9 +265,10 @@ impl Rates {
         )
     }
 
-    /// An exact first token was seen somewhere in the pool, or an answer ended without one.
-    pub(crate) fn hear(&self, exact: bool, now: Nanos) {
-        let heard = if exact {
+    /// A first token was seen somewhere in the pool as those of all answers are; or something tells that others are not: an answer ended without
+    /// one, or was drawn to be watched.
+    pub(crate) fn hear(&self, every: bool, now: Nanos) {
+        let heard = if every {
             &self.first_token
         } else {
             &self.blind_end

@@ -95,11 +95,12 @@ impl State {
         (sequence, measured)
     }
 
-    /// The first token of a request was seen. Gives the requests in flight.
+    /// The first token of a request was seen. `drawn`: because its answer was drawn to be watched. Gives the requests in flight.
     pub(super) fn first_token(
         &self,
         sequence: Option<u64>,
         measured: &Measured,
+        drawn: bool,
         now: Nanos,
     ) -> FirstToken {
         let ledger = &mut *self.ledger.lock();
@@ -107,7 +108,9 @@ impl State {
             self.release(ledger, sequence, true);
         }
         let pending = !ledger.prefills.is_empty();
-        ledger.pace.first_token(&self.rates, measured, pending, now);
+        ledger
+            .pace
+            .first_token(&self.rates, measured, drawn, pending, now);
         self.show_pace(ledger, now);
         FirstToken {
             at: now,

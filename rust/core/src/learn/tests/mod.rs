@@ -230,7 +230,7 @@ fn worse_signals_do_not_teach_where_better_ones_flow() {
         learner.page(&rates, &page, now);
         before != rates.curve()
     };
-    learner.first_token(&rates, &request, false, at(1));
+    learner.first_token(&rates, &request, false, false, at(1));
     assert!(!told(&mut learner, 1.0, at(2)), "first tokens are seen");
     assert!(told(&mut learner, 2.0, at(62)), "none was for a minute");
     learner.prompt_stored(&rates, &request, false, at(63));
