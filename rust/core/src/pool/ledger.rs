@@ -6,7 +6,7 @@ use super::EngineMetrics;
 use super::endpoint::State;
 use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
-use crate::learn::{Measured, Pace, Page, PageTotals, Signal, Slots};
+use crate::learn::{Measured, Pace, Page, PageTotals, Queue, Signal, Slots};
 
 /// What is behind the endpoint's lock.
 #[derive(Debug, Default)]
@@ -197,7 +197,13 @@ impl State {
             ledger.slots = Slots::default();
         }
         if let (Some(running), Some(waiting)) = (metrics.running, metrics.waiting) {
-            ledger.slots.page(running, waiting);
+            let queue = Queue {
+                running,
+                waiting,
+                kv_usage: metrics.kv_usage.unwrap_or(0.0),
+                for_adapters: !metrics.waiting_adapters.is_empty(),
+            };
+            ledger.slots.page(&queue, now);
             self.numbers.store_slots(ledger.slots.limit());
         }
         page.pending = !ledger.prefills.is_empty();

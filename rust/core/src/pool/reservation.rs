@@ -105,8 +105,7 @@ impl Reservation {
         }
         self.close_handle();
         let state = &self.endpoint.state;
-        self.first_token =
-            Some(state.first_token(self.prefill.take(), &self.measured, drawn, now));
+        self.first_token = Some(state.first_token(self.prefill.take(), &self.measured, drawn, now));
     }
 
     /// The request was answered to its end, now. `output_tokens`: where the answer told them.

@@ -215,7 +215,9 @@ impl World {
         let endpoint = &self.endpoints[running.endpoint];
         match self.hears {
             Hears::Everything => running.reservation.first_token(now),
-            Hears::Samples if number.is_multiple_of(10) => running.reservation.drawn_first_token(now),
+            Hears::Samples if number.is_multiple_of(10) => {
+                running.reservation.drawn_first_token(now)
+            }
             Hears::KvEvents => {
                 let handle = running
                     .reservation
