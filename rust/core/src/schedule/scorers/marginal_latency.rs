@@ -585,7 +585,7 @@ mod tests {
 
     #[test]
     fn the_parameters_are_the_weights() {
-        let parameters = json!({"rates": "learnt", "countEngineRequests": false, "stallWeight": 0, "decodeWeight": 0, "memoryWeight": 1});
+        let parameters = json!({"rates": "learnt", "countEngineRequests": false, "stallWeight": 0, "decodeWeight": 0, "stepWeight": 0, "memoryWeight": 1});
         let parts = built(&KIND, &parameters);
         let mut scene = Scene::new(2);
         scene.candidates.curve = CURVE;
@@ -593,7 +593,7 @@ mod tests {
         assert_eq!(
             scene.rated(&parts),
             [1.0, 1.0],
-            "neither stall nor decoding counts"
+            "neither stall nor decoding nor the step counts"
         );
         full(&mut scene);
         assert!(scene.rated(&parts)[0] < 0.1);
