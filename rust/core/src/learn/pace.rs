@@ -119,16 +119,21 @@ impl Pace {
             || rates.sees_first_tokens(now)
     }
 
-    /// The first token of a request of this picker was seen. `pending`: other prefills are.
+    /// The first token of a request of this picker was seen. `drawn`: because its answer was drawn to be watched. `pending`: other prefills are.
     pub(crate) fn first_token(
         &mut self,
         rates: &Rates,
         request: &Measured,
+        drawn: bool,
         pending: bool,
         now: Nanos,
     ) {
-        self.heard.first_token(now);
-        rates.hear(true, now);
+        if drawn {
+            self.heard.drawn_first_token(now);
+        } else {
+            self.heard.first_token(now);
+        }
+        rates.hear(!drawn, now);
         // Between the first tokens of a share of the answers there are others: that is no gap.
         if self.heard.best(now) == Signal::FirstToken {
             self.gap_ends(rates, request.tokens, 1.0, pending, now);
