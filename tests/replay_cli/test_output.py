@@ -138,3 +138,56 @@ def test_numbers_have_three_significant_digits(value: float, shown: str) -> None
     from warmroute.replay.measures import significant  # noqa: PLC0415 - as above
 
     assert significant(value) == shown
+
+
+def test_several_traces_are_ranked_by_geometric_means_and_share_a_csv(replay: Callable[..., Result], tmp_path: Path) -> None:
+    file = tmp_path / "out.csv"
+    policies = ("--policy", "round-robin", "--policy", "lmetric", "--policy", "marginal-latency")
+    result = replay("rand8", "chat8", *policies, "--requests", "300", "--capacity", "8", "--load", "0.5,1", "--csv", str(file))
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("2 workloads (rand8, chat8)") == 2
+    _, _, ranking = result.stdout.partition("load 1: 2 workloads")
+    rows = [line.replace("│", " ").split() for line in ranking.splitlines() if "marginal" in line or "lmetric" in line or "round" in line]
+    # First tokens take 2 s * rate / 10, 40 and 50: the best first.
+    assert [row[0] for row in rows] == ["marginal-latency", "lmetric", "round-robin"]
+    assert [row[1] for row in rows] == ["1.000", "1.250", "5.000"]
+    # Mean first tokens of 0.8 and 0.16 s; an end to end of 1.001 s more than the 90th percentiles' halves.
+    assert rows[2][-4:] == ["5.000", "rand8", f"{(0.8 + 1.001) / (0.16 + 1.001):.3f}", "rand8"]
+    table = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+    assert len(table) == 2 * 2 * 3
+    assert {row["trace"] for row in table} == {"rand8", "chat8"}
+
+
+def test_a_ranking_shows_no_mean_where_a_workload_measured_nothing() -> None:
+    from warmroute.replay.ranking import ranked  # noqa: PLC0415 - after the simulator is in place
+    from warmroute.replay.run import Level, Outcome  # noqa: PLC0415 - as above
+
+    def outcome(policy: str, mean: float | None, throughput: float) -> Outcome:
+        times = {"mean": mean, "p90": mean}
+        result = {"ttft": times, "tpot": times, "e2e": times, "throughput": throughput, "hit_ratio": 0.5}
+        return Outcome(policy, Level(5.0), 1, result)
+
+    first = [outcome("one", 1.0, 4.0), outcome("other", 2.0, 5.0)]
+    second = [outcome("one", 8.0, 5.0), outcome("other", 4.0, 5.0)]
+    (ranks,) = ranked({"first": first, "second": second}).values()
+    by_name = {rank.policy: rank for rank in ranks}
+    assert by_name["one"].ratios == pytest.approx((2**0.5,) * 4 + (0.8**0.5,))
+    assert (by_name["other"].worst, by_name["other"].worst_workload) == (2.0, "first")
+    (ranks,) = ranked({"first": first, "second": [second[0], outcome("other", None, 5.0)]}).values()
+    assert ranks[0].policy == "one"
+    assert ranks[1].ratios[0] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rand8", "rand8"), "rand8: named twice among the traces"),
+        (("rand8", "nothing8"), "no workload 'nothing8'"),
+        (("rand8", "chat8", "--self-check"), "--self-check takes one trace, not 2"),
+    ],
+)
+def test_several_traces_are_checked_before_the_first_is_simulated(replay: Callable[..., Result], arguments: tuple[str, ...], words: str) -> None:
+    result = replay(*arguments, "--rate", "5")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not result.stdout

@@ -15,7 +15,10 @@ _FILE_WIDTH = 170
 
 
 def replay(
-    trace: Annotated[str | None, typer.Argument(help="Mooncake-format or recorded file (JSON lines), or a workload's name (--list).")] = None,
+    trace: Annotated[
+        list[str] | None,
+        typer.Argument(help="Mooncake-format or recorded file (JSON lines), or a workload's name (--list); several are ranked over."),
+    ] = None,
     *,
     policy: Annotated[
         list[str] | None, typer.Option(help="Policy's name or EndpointPickerConfig file; repeat for more. The first is the base.")
@@ -43,6 +46,8 @@ def replay(
     csv: Annotated[Path | None, typer.Option(help="Write every number here, one line a run; - for stdout.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write pictures (PNG) into this folder. Needs the extra `plots`.")] = None,
     write_trace: Annotated[Path | None, typer.Option(help="Write the trace of the first seed here, in Mooncake's format, and stop.")] = None,
+    learnt: Annotated[bool, typer.Option("--learnt", help="Show what the gateway had learnt at the end, too.")] = False,
+    suite: Annotated[bool, typer.Option("--suite", help="Rank the policies over the policy study's 16 workloads.")] = False,
     claim: Annotated[bool, typer.Option("--claim", help="Compare as the published claim does: ShareGPT lengths, 100 to 1,000 requests/s.")] = False,
     self_check: Annotated[bool, typer.Option("--self-check", help="Compare the simulation with `warmroute sim` under real load (~20 s).")] = False,
     explain_constants: Annotated[bool, typer.Option("--explain-constants", help="Show the simulation's constants and their sources.")] = False,
@@ -62,11 +67,14 @@ def replay(
     from warmroute.replay import command  # noqa: PLC0415
     from warmroute.replay.constants import explain  # noqa: PLC0415
     from warmroute.replay.options import Asked, Output, Traffic  # noqa: PLC0415
+    from warmroute.replay.workloads import SUITE  # noqa: PLC0415
 
     # Names of files may have brackets in them, which are no markup.
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, markup=False, highlight=False)
+    traces = [*(trace or []), *(SUITE if suite else ())]
     asked = Asked(
-        trace=trace,
+        trace=traces[0] if traces else None,
+        more=traces[1:],
         policy=policy or [],
         replicas=replicas,
         preset=preset,
@@ -96,7 +104,7 @@ def replay(
             command.write_trace(asked, seeds, write_trace)
         else:
             traffic = Traffic(load=load, rate=rate, capacity=capacity, seeds=seeds, claim=claim)
-            command.compare(console, asked, traffic, Output(csv, plot), jobs or os.cpu_count() or 1)
+            command.compare(console, asked, traffic, Output(csv, plot, learnt), jobs or os.cpu_count() or 1)
     except (ConfigError, UsageError) as error:
         prefix = "" if isinstance(error, ConfigError) else "warmroute replay: "
         sys.stderr.write(f"{prefix}{error}\n")

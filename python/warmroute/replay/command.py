@@ -14,15 +14,17 @@ from warmroute.config.errors import UsageError
 from warmroute.replay import capacity, claim, options, plots, recorded
 from warmroute.replay import self_check as checks
 from warmroute.replay.constants import footer
-from warmroute.replay.csv_file import as_csv
+from warmroute.replay.csv_file import Results, as_csv
+from warmroute.replay.learnt import print_learnt
 from warmroute.replay.options import Asked, Comparison, Output, Traffic
+from warmroute.replay.ranking import print_ranking
 from warmroute.replay.run import Bar, Level, Outcome, run_all
 from warmroute.replay.table import print_tables
 from warmroute.replay.workloads import WORKLOADS
 
 
 def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jobs: int) -> None:
-    """Simulate, print tables, write files. Raises UsageError and ConfigError."""
+    """Simulate each trace, print tables, write files; over several traces a ranking. Raises UsageError and ConfigError."""
     output.check()
     if output.csv_on_stdout:
         console.file = sys.stderr
@@ -35,21 +37,40 @@ def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jo
         if not recorded.complete(Path(asked.trace)):
             console.print("The pool is not simulated: that needs every request, recorded with --record-sample 1.", style="yellow")
             return
-    comparison = options.comparison(asked)
-    for notice in comparison.conditions.source.notices:
-        sys.stderr.write(f"warning: {comparison.name}: {notice}\n")
-    for policy in comparison.policies:
+    # All of them are read before the first is simulated: what is wrong with the last one is told now, not in an hour.
+    comparisons = options.comparisons(asked)
+    _warn(comparisons)
+    bar = Bar()
+    done: dict[str, list[Outcome]] = {}
+    tables: list[Results] = []
+    while comparisons:
+        # Taken out, so that a trace's memory is given back when it has been simulated.
+        comparison = comparisons.pop(0)
+        wanted = levels(console, comparison, traffic, seeds[0], jobs, bar=bar)
+        outcomes = run_all(comparison.conditions, comparison.policies, wanted, seeds, jobs=jobs, bar=bar)
+        title = _title(comparison, seeds, traffic.seeds)
+        print_tables(console, outcomes, title=title)
+        if traffic.claim:
+            claim.print_verdict(console, outcomes)
+        if output.learnt:
+            print_learnt(console, outcomes)
+        console.print(footer(comparison.conditions.pool), style="dim")
+        done[comparison.name] = outcomes
+        tables.append(Results(comparison.name, comparison.conditions.pool.words, outcomes))
+        _write(console, tables, output, title, subfolder=comparison.name if asked.more else None)
+    if asked.more:
+        print_ranking(console, done)
+    if output.csv_on_stdout:
+        sys.stdout.write(as_csv(tables))
+
+
+def _warn(comparisons: Sequence[Comparison]) -> None:
+    for comparison in comparisons:
+        for notice in comparison.conditions.source.notices:
+            sys.stderr.write(f"warning: {comparison.name}: {notice}\n")
+    for policy in comparisons[0].policies:
         for notice in policy.notices:
             sys.stderr.write(f"warning: policy {policy.name}: {notice}\n")
-    bar = Bar()
-    wanted = levels(console, comparison, traffic, seeds[0], jobs, bar=bar)
-    outcomes = run_all(comparison.conditions, comparison.policies, wanted, seeds, jobs=jobs, bar=bar)
-    title = _title(comparison, seeds, traffic.seeds)
-    print_tables(console, outcomes, title=title)
-    if traffic.claim:
-        claim.print_verdict(console, outcomes)
-    console.print(footer(comparison.conditions.pool), style="dim")
-    _write(console, outcomes, output, title, comparison)
 
 
 def levels(console: Console, comparison: Comparison, traffic: Traffic, seed: int, jobs: int, *, bar: Bar) -> list[Level]:
@@ -87,6 +108,7 @@ def list_workloads(console: Console) -> None:
 
 def self_check(console: Console, asked: Asked, rate: str | None, seed_text: str) -> None:
     """Simulation against reality. Raises UsageError and ConfigError."""
+    _one_trace(asked, "--self-check")
     asked.trace = asked.trace or checks.WORKLOAD
     asked.policy = asked.policy or list(options.POLICIES[:1])
     asked.replicas = asked.replicas or (None if asked.replica_speeds else checks.REPLICAS)
@@ -98,6 +120,7 @@ def self_check(console: Console, asked: Asked, rate: str | None, seed_text: str)
 
 def write_trace(asked: Asked, seed_text: str, path: Path) -> None:
     """The trace of the first seed as a file. Raises UsageError and ConfigError."""
+    _one_trace(asked, "--write-trace")
     trace = options.comparison(asked).conditions.source.of(options.seeds(seed_text)[0])
     try:
         path.write_text(trace.write(), encoding="utf-8")
@@ -105,22 +128,24 @@ def write_trace(asked: Asked, seed_text: str, path: Path) -> None:
         raise UsageError(f"--write-trace {path}: {error.strerror or error}") from error
 
 
+def _one_trace(asked: Asked, option: str) -> None:
+    if asked.more:
+        raise UsageError(f"{option} takes one trace, not {1 + len(asked.more)}")
+
+
 def _title(comparison: Comparison, seeds: Sequence[int], given: str) -> str:
     words = f"seed {seeds[0]}" if len(seeds) == 1 else f"medians over seeds {given}"
     return f"{comparison.name} on {comparison.conditions.pool.words}, {comparison.conditions.requests(seeds[0]):,} requests, {words}"
 
 
-def _write(console: Console, outcomes: Sequence[Outcome], output: Output, title: str, comparison: Comparison) -> None:
-    if output.csv is not None:
-        text = as_csv(outcomes, trace=comparison.name, pool=comparison.conditions.pool.words)
-        if output.csv_on_stdout:
-            sys.stdout.write(text)
-        else:
-            try:
-                output.csv.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise UsageError(f"--csv {output.csv}: {error.strerror or error}") from error
+def _write(console: Console, tables: Sequence[Results], output: Output, title: str, subfolder: str | None) -> None:
+    """After each trace: what was simulated so far is kept if the next one is cancelled."""
+    if output.csv is not None and not output.csv_on_stdout:
+        try:
+            output.csv.write_text(as_csv(tables), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--csv {output.csv}: {error.strerror or error}") from error
     if output.plot is not None:
         picture = plots.Picture(title, shlex.join(["warmroute", *sys.argv[1:]]))
-        for path in plots.draw(output.plot, outcomes, picture):
+        for path in plots.draw(output.plot / subfolder if subfolder else output.plot, tables[-1].outcomes, picture):
             console.print(f"wrote {path}")

@@ -5,20 +5,31 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from warmroute.replay.run import Outcome
 
-# Lists and nested tables have no place in a line: picks of each replica, what was learnt, the requests one by one.
-_LEFT_OUT = frozenset({"picks", "learnt", "details"})
+# The requests one by one have no place in a line.
+_LEFT_OUT = frozenset({"details"})
 _FIRST = ("trace", "pool", "policy", "load", "rate", "seed")
 
 
-def as_csv(outcomes: Sequence[Outcome], *, trace: str, pool: str) -> str:
-    """The lines, with a header. Columns: `_FIRST`, then the results' numbers by their dotted names."""
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The runs over a trace. `pool`: in words."""
+
+    trace: str
+    pool: str
+    outcomes: Sequence[Outcome]
+
+
+def as_csv(results: Sequence[Results]) -> str:
+    """The lines, with a header. Columns: `_FIRST`, then the results' numbers by their dotted names; of lists (a number a replica) with blanks between."""
     rows = [
-        {"trace": trace, "pool": pool, "policy": o.policy, "load": o.level.load, "rate": o.level.rate, "seed": o.seed, **flat(o.result)}
-        for o in outcomes
+        {"trace": r.trace, "pool": r.pool, "policy": o.policy, "load": o.level.load, "rate": o.level.rate, "seed": o.seed, **flat(o.result)}
+        for r in results
+        for o in r.outcomes
     ]
     columns = list(dict.fromkeys([*_FIRST, *(column for row in rows for column in row)]))
     file = io.StringIO()
@@ -36,6 +47,8 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         if isinstance(value, Mapping):
             found.update(flat(value, f"{prefix}{key}."))
+        elif isinstance(value, list):
+            found[f"{prefix}{key}"] = " ".join(str(one) for one in value)
         elif isinstance(value, int | float | None):
             found[f"{prefix}{key}"] = value
     return found

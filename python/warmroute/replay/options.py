@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ _MOST_SEEDS = 1000
 
 @dataclass(slots=True, kw_only=True)
 class Asked:
-    """What the command line says. None: nothing."""
+    """What the command line says. None: nothing. `more`: traces after the first."""
 
     trace: str | None
+    more: list[str] = field(default_factory=list)
     policy: list[str] = field(default_factory=list)
     replicas: int | None = None
     preset: str | None = None
@@ -62,10 +63,11 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where results go beside the tables. `csv`: `-` is stdout."""
+    """Where results go beside the tables. `csv`: `-` is stdout; `learnt`: a table of what was learnt as well."""
 
     csv: Path | None = None
     plot: Path | None = None
+    learnt: bool = False
 
     @property
     def csv_on_stdout(self) -> bool:
@@ -144,6 +146,22 @@ def comparison(asked: Asked) -> Comparison:
         raise UsageError(f"--parameter: {asked.trace} is read from a file; only generated workloads have parameters")
     source = read_trace(path if looks_like_file else find_recorded(workload))
     return Comparison(workload.name, _conditions(asked, source, pool, asked.requests), policies, recorded=looks_like_file)
+
+
+def comparisons(asked: Asked) -> list[Comparison]:
+    """One a trace, the same policies in each. Raises UsageError and ConfigError."""
+    if not asked.more:
+        return [comparison(asked)]
+    traces = [asked.trace or "", *asked.more]
+    for trace in traces:
+        if recorded.recording_at(Path(trace)):
+            raise UsageError(f"{trace} is a recording, which brings a policy of its own; replay it alone")
+    found = [comparison(replace(asked, trace=trace)) for trace in traces]
+    names = [one.name for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{name}: named twice among the traces")
+    return found
 
 
 def policies_asked(asked: Asked) -> list[NamedPolicy]:

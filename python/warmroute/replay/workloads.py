@@ -55,6 +55,8 @@ _LIST = (
     Workload("70b-conv8", "conv8 on 70B replicas", file=CONVERSATION, preset="h100-70b"),
     Workload("70b-shared8", "shared8 on 70B replicas", family="shared-prefix", preset="h100-70b"),
 )
+#: Those of the policy study, section 2: what `--suite` compares.
+SUITE = tuple(workload.name for workload in _LIST if workload.family not in {"lora-mix", "sharegpt"})
 #: By name; a generator's own name is a workload on eight replicas as well.
 WORKLOADS: Mapping[str, Workload] = {
     **{workload.name: workload for workload in _LIST},
