@@ -564,11 +564,11 @@ mod tests {
         let by_default = MarginalLatencyScorer {
             count_engine_requests: true,
             rates: Rates::Learnt,
-            stall: 0.5,
+            stall: 0.4,
             decode: 0.15,
             memory: 1.0 / 30.0,
             slot: 10.0,
-            step: 0.5,
+            step: 1.0,
         };
         let told = scene.rated(&built(&KIND, &json!({})));
         assert_eq!(told, scene.scores(&by_default));
