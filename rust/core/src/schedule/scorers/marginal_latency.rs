@@ -52,7 +52,7 @@ pub const KIND: PluginKind = PluginKind {
             name: "slotWeight",
             shape: WEIGHT,
             default: "10",
-            summary: "Weight of the time until a place is free, on an engine that runs as many requests as it can, where its pages have shown how many these are.",
+            summary: "Weight of the time until a place is free, on an engine that runs as many requests as it can, where its pages have shown how many these are; where more than a twentieth too many are there already, a further one weighs 1, or this if it is less.",
             ..ParameterKind::BASE
         },
         ParameterKind {
@@ -86,6 +86,9 @@ const WEIGHT: Shape = Shape::Number {
     most: f64::INFINITY,
 };
 
+/// Share of its places up to which requests that are too many weigh `slotWeight`; those beyond weigh their own time.
+const MARGIN: f64 = 1.0 / 20.0;
+
 /// KV cache usage from which on an engine is close to putting requests back into its queue.
 const FULL: f64 = 0.92;
 
@@ -110,7 +113,8 @@ pub enum Rates {
 /// * `stall · n · u/R`: its prefill stalls the requests in flight;
 /// * `decode · o · (A + B·(2n + 1))`: its own answer, and the slowdown of the `n` others;
 /// * `memory · x · o · (A + B·n) · (1 + n)`: where the KV cache would be too full by `x`, the engine puts requests back and computes them again;
-/// * `slot · (n + 1 − S) · o · (A + B·S) / S`, above 0: where the engine runs no more than `S` requests at once, one has to end for each that is too many;
+/// * `(slot · y + z) · o · (A + B·S) / S`: where the engine runs no more than `S` requests at once, one has to end for each that is too many. Of these,
+///   `y` are the first twentieth of `S` (one at least), and `z` the rest: a place elsewhere is worth a detour, a queue everywhere is only the time that it takes;
 /// * `step · (A + B·n)`: the step that runs when the request comes.
 ///
 /// The first five are `policy.md`'s, with `stall` and `decode` at 0.4 and 0.15 instead of 1/3 and 0.1; the last two are ours: they end its losses near
@@ -251,7 +255,10 @@ impl<'a> Costs<'a> {
         let slots = self.slots[row];
         let too_many = requests + 1.0 - slots;
         if too_many > 0.0 {
-            decode += scorer.slot * too_many * output_tokens * curve.token_seconds(slots) / slots;
+            let one_ends = output_tokens * curve.token_seconds(slots) / slots;
+            let margin = smaller(too_many, larger(1.0, MARGIN * slots));
+            let queue = smaller(scorer.slot, 1.0) * (too_many - margin);
+            decode += (scorer.slot * margin + queue) * one_ends;
         }
         wait + prefill + decode * self.decode_factor[row]
     }
@@ -486,7 +493,7 @@ mod tests {
                     scene.candidates.slots[0] = 4.0;
                     scene.candidates.inflight_requests[0] = 6.0;
                 },
-                0.5 * 3.0 + 0.1 * 50.0 * 0.033 + 10.0 * 3.0 * 0.3,
+                0.5 * 3.0 + 0.1 * 50.0 * 0.033 + (10.0 + 2.0) * 0.3,
             ),
             (
                 "the same, half as fast",
@@ -495,7 +502,7 @@ mod tests {
                     scene.candidates.inflight_requests[0] = 6.0;
                     scene.candidates.decode_factor[0] = 2.0;
                 },
-                0.5 * 3.0 + 2.0 * (0.1 * 50.0 * 0.033 + 10.0 * 3.0 * 0.3),
+                0.5 * 3.0 + 2.0 * (0.1 * 50.0 * 0.033 + (10.0 + 2.0) * 0.3),
             ),
             (
                 "a page that is too old to tell of the KV cache",
@@ -550,7 +557,7 @@ mod tests {
             ..LEARNT
         };
         let places = cost_by(counting, &scene, 0) - cost_by(counting, &scene, 1);
-        assert!((places - 10.0 * 3.0 * 0.3).abs() < 1e-12, "{places}");
+        assert!((places - (10.0 + 2.0) * 0.3).abs() < 1e-12, "{places}");
     }
 
     #[test]
