@@ -9,9 +9,9 @@ const FEW: f64 = 8.0;
 /// Share of the most that ran at which the engine counts as running that many.
 const NEARLY: f64 = 0.98;
 /// Seconds in which what was seen counts only 1/e any more, of the time in which requests waited.
-const MEMORY_SECONDS: f64 = 5.0;
-/// Share of that time in which the most ran, from which on it is the limit: after eight seconds at the earliest.
-const SHOWN: f64 = 0.8;
+const MEMORY_SECONDS: f64 = 3.0;
+/// Share of that time in which the most ran, from which on it is the limit: after three seconds at the earliest.
+const SHOWN: f64 = 0.6;
 /// A page speaks for no more seconds than these.
 const LONGEST_PAGE: f64 = 1.0;
 /// A limit that has not shown for so long is none any more, and the most that ran so long ago is not the most.
@@ -140,8 +140,8 @@ mod tests {
     #[test]
     fn an_engine_that_runs_its_most_while_others_wait_has_shown_its_limit() {
         let mut engine = Engine::new();
-        assert_eq!(engine.run(8, busy), f64::INFINITY, "not so soon");
-        assert_eq!(engine.run(5, busy), 256.0);
+        assert_eq!(engine.run(2, busy), f64::INFINITY, "not so soon");
+        assert_eq!(engine.run(3, busy), 256.0);
         // It stays while there is less to do, also while some wait for their prefill.
         assert_eq!(engine.run(300, |page| queue(20 + page % 70, 1)), 256.0);
         assert_eq!(engine.run(2, busy), 256.0);

@@ -223,7 +223,7 @@ impl World {
         match self.hears {
             Hears::Everything => running.reservation.first_token(now),
             Hears::Samples if number.is_multiple_of(10) => {
-                running.reservation.drawn_first_token(now)
+                running.reservation.drawn_first_token(now);
             }
             Hears::KvEvents => {
                 let handle = running

@@ -480,31 +480,6 @@ mod tests {
                 idle + 0.03 / 30.0 * 50.0 * 0.020,
             ),
             (
-                "runs 4 at once, of which one is free",
-                |scene| {
-                    scene.candidates.slots[0] = 4.0;
-                    scene.candidates.inflight_requests[0] = 3.0;
-                },
-                0.5 * 2.0 + 0.1 * 50.0 * 0.027,
-            ),
-            (
-                "6 of 4 are there: 3 too many with this one, and one place is free every 50 · 24 ms / 4",
-                |scene| {
-                    scene.candidates.slots[0] = 4.0;
-                    scene.candidates.inflight_requests[0] = 6.0;
-                },
-                0.5 * 3.0 + 0.1 * 50.0 * 0.033 + (10.0 + 2.0) * 0.3,
-            ),
-            (
-                "the same, half as fast",
-                |scene| {
-                    scene.candidates.slots[0] = 4.0;
-                    scene.candidates.inflight_requests[0] = 6.0;
-                    scene.candidates.decode_factor[0] = 2.0;
-                },
-                0.5 * 3.0 + 2.0 * (0.1 * 50.0 * 0.033 + (10.0 + 2.0) * 0.3),
-            ),
-            (
                 "a page that is too old to tell of the KV cache",
                 |scene| {
                     full(scene);
@@ -529,6 +504,35 @@ mod tests {
             assert!(
                 (cost - expected).abs() < 1e-12,
                 "{name}: {cost}, not {expected}"
+            );
+        }
+    }
+
+    /// On an engine that runs 4 requests at once: those in flight, its decode factor, and the cost.
+    #[test]
+    fn each_request_too_many_waits_for_a_place() {
+        let decoded = |requests: f64| 0.1 * 50.0 * (0.020 + 0.001 * (2.0 * requests + 1.0));
+        // A place is free every 50 · 24 ms / 4.
+        let place = 0.3;
+        for (requests, factor, expected) in [
+            (3.0, 1.0, 0.5 * 2.0 + decoded(3.0)),
+            (4.0, 1.0, 0.5 * (7.0 / 3.0) + decoded(4.0) + 10.0 * place),
+            (6.0, 1.0, 0.5 * 3.0 + decoded(6.0) + (10.0 + 2.0) * place),
+            (
+                6.0,
+                2.0,
+                0.5 * 3.0 + 2.0 * (decoded(6.0) + (10.0 + 2.0) * place),
+            ),
+        ] {
+            let mut scene = Scene::new(1);
+            scene.candidates.curve = CURVE;
+            scene.candidates.slots[0] = 4.0;
+            scene.candidates.inflight_requests[0] = requests;
+            scene.candidates.decode_factor[0] = factor;
+            let cost = cost_by(LEARNT, &scene, 0);
+            assert!(
+                (cost - expected).abs() < 1e-12,
+                "{requests} {factor}: {cost}, not {expected}"
             );
         }
     }
