@@ -349,6 +349,9 @@ class Trace:
     def seconds(self) -> float:
         """Over which requests arrive that wait for no other, as recorded."""
     @property
+    def session_seconds(self) -> float:
+        """Mean seconds from a conversation's first request to its last, answers at 20 ms a token; 0 where no request waits for another."""
+    @property
     def prompt_tokens(self) -> int: ...
     @property
     def unit_tokens(self) -> int:

@@ -13,7 +13,9 @@ from warmroute import _core
 from warmroute.sim.cost import PRESETS
 
 PLAIN = Hardware()
-ROUND_ROBIN = json.dumps({"plugins": [{"type": "round-robin-picker"}], "profiles": [{"name": "default", "plugins": [{"plugin": "round-robin-picker"}]}]})
+ROUND_ROBIN = json.dumps(
+    {"plugins": [{"type": "round-robin-picker"}], "profiles": [{"name": "default", "plugins": [{"plugin": "round-robin-picker"}]}]}
+)
 
 
 def settings(hardware: Hardware, seed: int) -> str:

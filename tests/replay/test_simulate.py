@@ -111,6 +111,57 @@ def test_what_is_learnt_tells_slow_replicas_from_fast_ones() -> None:
     assert min(factors[1::2]) > 1.2 * max(factors[0::2]), factors
 
 
+def test_conversations_are_measured_at_the_rate_that_was_asked_for() -> None:
+    # Conversations of about a minute: at first only their first turns come.
+    trace = generated("chat", requests=3000, rate=20)
+    assert trace.session_seconds == pytest.approx(60, rel=0.1)
+    long, short = (_core.simulate(trace, settings(4, rate=20, repeat=repeat), OURS) for repeat in (3, 1))
+    assert long["offered"] == pytest.approx(20, rel=0.1)
+    assert long["throughput"] == pytest.approx(long["offered"], rel=0.05)
+    # Half of the time is measured where the trace is over before the pool is as full as the rate makes it.
+    assert 0.5 * 20 < short["offered"] < 20
+    assert 0.2 * 3000 < short["measured"] < 0.6 * 3000
+
+
+def test_a_hand_made_trace_has_the_numbers_that_can_be_reckoned() -> None:
+    # A step a second, whatever is in it: a request of n tokens has its first token after one step, and the last n - 1 steps later.
+    cost = {"step": 1.0, "prefill_token": 0.0, "decode_sequence": 0.0, "decode_kv_token": 0.0, "prefill_context": 0.0}
+    pool = [{**hardware(), "cost": cost}] * 2
+    # Ten seconds apart, on two replicas in turn; the third and the fourth prompt were seen by the replica that has them.
+    prompts = [(1, [1, 2]), (2, [3, 4]), (3, [1, 2]), (4, [3, 9]), (5, [7])]
+    lines = [
+        {
+            "timestamp": 10_000 * number,
+            "input_length": 16 * len(ids) + 1,
+            "output_length": output,
+            "hash_ids": [*ids, 100 + number],
+            "unit_tokens": 16,
+        }
+        for number, (output, ids) in enumerate(prompts)
+    ]
+    trace = _core.Trace.read("\n".join(json.dumps(line) for line in lines), "t")
+    turns = json.dumps(
+        {"plugins": [{"type": "round-robin-picker"}], "profiles": [{"name": "default", "plugins": [{"plugin": "round-robin-picker"}]}]}
+    )
+    report = _core.simulate(trace, json.dumps({"replicas": pool, "warm_up": 0.2, "details": True}), turns)
+    assert report["details"]["ttft"] == [1.0] * 5
+    assert report["details"]["finish"] == [1.0, 12.0, 23.0, 34.0, 45.0]
+    assert report["details"]["cached"] == [0, 0, 32, 16, 0]
+    # The first one is warm-up; of the others:
+    assert report["measured"] == 4
+    assert report["e2e"] == {"mean": 3.5, "p50": 3.5, "p90": pytest.approx(4.7), "p99": pytest.approx(4.97)}
+    assert report["normalized"] == {"mean": 1.0, "p50": 1.0, "p90": 1.0, "p99": 1.0}
+    assert report["tpot"]["mean"] == 1.0
+    # From 10 s to 40 s: three answers, of 2 + 3 + 4 tokens, and arrivals at 10, 20, 30, 40 s.
+    assert report["throughput"] == pytest.approx(3 / 30)
+    assert report["output_tokens_per_second"] == pytest.approx(9 / 30)
+    assert report["offered"] == pytest.approx(3 / 30)
+    assert report["hit_ratio"] == pytest.approx((32 + 16) / (33 + 33 + 33 + 17))
+    assert report["picks"] == [2, 2]
+    # One request at a time is in flight, on one of two replicas.
+    assert report["imbalance"] == {"requests": 1.0, "inflight": 2.0}
+
+
 def test_another_process_gives_the_same_bits() -> None:
     script = (
         "import json, sys; from warmroute import _core; "

@@ -21,6 +21,7 @@ class Trace:
         self._requests = requests
         self.requests = len(requests)
         self.seconds = float(len(requests))
+        self.session_seconds = 0.0
         self.prompt_tokens = sum(request["input_length"] for request in requests)
 
     @staticmethod

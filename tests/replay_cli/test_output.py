@@ -43,7 +43,7 @@ def test_a_narrow_terminal_gets_a_row_a_measure() -> None:
     quick, slow = {"ttft": {"mean": 0.1}, "measured": 1, "requests": 5}, {"ttft": {"mean": 0.25}, "measured": 1, "requests": 5}
     outcomes = [Outcome("one", Level(5.0), 1, quick), Outcome("other", Level(5.0), 1, slow)]
     console = Console(file=io.StringIO(), width=80, markup=False)
-    print_tables(console, outcomes, title="t")
+    print_tables(console, outcomes, title="t", seeds="seed 1")
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     row = next(line for line in lines if "TTFT mean [s]" in line)
     assert "0.100" in row

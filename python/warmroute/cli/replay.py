@@ -38,7 +38,12 @@ def replay(
     max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens computed per step.", min=1)] = 8192,
     max_loras: Annotated[int, typer.Option(help="Adapters that run at once on a replica; 0: any number.", min=0)] = 4,
     requests: Annotated[int | None, typer.Option(help="Requests: of a workload as many as this, of a file the first.")] = None,
-    repeat: Annotated[int, typer.Option(help="Go through the trace so often, each time with new prompts.")] = 1,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            help="Go through the trace so often, each time with new prompts (default: until arrivals take a minute, unless --requests is given)."
+        ),
+    ] = None,
     parameter: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of a generated workload; repeat for more.")] = None,
     signals: Annotated[str, typer.Option(help="What tells the gateway of progress: first_token, counters (scraped) or ends.")] = "first_token",
     scrape_seconds: Annotated[float, typer.Option(help="Seconds between two scrapes of a replica.")] = 0.05,

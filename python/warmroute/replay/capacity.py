@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +18,13 @@ from warmroute import __version__, _core
 from warmroute.config.errors import UsageError
 from warmroute.replay.measures import TTFT_P90
 from warmroute.replay.policies import NamedPolicy, load_policy
-from warmroute.replay.run import Bar, Conditions, Level, run_all
+from warmroute.replay.run import SECONDS, SESSIONS, Bar, Conditions, Level, run_all
 
 #: Policies of which the better one has to keep up.
 JUDGES = ("marginal-latency", "lmetric")
 GRID = 1.1
 #: Seconds within which 90 % of the first tokens may come in any case, and how many times the unloaded figure otherwise.
 BOUND_SECONDS, BOUND_TIMES = 2.0, 4.0
-#: What arrives within less time than this is over before a queue can grow: a shorter trace is gone through several times.
-SECONDS = 60.0
 # Of the first guess: so little that no request waits for another.
 _UNLOADED_SHARE = 0.02
 _UNLOADED_REQUESTS = 2000
@@ -86,7 +83,8 @@ def find(conditions: Conditions, seed: int, *, jobs: int, bar: Bar, cache: Path 
 
     def passes(step: int) -> bool:
         level = Level(rate_of(step))
-        long = replace(conditions, repeat=max(conditions.repeat, math.ceil(SECONDS * rate_of(step) / (conditions.limit or trace.requests))))
+        # So often that a queue can grow, whatever was asked for.
+        long = replace(conditions, repeat=None)
         # One after the other: where the first keeps up, the second need not run. Two threads' worth of jobs run both at once.
         batches = [judges] if jobs > 1 else [[judge] for judge in judges]
         for batch in batches:
@@ -132,7 +130,7 @@ def _key(conditions: Conditions, seed: int) -> str:
     # A new build of the engine may pick better: the module's own stamp is part of what was asked.
     built = Path(_core.__file__ or "").stat() if _core.__file__ else None
     stamp = [built.st_size, built.st_mtime_ns] if built is not None else []
-    asked = json.dumps([__version__, SECONDS, stamp, conditions.source.digest, conditions.settings(Level(), seed)])
+    asked = json.dumps([__version__, SECONDS, SESSIONS, stamp, conditions.source.digest, conditions.settings(Level(), seed)])
     return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
 
 

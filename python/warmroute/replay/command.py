@@ -41,6 +41,7 @@ def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jo
     comparisons = options.comparisons(asked)
     _warn(comparisons)
     bar = Bar()
+    words = f"seed {seeds[0]}" if len(seeds) == 1 else f"medians over seeds {traffic.seeds}"
     done: dict[str, list[Outcome]] = {}
     tables: list[Results] = []
     while comparisons:
@@ -48,8 +49,8 @@ def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jo
         comparison = comparisons.pop(0)
         wanted = levels(console, comparison, traffic, seeds[0], jobs, bar=bar)
         outcomes = run_all(comparison.conditions, comparison.policies, wanted, seeds, jobs=jobs, bar=bar)
-        title = _title(comparison, seeds, traffic.seeds)
-        print_tables(console, outcomes, title=title)
+        title = f"{comparison.name} on {comparison.conditions.pool.words}"
+        print_tables(console, outcomes, title=title, seeds=words)
         if traffic.claim:
             claim.print_verdict(console, outcomes)
         if output.learnt:
@@ -57,7 +58,7 @@ def compare(console: Console, asked: Asked, traffic: Traffic, output: Output, jo
         console.print(footer(comparison.conditions.pool), style="dim")
         done[comparison.name] = outcomes
         tables.append(Results(comparison.name, comparison.conditions.pool.words, outcomes))
-        _write(console, tables, output, title, subfolder=comparison.name if asked.more else None)
+        _write(console, tables, output, f"{title}, {words}", subfolder=comparison.name if asked.more else None)
     if asked.more:
         print_ranking(console, done)
     if output.csv_on_stdout:
@@ -131,11 +132,6 @@ def write_trace(asked: Asked, seed_text: str, path: Path) -> None:
 def _one_trace(asked: Asked, option: str) -> None:
     if asked.more:
         raise UsageError(f"{option} takes one trace, not {1 + len(asked.more)}")
-
-
-def _title(comparison: Comparison, seeds: Sequence[int], given: str) -> str:
-    words = f"seed {seeds[0]}" if len(seeds) == 1 else f"medians over seeds {given}"
-    return f"{comparison.name} on {comparison.conditions.pool.words}, {comparison.conditions.requests(seeds[0]):,} requests, {words}"
 
 
 def _write(console: Console, tables: Sequence[Results], output: Output, title: str, subfolder: str | None) -> None:

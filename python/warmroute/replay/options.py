@@ -42,7 +42,7 @@ class Asked:
     max_num_batched_tokens: int = 8192
     max_loras: int = 4
     requests: int | None = None
-    repeat: int = 1
+    repeat: int | None = None
     parameter: list[str] = field(default_factory=list)
     signals: str = "first_token"
     scrape_seconds: float = 0.05
@@ -191,7 +191,9 @@ def claim_asked(asked: Asked) -> Asked:
 
 
 def _conditions(asked: Asked, source: Any, pool: Pool, limit: int | None) -> Conditions:
-    return Conditions(source, pool, limit, asked.repeat, asked.scrape_seconds, asked.signals, asked.warm_up)
+    # Whoever says how many requests there are means so many.
+    repeat = 1 if asked.repeat is None and asked.requests is not None else asked.repeat
+    return Conditions(source, pool, limit, repeat, asked.scrape_seconds, asked.signals, asked.warm_up)
 
 
 def _check_ranges(asked: Asked) -> None:

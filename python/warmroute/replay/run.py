@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,10 @@ from warmroute.replay.hardware import Pool
 from warmroute.replay.policies import NamedPolicy
 from warmroute.replay.workloads import TraceSource
 
+#: What arrives within less time than this is over before a queue can grow.
+SECONDS = 60.0
+#: Of conversations, as many times their mean length: for three of them the simulator lets the pool fill, as one that has served for long is.
+SESSIONS = 4.0
 # How often the bar is drawn and Ctrl-C is heeded.
 _TICK_SECONDS = 0.1
 
@@ -41,12 +46,15 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What every run of a comparison shares. `limit`: only the first requests of the trace; `repeat`: the trace so often."""
+    """What every run of a comparison shares. `limit`: only the first requests of the trace.
+
+    `repeat`: the trace so often; None: so often that the requests come for long enough, where their rate is told.
+    """
 
     source: TraceSource
     pool: Pool
     limit: int | None = None
-    repeat: int = 1
+    repeat: int | None = None
     scrape_seconds: float = 0.05
     signals: str = "first_token"
     warm_up: float = 0.15
@@ -58,7 +66,7 @@ class Conditions:
                 "replicas": self.pool.hardware(),
                 "rate": level.rate,
                 "limit": self.limit,
-                "repeat": self.repeat,
+                "repeat": self.repetitions(level, seed),
                 "seed": seed,
                 "scrape_seconds": self.scrape_seconds,
                 "signals": self.signals,
@@ -67,10 +75,20 @@ class Conditions:
             }
         )
 
-    def requests(self, seed: int) -> int:
+    def repetitions(self, level: Level, seed: int) -> int:
+        """How often the trace is gone through."""
+        if self.repeat is not None or level.rate is None:
+            return self.repeat or 1
+        seconds = max(SECONDS, SESSIONS * self.source.of(seed).session_seconds)
+        return max(1, math.ceil(seconds * level.rate / self._once(seed)))
+
+    def requests(self, level: Level, seed: int) -> int:
         """Requests that a run simulates."""
+        return self._once(seed) * self.repetitions(level, seed)
+
+    def _once(self, seed: int) -> int:
         requests: int = self.source.of(seed).requests
-        return (requests if self.limit is None else min(requests, self.limit)) * self.repeat
+        return requests if self.limit is None else min(requests, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,7 @@ def run_all(
 
 def _results(conditions: Conditions, runs: Sequence[_Run], jobs: int, bar: Bar, title: str) -> list[Mapping[str, Any]]:
     # Made here: a workload that cannot be made is told before threads start.
-    total = sum(conditions.requests(run.seed) for run in runs)
+    total = sum(conditions.requests(run.level, run.seed) for run in runs)
     stopped = threading.Event()
 
     def one(run: _Run) -> Mapping[str, Any]:

@@ -14,16 +14,19 @@ from warmroute.replay.run import Outcome
 _ROOM = 1000
 # Answers take seconds: what arrives within less says little about a load.
 _SHORT_SECONDS = 30.0
+# Share of the rate asked for from which on the difference is chance.
+_OFFERED_LEAST = 0.9
 
 
-def print_tables(console: Console, outcomes: Sequence[Outcome], *, title: str) -> None:
-    """One table a level. `title`: trace, pool and seeds."""
+def print_tables(console: Console, outcomes: Sequence[Outcome], *, title: str, seeds: str) -> None:
+    """One table a level. `title`: trace and pool; `seeds`: which, in words."""
     for level in dict.fromkeys(outcome.level for outcome in outcomes):
         at_level = [outcome for outcome in outcomes if outcome.level == level]
-        table = _table(at_level, f"{title}: {level.words}")
+        named = f"{title}, {at_level[0].result['requests']:,} requests, {seeds}: {level.words}"
+        table = _table(at_level, named)
         # Measured as if there were room: otherwise it is told to be no wider than the terminal.
         fits = console.measure(table, options=console.options.update(width=_ROOM)).maximum <= console.width
-        console.print(table if fits else _turned(at_level, f"{title}: {level.words}"))
+        console.print(table if fits else _turned(at_level, named))
     for note in notes(outcomes):
         console.print(note, style="yellow")
 
@@ -39,6 +42,11 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         result = outcome.result
         where = f"{outcome.policy}, {outcome.level.words}, seed {outcome.seed}"
+        offered = result.get("offered")
+        if outcome.level.rate is not None and offered is not None and offered < _OFFERED_LEAST * outcome.level.rate:
+            found.append(
+                f"{where}: turns wait for answers, and conversations for the trace's end: only {offered:.4g} requests/s came while it was measured"
+            )
         if result.get("unfinished"):
             found.append(f"{where}: {result['unfinished']:,} of {result['requests']:,} requests had not finished when the simulation ended")
         if result.get("refused"):

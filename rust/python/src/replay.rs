@@ -71,6 +71,11 @@ impl Trace {
     }
 
     #[getter]
+    fn session_seconds(&self) -> f64 {
+        self.inner.session_seconds()
+    }
+
+    #[getter]
     fn prompt_tokens(&self) -> u64 {
         self.inner.prompt_tokens()
     }

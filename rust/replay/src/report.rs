@@ -105,8 +105,8 @@ impl From<Curve> for LearntCurve {
 
 /// The numbers of a simulation. Times in seconds.
 ///
-/// Statistics are of the answered requests that arrived after the warm-up and, where requests wait for others, before the last conversation began:
-/// after that the pool only empties.
+/// Statistics are of the answered requests that arrived after the warm-up. Where requests wait for others, the warm-up lasts until as many conversations
+/// are open as the rate asks for (at most half of the time), and what comes after the last conversation began does not count: the pool only empties.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Requests of the trace, repetitions counted: answered, refused, too long, unfinished and never sent together.
@@ -133,6 +133,8 @@ pub struct Report {
     pub e2e: Summary,
     /// The same per output token.
     pub normalized: Summary,
+    /// Requests that came a second between the first measured arrival and the last one.
+    pub offered: f64,
     /// Answers a second between the first measured arrival and the last one.
     pub throughput: f64,
     /// Output tokens of these answers a second.

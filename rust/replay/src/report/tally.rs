@@ -50,9 +50,11 @@ struct Window {
 #[derive(Debug)]
 pub(crate) struct Tally {
     total: u64,
-    /// Arrivals before this one are left out.
+    /// Arrivals before this one are left out, and those before a time in seconds.
     first_measured: u64,
+    settled: f64,
     arrivals: u64,
+    measured_arrivals: u64,
     answered: u64,
     pub(crate) refused: u64,
     pub(crate) too_long: u64,
@@ -83,14 +85,22 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(total: u64, warm_up: f64, replicas: usize, details: bool) -> Self {
+    /// `warm_up`: share of the requests, and seconds; what is within either is left out.
+    pub(crate) fn new(
+        total: u64,
+        (warm_up, settled): (f64, f64),
+        replicas: usize,
+        details: bool,
+    ) -> Self {
         let first_measured = (total as f64 * warm_up).floor() as u64;
         let measured = (total - first_measured) as usize;
         let samples = || Vec::with_capacity(measured);
         Self {
             total,
             first_measured,
+            settled,
             arrivals: 0,
+            measured_arrivals: 0,
             answered: 0,
             refused: 0,
             too_long: 0,
@@ -133,16 +143,18 @@ impl Tally {
     pub(crate) fn arrived(&mut self, now: f64, open: bool) -> bool {
         let order = self.arrivals;
         self.arrivals += 1;
-        if order < self.first_measured {
+        let warm = order < self.first_measured || now < self.settled;
+        if warm && self.opened.is_infinite() {
             return false;
         }
-        if order == self.first_measured {
+        if self.opened.is_infinite() {
             self.opened = now;
             self.since = now;
             self.open = open;
         }
         let measured = open || !self.open;
         if measured {
+            self.measured_arrivals += 1;
             self.pass(now);
             self.closed = self.running;
             self.last_measured = now;
@@ -219,6 +231,7 @@ impl Tally {
             tpot: Summary::of(self.tpot),
             e2e: Summary::of(self.e2e),
             normalized: Summary::of(self.normalized),
+            offered: self.measured_arrivals.saturating_sub(1) as f64 / seconds,
             throughput: self.closed.answers as f64 / seconds,
             output_tokens_per_second: self.closed.output_tokens as f64 / seconds,
             hit_ratio: self.hits.ratio(),

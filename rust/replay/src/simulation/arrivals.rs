@@ -43,6 +43,11 @@ impl OpenArrivals {
         }
     }
 
+    /// Seconds that one repetition takes.
+    pub(super) fn seconds(&self) -> f64 {
+        self.period
+    }
+
     /// Compresses or stretches them so that all `count` requests of a repetition come at `rate` a second. False: they all come at once.
     pub(super) fn scale(&mut self, count: usize, rate: f64) -> bool {
         let period = count as f64 / rate;

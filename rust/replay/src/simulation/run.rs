@@ -10,7 +10,7 @@ use super::router::{Question, Router, nanos};
 use super::settings::{MOST_REQUESTS, Settings, Signals, SimulationError};
 use crate::replica::{Arrival, Observed, Replica};
 use crate::report::{Answer, Learnt, Report, Tally};
-use crate::trace::{Request, Trace};
+use crate::trace::{Request, Trace, session_seconds};
 
 /// Ends between two looks at who waits.
 const TOLD_EVERY: u64 = 1_000;
@@ -20,6 +20,10 @@ const LOOKED_EVERY: u64 = 4_096;
 
 /// Seconds between two calls of what a host calls about once a second.
 const MAINTENANCE_SECONDS: f64 = 1.0;
+
+/// Where turns wait for answers, the rate that was asked for comes about only when as many conversations end as begin. By so many times their mean
+/// length, 95 % of those that would be open in the long run are (of lengths that are spread as a geometric number of turns is); what came before does not count.
+const SETTLED_SESSIONS: f64 = 3.0;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -132,6 +136,8 @@ impl<'a> Run<'a> {
                 "null: all requests of the trace arrive at once, which no rate can stretch",
             ));
         }
+        let replays = f64::from(settings.repeat) * open.seconds();
+        let settled = (SETTLED_SESSIONS * session_seconds(requests)).min(replays / 2.0);
         let replicas = settings.replicas.iter().enumerate();
         let replicas = replicas.map(|(number, hardware)| {
             Replica::new(*hardware, trace.unit_tokens).map_err(|error| SimulationError::Replica {
@@ -149,7 +155,12 @@ impl<'a> Run<'a> {
             scrapes: Scrapes::new(replicas.len(), interval, &mut random),
             arrivals: Arrivals::new(requests, open, settings.repeat, random.fork()),
             due: vec![f64::INFINITY; replicas.len()],
-            tally: Tally::new(total, settings.warm_up, replicas.len(), settings.details),
+            tally: Tally::new(
+                total,
+                (settings.warm_up, settled),
+                replicas.len(),
+                settings.details,
+            ),
             learnt: None,
             capacity: capacity.unwrap_or(0),
             trace,

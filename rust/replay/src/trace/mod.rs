@@ -15,6 +15,10 @@ pub const AFTER_NOTHING: u32 = u32::MAX;
 /// Most block ids in a trace (2 GiB): a longer one is repeated instead, see `simulation::Settings::repeat`.
 pub const MOST_BLOCKS: usize = 1 << 28;
 
+/// Seconds that a token of an answer is taken to need where nothing was simulated yet: to put the turns of conversations in an order, and to tell how
+/// long a conversation is.
+pub(crate) const NOMINAL_TOKEN_SECONDS: f64 = 0.02;
+
 /// One request of a trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Request {
@@ -65,6 +69,11 @@ impl Trace {
         tokens.map(|request| u64::from(request.prompt_tokens)).sum()
     }
 
+    /// Mean seconds from a conversation's first request to its last; 0 where no request waits for another.
+    pub fn session_seconds(&self) -> f64 {
+        session_seconds(&self.requests)
+    }
+
     /// Seconds over which requests arrive that wait for no other, up to where a repetition of the trace would begin: the last arrival
     /// and one more gap (or granule).
     pub fn seconds(&self) -> f64 {
@@ -84,4 +93,18 @@ impl Trace {
         let gap = (last - first) / f64::from(count.max(2) - 1);
         last + self.granularity.max(gap)
     }
+}
+
+/// As [`Trace::session_seconds`], of a trace's first requests: pauses, and answers at a nominal speed.
+pub(crate) fn session_seconds(requests: &[Request]) -> f64 {
+    let (mut conversations, mut seconds) = (0_u32, 0.0);
+    for request in requests {
+        if request.after == AFTER_NOTHING {
+            conversations += 1;
+        } else {
+            let answer = requests[request.after as usize].output_tokens;
+            seconds += f64::from(answer) * NOMINAL_TOKEN_SECONDS + request.at;
+        }
+    }
+    seconds / f64::from(conversations.max(1))
 }

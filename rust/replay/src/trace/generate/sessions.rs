@@ -4,10 +4,7 @@ use serde::Deserialize;
 
 use super::random::{Length, check_mean, check_spread, exponential, geometric};
 use super::{AFTER_NOTHING, Build, Family, GenerateError, Request, in_range};
-
-/// Seconds that a token of an answer is taken to need, only to put the turns of all conversations in an order: a request's number is its place in
-/// it, and the first ones are left out of statistics.
-const NOMINAL_TOKEN_SECONDS: f64 = 0.02;
+use crate::trace::NOMINAL_TOKEN_SECONDS;
 
 /// `chat` (chat8 of the study): people with short questions under one of a few system prompts.
 #[derive(Debug, Deserialize)]
