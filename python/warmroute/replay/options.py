@@ -185,8 +185,6 @@ def claim_asked(asked: Asked) -> Asked:
     asked.trace = asked.trace or claim.WORKLOAD
     asked.replicas = asked.replicas or (None if asked.replica_speeds else claim.REPLICAS)
     asked.policy = asked.policy or list(claim.POLICIES)
-    if asked.requests is None and not Path(asked.trace).exists():
-        asked.requests = claim.REQUESTS
     return asked
 
 
