@@ -30,6 +30,8 @@ fn load(candidates: &mut Candidates, position: u32, random: &mut fastrand::Rng) 
     candidates.prefill_gap.push(random.f64() * 0.1);
     candidates.prefill_factor.push(0.5 + random.f64());
     candidates.decode_factor.push(0.5 + random.f64());
+    let slots = [256.0, f64::INFINITY][random.usize(0..2)];
+    candidates.slots.push(slots);
     candidates.sent_since_page.push(f64::from(random.u16(..)));
     candidates.kv_tokens.push(432_000.0);
     candidates.page_at.push(Nanos(1));

@@ -324,6 +324,9 @@ impl Exchange {
             response.first_byte = Some(now);
             match response.sight {
                 Sight::Hidden => flight.reservation.release_prefill(),
+                Sight::Sampled if self.engine.settings().response_sample < 1.0 => {
+                    flight.reservation.drawn_first_token(now);
+                }
                 Sight::Sampled | Sight::Every => flight.reservation.first_token(now),
             }
         }

@@ -28,6 +28,8 @@ impl LastSeen {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Heard {
     first_token: LastSeen,
+    /// That of an answer that was drawn to be watched, so others are not.
+    drawn_first_token: LastSeen,
     /// An answer ended whose first token was not seen.
     blind_end: LastSeen,
     kv_events: LastSeen,
@@ -37,6 +39,10 @@ pub(crate) struct Heard {
 impl Heard {
     pub(super) fn first_token(&mut self, now: Nanos) {
         self.first_token.see(now);
+    }
+
+    pub(super) fn drawn_first_token(&mut self, now: Nanos) {
+        self.drawn_first_token.see(now);
     }
 
     pub(super) fn blind_end(&mut self, now: Nanos) {
@@ -58,12 +64,13 @@ impl Heard {
     /// The best signal of the last minute.
     pub(super) fn best(&mut self, now: Nanos) -> Signal {
         let blind = self.blind_end.is_alive(now);
-        if self.first_token.is_alive(now) {
-            if blind {
-                Signal::Sampled
-            } else {
-                Signal::FirstToken
-            }
+        // Where some are drawn, others are not: their ends may be minutes away.
+        let drawn = self.drawn_first_token.is_alive(now);
+        let seen = self.first_token.is_alive(now);
+        if seen && !blind && !drawn {
+            Signal::FirstToken
+        } else if seen || drawn {
+            Signal::Sampled
         } else if self.kv_events.is_alive(now) {
             Signal::KvEvents
         } else if self.counters.is_alive(now) {
@@ -105,6 +112,16 @@ mod tests {
         heard.counters(at(100));
         assert_eq!(heard.best(at(141)), Signal::Counters);
         assert_eq!(heard.best(at(161)), Signal::None);
+    }
+
+    #[test]
+    fn first_tokens_of_drawn_answers_are_never_those_of_all() {
+        let mut heard = Heard::default();
+        heard.drawn_first_token(at(10));
+        assert_eq!(heard.best(at(10)), Signal::Sampled, "no other has ended");
+        heard.first_token(at(20));
+        assert_eq!(heard.best(at(20)), Signal::Sampled);
+        assert_eq!(heard.best(at(71)), Signal::FirstToken);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) use pace::{Measured, Pace, Page};
 pub(crate) use page_totals::PageTotals;
 pub use rates::{Rates, Sample};
 pub use signal::Signal;
-pub(crate) use slots::Slots;
+pub(crate) use slots::{Queue, Slots};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What is learnt of one endpoint, and which of its signals may teach.
 
+use std::time::Duration;
+
 use super::gap::Gap;
 use super::heard::{Heard, LastSeen};
 use super::{Factor, PageTotals, Rates, Sample, Signal};
@@ -13,6 +15,10 @@ const GAP_SLACK: f64 = 1.0;
 const FEW_OUTPUT_TOKENS: u32 = 4;
 /// Answers whose tokens are counted on pages before their mean is learnt: tokens of answers that are not over yet matter little then.
 const ANSWERS_TOGETHER: f64 = 16.0;
+/// Time of which the gaps between tokens on pages become one sample, at least: about an answer's.
+const GAPS_TOGETHER: Duration = Duration::from_secs(2);
+/// And at most, where there are fewer than an answer has.
+const LONGEST_TOGETHER: Duration = Duration::from_secs(15);
 
 /// What one request's first token was measured at.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +46,32 @@ pub(crate) struct Page {
     pub pending: bool,
 }
 
+/// Gaps between tokens on the pages since the last sample made of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gaps {
+    gaps: f64,
+    seconds: f64,
+    /// Requests in flight, summed over the gaps.
+    requests: f64,
+    /// When the first of these pages was read.
+    since: Nanos,
+}
+
+impl Gaps {
+    fn add(&mut self, gaps: f64, seconds: f64, requests: f64, now: Nanos) {
+        // A clock that stepped back begins anew.
+        if self.gaps == 0.0 || now < self.since {
+            *self = Self {
+                since: now,
+                ..Self::default()
+            };
+        }
+        self.gaps += gaps;
+        self.seconds += seconds;
+        self.requests += requests * gaps;
+    }
+}
+
 /// One endpoint's factors, its gap between first tokens, and its signals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
@@ -52,6 +84,7 @@ pub(crate) struct Pace {
     /// An answer told its output tokens.
     exact_output: LastSeen,
     totals: PageTotals,
+    decoded: Gaps,
     /// Requests in flight when the last page was read.
     page_requests: f64,
     /// Output tokens and answers on pages since the last time they were learnt.
@@ -86,16 +119,21 @@ impl Pace {
             || rates.sees_first_tokens(now)
     }
 
-    /// The first token of a request of this picker was seen. `pending`: other prefills are.
+    /// The first token of a request of this picker was seen. `drawn`: because its answer was drawn to be watched. `pending`: other prefills are.
     pub(crate) fn first_token(
         &mut self,
         rates: &Rates,
         request: &Measured,
+        drawn: bool,
         pending: bool,
         now: Nanos,
     ) {
-        self.heard.first_token(now);
-        rates.hear(true, now);
+        if drawn {
+            self.heard.drawn_first_token(now);
+        } else {
+            self.heard.first_token(now);
+        }
+        rates.hear(!drawn, now);
         // Between the first tokens of a share of the answers there are others: that is no gap.
         if self.heard.best(now) == Signal::FirstToken {
             self.gap_ends(rates, request.tokens, 1.0, pending, now);
@@ -175,10 +213,11 @@ impl Pace {
             self.heard.counters(now);
         }
         self.first_tokens_on_page(rates, page, now);
-        if !self.exact_decode.is_alive(now) {
+        let sees_all = self.heard.best(now) == Signal::FirstToken;
+        if !(sees_all && self.exact_decode.is_alive(now)) {
             self.token_gaps_on_page(rates, page, now);
         }
-        if self.exact_output.is_alive(now) {
+        if sees_all && self.exact_output.is_alive(now) {
             self.output = (0.0, 0.0);
         } else {
             self.output_on_page(rates, page);
@@ -197,7 +236,8 @@ impl Pace {
         if best != Signal::FirstToken {
             self.gap_ends(rates, tokens, answered, page.pending, now);
         }
-        if best == Signal::Counters
+        // What a share of the answers teaches, the pages of all teach better; it is counted twice, which is little.
+        if matches!(best, Signal::Counters | Signal::Sampled)
             && let Some(seconds) = page.growth.first_token_seconds
         {
             let sample = Sample {
@@ -216,9 +256,23 @@ impl Pace {
         };
         let requests = f64::midpoint(self.page_requests, page.requests);
         if gaps >= 1.0 && requests > 0.0 {
+            self.decoded.add(gaps, seconds, requests, now);
+        }
+        // A single page shows either a long prefill that all answers waited for or none of it: the mean of an answer has its share of both.
+        let waited = now - self.decoded.since;
+        let answers = self.decoded.gaps / rates.curve().output_tokens;
+        if self.decoded.gaps >= 1.0
+            && (waited >= LONGEST_TOGETHER || waited >= GAPS_TOGETHER && answers >= 1.0)
+        {
+            let Gaps {
+                gaps,
+                seconds,
+                requests,
+                ..
+            } = std::mem::take(&mut self.decoded);
             let sample = Sample {
                 // Whoever decodes is in flight.
-                at: requests.max(1.0),
+                at: (requests / gaps).max(1.0),
                 seconds: seconds / gaps,
                 // An answer is one sample, however many gaps it has and over however many pages they are spread.
                 weight: gaps / rates.curve().output_tokens,

@@ -37,6 +37,8 @@ const ABSURD_SECONDS: f64 = 3600.0;
 const LEAST_SECONDS: f64 = 1e-12;
 /// More tokens or requests than this are a wrong count.
 const ABSURD_COUNT: f64 = 1e12;
+/// One page speaks for no more requests: a counter that jumped must not make all that was learnt before forgotten.
+const MOST_REQUESTS: f64 = 64.0;
 
 /// What was measured of one request, or the means over several.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,9 +79,9 @@ pub struct Rates {
     learnt: AtomicBool,
     /// N: live endpoints.
     endpoints: AtomicUsize,
-    /// Nanoseconds at which an exact first token was last seen anywhere, plus 1; 0: never.
+    /// Nanoseconds at which a first token was last seen anywhere that was not drawn, plus 1; 0: never.
     first_token: AtomicU64,
-    /// The same for an answer that ended without one.
+    /// The same for an answer that ended without one, or was drawn.
     blind_end: AtomicU64,
 }
 
@@ -242,7 +244,7 @@ impl Rates {
             return;
         }
         let fits = &mut *self.fits.lock();
-        let gain = 1.0 - (1.0 - GAIN).powf(answers);
+        let gain = 1.0 - (1.0 - GAIN).powf(answers.min(MOST_REQUESTS));
         let output_tokens = &mut fits.curve.output_tokens;
         *output_tokens += gain * (tokens.max(1.0) - *output_tokens);
         self.publish(&fits.curve);
@@ -265,9 +267,10 @@ impl Rates {
         )
     }
 
-    /// An exact first token was seen somewhere in the pool, or an answer ended without one.
-    pub(crate) fn hear(&self, exact: bool, now: Nanos) {
-        let heard = if exact {
+    /// A first token was seen somewhere in the pool as those of all answers are; or something tells that others are not: an answer ended without
+    /// one, or was drawn to be watched.
+    pub(crate) fn hear(&self, every: bool, now: Nanos) {
+        let heard = if every {
             &self.first_token
         } else {
             &self.blind_end
@@ -323,15 +326,16 @@ impl Fit {
         now: Nanos,
     ) {
         let mut seconds = sample.seconds;
+        let requests = sample.weight.min(MOST_REQUESTS);
         // A curve that is still its own start calls nothing an outlier, and no endpoint faster or slower.
         if self.samples >= SAMPLES_BEFORE_CLIPPING {
             seconds = seconds.min(limit);
-            factor.add(seconds, expected, sample.weight, now);
+            factor.add(seconds, expected, requests, now);
         }
-        self.samples += sample.weight;
-        self.scale += (1.0 - (1.0 - GAIN).powf(sample.weight)) * (expected - self.scale);
+        self.samples += requests;
+        self.scale += (1.0 - (1.0 - GAIN).powf(requests)) * (expected - self.scale);
         // A page that speaks for many requests weighs and makes forget as much as they would have, one after the other.
-        let all_kept = kept.powf(sample.weight);
+        let all_kept = kept.powf(requests);
         let weight = (1.0 - all_kept) / (1.0 - kept);
         self.line.add(sample.at, seconds / slower, weight, all_kept);
     }

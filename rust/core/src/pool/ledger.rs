@@ -6,7 +6,7 @@ use super::EngineMetrics;
 use super::endpoint::State;
 use super::prefill::{PrefillQueue, ScrapeMark};
 use crate::Nanos;
-use crate::learn::{Measured, Pace, Page, PageTotals, Signal, Slots};
+use crate::learn::{Measured, Pace, Page, PageTotals, Queue, Signal, Slots};
 
 /// What is behind the endpoint's lock.
 #[derive(Debug, Default)]
@@ -95,11 +95,12 @@ impl State {
         (sequence, measured)
     }
 
-    /// The first token of a request was seen. Gives the requests in flight.
+    /// The first token of a request was seen. `drawn`: because its answer was drawn to be watched. Gives the requests in flight.
     pub(super) fn first_token(
         &self,
         sequence: Option<u64>,
         measured: &Measured,
+        drawn: bool,
         now: Nanos,
     ) -> FirstToken {
         let ledger = &mut *self.ledger.lock();
@@ -107,7 +108,9 @@ impl State {
             self.release(ledger, sequence, true);
         }
         let pending = !ledger.prefills.is_empty();
-        ledger.pace.first_token(&self.rates, measured, pending, now);
+        ledger
+            .pace
+            .first_token(&self.rates, measured, drawn, pending, now);
         self.show_pace(ledger, now);
         FirstToken {
             at: now,
@@ -194,7 +197,13 @@ impl State {
             ledger.slots = Slots::default();
         }
         if let (Some(running), Some(waiting)) = (metrics.running, metrics.waiting) {
-            ledger.slots.page(running, waiting);
+            let queue = Queue {
+                running,
+                waiting,
+                kv_usage: metrics.kv_usage.unwrap_or(0.0),
+                for_adapters: !metrics.waiting_adapters.is_empty(),
+            };
+            ledger.slots.page(&queue, now);
             self.numbers.store_slots(ledger.slots.limit());
         }
         page.pending = !ledger.prefills.is_empty();

@@ -88,6 +88,15 @@ impl Reservation {
 
     /// The first token was seen, now: the prefill is done. Only the first call counts.
     pub fn first_token(&mut self, now: Nanos) {
+        self.first_token_seen(false, now);
+    }
+
+    /// The same, of an answer that was drawn to be watched: the first tokens of others are not seen.
+    pub fn drawn_first_token(&mut self, now: Nanos) {
+        self.first_token_seen(true, now);
+    }
+
+    fn first_token_seen(&mut self, drawn: bool, now: Nanos) {
         if self.first_token.is_some() {
             return;
         }
@@ -96,7 +105,7 @@ impl Reservation {
         }
         self.close_handle();
         let state = &self.endpoint.state;
-        self.first_token = Some(state.first_token(self.prefill.take(), &self.measured, now));
+        self.first_token = Some(state.first_token(self.prefill.take(), &self.measured, drawn, now));
     }
 
     /// The request was answered to its end, now. `output_tokens`: where the answer told them.

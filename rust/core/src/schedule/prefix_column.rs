@@ -32,12 +32,16 @@ impl PrefixColumn {
 
     /// Blocks held in any memory.
     pub fn held(&self, row: usize) -> u32 {
-        let column = if self.held.is_empty() {
+        self.held_blocks().get(row).copied().unwrap_or(0)
+    }
+
+    /// The same of all rows; those beyond its end hold nothing.
+    pub fn held_blocks(&self) -> &[u32] {
+        if self.held.is_empty() {
             &self.blocks
         } else {
             &self.held
-        };
-        column.get(row).copied().unwrap_or(0)
+        }
     }
 
     /// Tokens that need not be computed: those held in any memory.

@@ -489,11 +489,9 @@ fn collect_kept(keep: &[bool], rows: &mut Vec<u32>) {
 
 /// NaN is no opinion; a score out of range has no more say than its weight.
 pub(super) fn clamped(score: f64) -> f64 {
-    if score.is_nan() {
-        0.0
-    } else {
-        score.clamp(0.0, 1.0)
-    }
+    // What is no number is not above 0. No branch, so that several scores are clamped at once.
+    let least = if score > 0.0 { score } else { 0.0 };
+    if least < 1.0 { least } else { 1.0 }
 }
 
 impl Candidates {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Nanos;
+use crate::pool::EngineMetrics;
 use world::{HARDWARE, Hardware, Hears, World};
 
 /// How far off the curve of the pool is: (prefill rate, seconds to a first token of 2,000 tokens, seconds per token at 5 in flight, output tokens), as shares.
@@ -173,6 +174,65 @@ fn a_slower_endpoint_has_a_larger_factor_and_drifts_back_when_idle() {
 }
 
 #[test]
+fn mixed_hardware_is_told_apart_whoever_holds_more_requests() {
+    for hears in [Hears::Everything, Hears::Pages] {
+        for spares_second_half in [false, true] {
+            let fast = [HARDWARE; 4];
+            let slow = [HARDWARE.slower(2.0); 4];
+            let mut world = World::new(&[fast, slow].concat(), hears);
+            world.spares_second_half = spares_second_half;
+            world.run(240.0);
+            let factors: Vec<_> = world.endpoints.iter().map(|one| one.factors()).collect();
+            for fast in &factors[..4] {
+                for slow in &factors[4..] {
+                    let ratios = (slow.0 / fast.0, slow.1 / fast.1);
+                    assert!(
+                        (1.5..2.5).contains(&ratios.0) && (1.5..2.5).contains(&ratios.1),
+                        "{hears:?} {spares_second_half} {ratios:?} {factors:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_page_of_absurd_counters_does_not_overturn_what_was_learnt() {
+    for absurd in [f64::NAN, f64::INFINITY, -5.0, 1e9, 1e18, f64::MAX] {
+        let mut world = World::new(&[HARDWARE; 4], Hears::Pages);
+        world.run(60.0);
+        let endpoint = &world.endpoints[0];
+        let page = EngineMetrics {
+            first_tokens: Some(absurd),
+            first_token_seconds: Some(absurd),
+            token_gaps: Some(absurd),
+            token_gap_seconds: Some(absurd),
+            output_tokens: Some(absurd),
+            finished_requests: Some(absurd),
+            running: Some(absurd),
+            waiting: Some(absurd),
+            kv_usage: Some(absurd),
+            ..EngineMetrics::default()
+        };
+        endpoint.refresh(page, world.clock());
+        let rates = [endpoint.prefill_rate(), endpoint.decode_seconds_per_token()];
+        assert!(
+            rates.iter().all(|rate| rate.is_finite() && *rate > 0.0),
+            "{absurd} {rates:?}"
+        );
+        world.run(60.0);
+        assert_close(&world, HARDWARE, 0.15);
+        let factors: Vec<_> = world.endpoints.iter().map(|one| one.factors()).collect();
+        assert!(
+            factors
+                .iter()
+                .all(|(prefill, decode)| (prefill - 1.0).abs() < 0.3 && (decode - 1.0).abs() < 0.3),
+            "{absurd} {factors:?}"
+        );
+    }
+}
+
+#[test]
 fn a_clock_that_steps_or_jumps_costs_a_few_samples() {
     for hears in [Hears::Everything, Hears::Pages] {
         for step in [-3600, 3600, -40, 40] {
@@ -230,7 +290,7 @@ fn worse_signals_do_not_teach_where_better_ones_flow() {
         learner.page(&rates, &page, now);
         before != rates.curve()
     };
-    learner.first_token(&rates, &request, false, at(1));
+    learner.first_token(&rates, &request, false, false, at(1));
     assert!(!told(&mut learner, 1.0, at(2)), "first tokens are seen");
     assert!(told(&mut learner, 2.0, at(62)), "none was for a minute");
     learner.prompt_stored(&rates, &request, false, at(63));

@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) clock_error: i64,
     /// First endpoint that gets requests, and how many do.
     pub(super) served: (usize, usize),
+    /// Of two requests that come to an endpoint of the second half, whether one goes to the first half instead.
+    pub(super) spares_second_half: bool,
     totals: Vec<EngineMetrics>,
     events: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     running: BTreeMap<u64, Running>,
@@ -113,6 +115,7 @@ impl World {
         let mut world = Self {
             totals: vec![counters; hardware.len()],
             served: (0, hardware.len()),
+            spares_second_half: false,
             hardware: hardware.to_vec(),
             pool,
             endpoints,
@@ -181,7 +184,11 @@ impl World {
         let gap = -self.random.f64().max(1e-9).ln() / (self.rate * wave);
         self.after(gap, Event::Arrival);
         self.requests += 1;
-        let endpoint = self.served.0 + self.random.usize(..self.served.1);
+        let mut endpoint = self.served.0 + self.random.usize(..self.served.1);
+        let half = self.endpoints.len() / 2;
+        if self.spares_second_half && endpoint >= half && self.random.bool() {
+            endpoint -= half;
+        }
         let tokens = self.random.u32(50..4000);
         let output_tokens = self.random.u32(50..150);
         let target = &self.endpoints[endpoint];
@@ -215,7 +222,9 @@ impl World {
         let endpoint = &self.endpoints[running.endpoint];
         match self.hears {
             Hears::Everything => running.reservation.first_token(now),
-            Hears::Samples if number.is_multiple_of(10) => running.reservation.first_token(now),
+            Hears::Samples if number.is_multiple_of(10) => {
+                running.reservation.drawn_first_token(now);
+            }
             Hears::KvEvents => {
                 let handle = running
                     .reservation

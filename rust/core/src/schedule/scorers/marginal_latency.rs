@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Nanos;
+use crate::learn::Curve;
 use crate::plugin::{Data, ParameterKind, Parts, PluginKind, Role, Shape};
 use crate::schedule::{Context, PrefixColumn, Scorer};
 
@@ -51,7 +52,7 @@ pub const KIND: PluginKind = PluginKind {
             name: "slotWeight",
             shape: WEIGHT,
             default: "10",
-            summary: "Weight of the time until a place is free, on an engine that runs as many requests as it can, where its pages have shown how many these are.",
+            summary: "Weight of the time until a place is free, on an engine that runs as many requests as it can, where its pages have shown how many these are; where more than a twentieth too many are there already, a further one weighs 1, or this if it is less.",
             ..ParameterKind::BASE
         },
         ParameterKind {
@@ -85,6 +86,9 @@ const WEIGHT: Shape = Shape::Number {
     most: f64::INFINITY,
 };
 
+/// Share of its places up to which requests that are too many weigh `slotWeight`; those beyond weigh their own time.
+const MARGIN: f64 = 1.0 / 20.0;
+
 /// KV cache usage from which on an engine is close to putting requests back into its queue.
 const FULL: f64 = 0.92;
 
@@ -109,7 +113,8 @@ pub enum Rates {
 /// * `stall · n · u/R`: its prefill stalls the requests in flight;
 /// * `decode · o · (A + B·(2n + 1))`: its own answer, and the slowdown of the `n` others;
 /// * `memory · x · o · (A + B·n) · (1 + n)`: where the KV cache would be too full by `x`, the engine puts requests back and computes them again;
-/// * `slot · (n + 1 − S) · o · (A + B·S) / S`, above 0: where the engine runs no more than `S` requests at once, one has to end for each that is too many;
+/// * `(slot · y + z) · o · (A + B·S) / S`: where the engine runs no more than `S` requests at once, one has to end for each that is too many. Of these,
+///   `y` are the first twentieth of `S` (one at least), and `z` the rest: a place elsewhere is worth a detour, a queue everywhere is only the time that it takes;
 /// * `step · (A + B·n)`: the step that runs when the request comes.
 ///
 /// The first five are `policy.md`'s, with `stall` and `decode` at 0.4 and 0.15 instead of 1/3 and 0.1; the last two are ours: they end its losses near
@@ -142,82 +147,170 @@ pub struct MarginalLatencyScorer {
     pub step: f64,
 }
 
-impl MarginalLatencyScorer {
-    /// Seconds, or tokens without rates; more than 0, NaN where an input is no number.
-    fn cost(self, context: &Context<'_>, prefix: &PrefixColumn, row: usize) -> f64 {
-        let candidates = context.candidates;
-        let requests = self.requests(context, row);
-        let uncached = context.uncached_by(prefix, row);
-        let prefill_tokens = candidates.prefill_tokens[row];
-        if self.rates == Rates::None {
-            return prefill_tokens + uncached * (1.0 + self.stall * requests);
-        }
-        let curve = &candidates.curve;
-        let decode_factor = candidates.decode_factor[row];
-        let token_seconds = curve.prefill_token * candidates.prefill_factor[row];
-        let decode_base = curve.decode_base * decode_factor;
-        let decode_request = curve.decode_request * decode_factor;
-        let output_tokens = curve.output_tokens;
+/// The columns that cost is made of, and what is the same in all rows. Each is as long as there are rows, so that no row is looked for in vain.
+struct Costs<'a> {
+    scorer: MarginalLatencyScorer,
+    prompt_tokens: f64,
+    block_tokens: f64,
+    held: &'a [u32],
+    requests: &'a [f64],
+    running: &'a [f64],
+    waiting: &'a [f64],
+    prefill_tokens: &'a [f64],
+    pending_prefills: &'a [f64],
+    prefill_gap: &'a [f64],
+    prefill_factor: &'a [f64],
+    decode_factor: &'a [f64],
+    slots: &'a [f64],
+    kv_usage: &'a [f64],
+    kv_tokens: &'a [f64],
+    sent_since_page: &'a [f64],
+    page_at: &'a [Nanos],
+    curve: Curve,
+    /// Pages read before are not believed.
+    fresh: Nanos,
+}
 
-        let gaps = candidates.pending_prefills[row] * candidates.prefill_gap[row];
-        let wait = (prefill_tokens * token_seconds).max(gaps);
-        let prefill = uncached * token_seconds;
-        let stalled = self.stall * requests * prefill;
-        let decoded =
-            self.decode * output_tokens * (decode_base + decode_request * (2.0 * requests + 1.0));
-        let memory = self.memory
-            * overfull(context, row, uncached + output_tokens)
-            * output_tokens
-            * (decode_base + decode_request * requests)
-            * (1.0 + requests);
-        let too_many = (requests + 1.0 - candidates.slots[row]).max(0.0);
-        let places = if too_many > 0.0 {
-            let slots = candidates.slots[row];
-            self.slot * too_many * output_tokens * (decode_base + decode_request * slots) / slots
-        } else {
-            0.0
-        };
-        let step = self.step * (decode_base + decode_request * requests);
-        wait + prefill + stalled + decoded + memory + places + step
+impl<'a> Costs<'a> {
+    fn new(
+        scorer: MarginalLatencyScorer,
+        context: &Context<'a>,
+        prefix: &'a PrefixColumn,
+        rows: usize,
+    ) -> Self {
+        let candidates = context.candidates;
+        Self {
+            scorer,
+            prompt_tokens: f64::from(context.request.prompt_tokens),
+            block_tokens: f64::from(prefix.block_tokens),
+            held: prefix.held_blocks(),
+            requests: &candidates.inflight_requests[..rows],
+            running: &candidates.running[..rows],
+            waiting: &candidates.waiting[..rows],
+            prefill_tokens: &candidates.prefill_tokens[..rows],
+            pending_prefills: &candidates.pending_prefills[..rows],
+            prefill_gap: &candidates.prefill_gap[..rows],
+            prefill_factor: &candidates.prefill_factor[..rows],
+            decode_factor: &candidates.decode_factor[..rows],
+            slots: &candidates.slots[..rows],
+            kv_usage: &candidates.kv_usage[..rows],
+            kv_tokens: &candidates.kv_tokens[..rows],
+            sent_since_page: &candidates.sent_since_page[..rows],
+            page_at: &candidates.page_at[..rows],
+            curve: candidates.curve,
+            // A page that was read at 0 is none.
+            fresh: Nanos(context.now.0.saturating_sub(STALE.as_nanos() as u64).max(1)),
+        }
+    }
+
+    /// u.
+    #[inline]
+    fn uncached(&self, row: usize) -> f64 {
+        let held = self.held.get(row).copied().unwrap_or(0);
+        larger(
+            1.0,
+            self.prompt_tokens - f64::from(held) * self.block_tokens,
+        )
     }
 
     /// n.
-    fn requests(self, context: &Context<'_>, row: usize) -> f64 {
-        let candidates = context.candidates;
-        let own = candidates.inflight_requests[row];
-        if self.count_engine_requests {
-            // A scraped value that is no number is passed over by `max`.
-            own.max(candidates.running[row] + candidates.waiting[row])
+    #[inline]
+    fn requests(&self, row: usize) -> f64 {
+        let own = self.requests[row];
+        if self.scorer.count_engine_requests {
+            larger(own, self.running[row] + self.waiting[row])
         } else {
             own
         }
     }
+
+    /// Tokens; more than 0, NaN where an input is no number.
+    #[inline]
+    fn tokens(&self, row: usize) -> f64 {
+        let stalled = 1.0 + self.scorer.stall * self.requests(row);
+        self.prefill_tokens[row] + self.uncached(row) * stalled
+    }
+
+    /// Seconds; more than 0, NaN where an input is no number.
+    #[inline]
+    fn seconds(&self, row: usize) -> f64 {
+        let (scorer, curve) = (&self.scorer, &self.curve);
+        let requests = self.requests(row);
+        let uncached = self.uncached(row);
+        let output_tokens = curve.output_tokens;
+
+        let token_seconds = curve.prefill_token * self.prefill_factor[row];
+        let gaps = self.pending_prefills[row] * self.prefill_gap[row];
+        let wait = larger(self.prefill_tokens[row] * token_seconds, gaps);
+        let prefill = uncached * token_seconds * (1.0 + scorer.stall * requests);
+
+        // All that follows is by the endpoint's decode factor.
+        let step = curve.token_seconds(requests);
+        let decoded = scorer.decode * output_tokens * curve.token_seconds(2.0 * requests + 1.0);
+        let mut decode = decoded + scorer.step * step;
+        let overfull = self.overfull(row, uncached + output_tokens);
+        if overfull > 0.0 {
+            decode += scorer.memory * overfull * output_tokens * step * (1.0 + requests);
+        }
+        let slots = self.slots[row];
+        let too_many = requests + 1.0 - slots;
+        if too_many > 0.0 {
+            let one_ends = output_tokens * curve.token_seconds(slots) / slots;
+            let margin = smaller(too_many, larger(1.0, MARGIN * slots));
+            let queue = smaller(scorer.slot, 1.0) * (too_many - margin);
+            decode += (scorer.slot * margin + queue) * one_ends;
+        }
+        wait + prefill + decode * self.decode_factor[row]
+    }
+
+    /// x: share of the KV cache by which `more` tokens, and those sent since the page, would overfill it; not above 0 where it would not, or where no
+    /// fresh page tells.
+    #[inline]
+    fn overfull(&self, row: usize, more: f64) -> f64 {
+        let room = self.kv_tokens[row];
+        let spare = FULL - self.kv_usage[row];
+        let coming = self.sent_since_page[row] + more;
+        // Without a division as long as there is room, which is nearly always.
+        if self.page_at[row] < self.fresh || (coming <= spare * room && spare >= 0.0) {
+            0.0
+        } else if room > 0.0 {
+            coming / room - spare
+        } else {
+            -spare
+        }
+    }
 }
 
-/// x: share of the KV cache by which `more` tokens, and those sent since the page, would overfill it; 0 where no fresh page tells.
-fn overfull(context: &Context<'_>, row: usize, more: f64) -> f64 {
-    let candidates = context.candidates;
-    let page_at = candidates.page_at[row];
-    if page_at == Nanos(0) || context.now - page_at > STALE {
-        return 0.0;
-    }
-    let room = candidates.kv_tokens[row];
-    let coming = if room > 0.0 {
-        (candidates.sent_since_page[row] + more) / room
-    } else {
-        0.0
-    };
-    (candidates.kv_usage[row] + coming - FULL).max(0.0)
+/// The larger of two numbers; the first where the other is none. One instruction, where `f64::max` takes three, one after the other.
+#[inline]
+fn larger(number: f64, other: f64) -> f64 {
+    if other > number { other } else { number }
+}
+
+#[inline]
+fn smaller(number: f64, other: f64) -> f64 {
+    if other < number { other } else { number }
 }
 
 impl Scorer for MarginalLatencyScorer {
     fn score(&self, context: &Context<'_>, scores: &mut [f64]) {
         let mut least = f64::INFINITY;
         // Found once and not for each row.
-        let prefix = context.prefix(None);
-        for (row, score) in scores.iter_mut().enumerate() {
-            *score = self.cost(context, prefix, row);
-            least = least.min(*score);
+        let costs = Costs::new(*self, context, context.prefix(None), scores.len());
+        let rows = scores.iter_mut().enumerate();
+        match self.rates {
+            Rates::Learnt => {
+                for (row, score) in rows {
+                    *score = costs.seconds(row);
+                    least = smaller(least, *score);
+                }
+            }
+            Rates::None => {
+                for (row, score) in rows {
+                    *score = costs.tokens(row);
+                    least = smaller(least, *score);
+                }
+            }
         }
         for score in scores {
             *score = least / *score;
@@ -228,7 +321,6 @@ impl Scorer for MarginalLatencyScorer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::learn::Curve;
     use crate::plugin::testing::built;
     use crate::schedule::testing::Scene;
     use proptest::prelude::*;
@@ -268,7 +360,11 @@ mod tests {
 
     fn cost_by(scorer: MarginalLatencyScorer, scene: &Scene, row: usize) -> f64 {
         let context = scene.context();
-        scorer.cost(&context, context.prefix(None), row)
+        let costs = Costs::new(scorer, &context, context.prefix(None), row + 1);
+        match scorer.rates {
+            Rates::Learnt => costs.seconds(row),
+            Rates::None => costs.tokens(row),
+        }
     }
 
     #[test]
@@ -412,6 +508,84 @@ mod tests {
         }
     }
 
+    /// On an engine that runs 4 requests at once: those in flight, its decode factor, and the cost.
+    #[test]
+    fn each_request_too_many_waits_for_a_place() {
+        let decoded = |requests: f64| 0.1 * 50.0 * (0.020 + 0.001 * (2.0 * requests + 1.0));
+        // A place is free every 50 · 24 ms / 4.
+        let place = 0.3;
+        for (requests, factor, expected) in [
+            (3.0, 1.0, 0.5 * 2.0 + decoded(3.0)),
+            (4.0, 1.0, 0.5 * (7.0 / 3.0) + decoded(4.0) + 10.0 * place),
+            (6.0, 1.0, 0.5 * 3.0 + decoded(6.0) + (10.0 + 2.0) * place),
+            (
+                6.0,
+                2.0,
+                0.5 * 3.0 + 2.0 * (decoded(6.0) + (10.0 + 2.0) * place),
+            ),
+        ] {
+            let mut scene = Scene::new(1);
+            scene.candidates.curve = CURVE;
+            scene.candidates.slots[0] = 4.0;
+            scene.candidates.inflight_requests[0] = requests;
+            scene.candidates.decode_factor[0] = factor;
+            let cost = cost_by(LEARNT, &scene, 0);
+            assert!(
+                (cost - expected).abs() < 1e-12,
+                "{requests} {factor}: {cost}, not {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_step_that_runs_counts_by_its_weight() {
+        let mut scene = Scene::new(1);
+        scene.candidates.curve = CURVE;
+        scene.candidates.inflight_requests[0] = 6.0;
+        scene.candidates.decode_factor[0] = 2.0;
+        let with = |step| cost_by(MarginalLatencyScorer { step, ..LEARNT }, &scene, 0);
+        // A step with 6 requests takes 26 ms, of this endpoint 52.
+        assert!((with(0.5) - with(0.0) - 0.026).abs() < 1e-12);
+        assert!((with(2.0) - with(0.0) - 0.104).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_engines_own_count_fills_its_places_where_it_is_more() {
+        let mut scene = Scene::new(2);
+        scene.candidates.curve = CURVE;
+        scene.candidates.slots = vec![4.0, f64::INFINITY];
+        scene.candidates.running = vec![4.0; 2];
+        scene.candidates.waiting = vec![2.0; 2];
+        let counting = MarginalLatencyScorer {
+            count_engine_requests: true,
+            ..LEARNT
+        };
+        let places = cost_by(counting, &scene, 0) - cost_by(counting, &scene, 1);
+        assert!((places - (10.0 + 2.0) * 0.3).abs() < 1e-12, "{places}");
+    }
+
+    #[test]
+    fn the_weights_of_slots_and_steps_are_parameters_with_the_documented_defaults() {
+        let mut scene = Scene::new(2);
+        scene.candidates.curve = CURVE;
+        scene.candidates.slots[0] = 4.0;
+        scene.candidates.inflight_requests = vec![6.0; 2];
+        let none = json!({"slotWeight": 0, "stepWeight": 0});
+        assert_eq!(scene.rated(&built(&KIND, &none)), [1.0, 1.0]);
+        let by_default = MarginalLatencyScorer {
+            count_engine_requests: true,
+            rates: Rates::Learnt,
+            stall: 0.4,
+            decode: 0.15,
+            memory: 1.0 / 30.0,
+            slot: 10.0,
+            step: 1.0,
+        };
+        let told = scene.rated(&built(&KIND, &json!({})));
+        assert_eq!(told, scene.scores(&by_default));
+        assert!(told[0] < 0.5);
+    }
+
     /// A fresh page of an engine with 10,000 tokens of KV cache, nearly full.
     fn full(scene: &mut Scene) {
         scene.candidates.page_at[0] = Nanos(1);
@@ -422,7 +596,7 @@ mod tests {
 
     #[test]
     fn the_parameters_are_the_weights() {
-        let parameters = json!({"rates": "learnt", "countEngineRequests": false, "stallWeight": 0, "decodeWeight": 0, "memoryWeight": 1});
+        let parameters = json!({"rates": "learnt", "countEngineRequests": false, "stallWeight": 0, "decodeWeight": 0, "stepWeight": 0, "memoryWeight": 1});
         let parts = built(&KIND, &parameters);
         let mut scene = Scene::new(2);
         scene.candidates.curve = CURVE;
@@ -430,7 +604,7 @@ mod tests {
         assert_eq!(
             scene.rated(&parts),
             [1.0, 1.0],
-            "neither stall nor decoding counts"
+            "neither stall nor decoding nor the step counts"
         );
         full(&mut scene);
         assert!(scene.rated(&parts)[0] < 0.1);
@@ -443,6 +617,9 @@ mod tests {
             scene.candidates.prefill_tokens = rows.iter().map(|row| f64::from(row.0)).collect();
             scene.candidates.inflight_requests = rows.iter().map(|row| f64::from(row.1)).collect();
             scene.candidates.prefill_factor = rows.iter().map(|row| row.3).collect();
+            scene.candidates.slots = rows.iter().map(|row| if row.2 < 8 { f64::INFINITY } else { 8.0 * row.3 + 1.0 }).collect();
+            scene.candidates.kv_usage = rows.iter().map(|row| row.3 / 5.0).collect();
+            scene.candidates.page_at = vec![Nanos(1); rows.len()];
             scene.set_matched(rows.iter().map(|row| row.2).collect());
             for scorer in [PURE, LEARNT] {
                 let scores = scene.scores(&scorer);
