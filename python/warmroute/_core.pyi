@@ -389,13 +389,14 @@ def simulate(trace: Trace, settings: str, policy: str, progress: Progress | None
 
     Result: requests (all) and what became of them: answered, measured (those that the statistics are of), refused, too_long (for the smallest cache), unfinished,
     never_sent (not due, or after a turn without an answer); seconds (simulated); ttft, tpot (answers of two tokens or more), e2e, normalized (e2e / output tokens), each
-    {mean, p50, p90, p99} in seconds, None where nothing was measured; throughput (answers a second between the first and last measured arrival),
+    {mean, p50, p90, p99} in seconds, None where nothing was measured; offered and throughput (requests that came, and answers, a second between the first and last measured arrival),
     output_tokens_per_second; hit_ratio, predicted_hit_ratio (of prompt tokens); imbalance {requests, inflight} (most over mean); preemptions; picks (measured, by replica);
     learnt {curve {prefill_base, prefill_token, decode_base, decode_request, output_tokens}, prefill_factors, decode_factors, signals} when the last request
     came that waits for no other;
     details: None, or {arrival, ttft, finish, replica, cached} by request (NaN and -1: not answered).
 
-    Where requests wait for others, those that arrive after the last conversation began are not measured: the pool only empties then.
+    Where requests wait for others, those are measured that arrive when as many conversations are open as the rate asks for (after three times `session_seconds`, at most
+    half of the time), and before the last one began: after that the pool only empties.
     ValueError: settings, policy or trace that cannot be used; RuntimeError: cancelled.
     """
 

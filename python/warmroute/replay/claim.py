@@ -16,8 +16,6 @@ from warmroute.replay.run import Level, Outcome
 
 WORKLOAD = "sharegpt"
 REPLICAS = 20
-#: A minute of the highest rate: answers take seconds, and a shorter trace would be over before the pool is in its stride.
-REQUESTS = 60_000
 RATES = tuple(float(rate) for rate in range(100, 1001, 100))
 BASE = "round-robin"
 POLICIES = (BASE, "reference", "marginal-latency")

@@ -23,6 +23,9 @@ POLICIES = ("round-robin", "reference", "marginal-latency")
 #: When the gateway learns of a first token; see `warmroute._core.simulate`.
 SIGNALS = ("first_token", "counters", "ends")
 _MOST_SEEDS = 1000
+# What the simulator takes.
+_LONGEST_WARM_UP = 0.9
+_SCRAPES = (1e-3, 1e6)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -185,8 +188,6 @@ def claim_asked(asked: Asked) -> Asked:
     asked.trace = asked.trace or claim.WORKLOAD
     asked.replicas = asked.replicas or (None if asked.replica_speeds else claim.REPLICAS)
     asked.policy = asked.policy or list(claim.POLICIES)
-    if asked.requests is None and not Path(asked.trace).exists():
-        asked.requests = claim.REQUESTS
     return asked
 
 
@@ -202,10 +203,10 @@ def _check_ranges(asked: Asked) -> None:
             raise UsageError(f"{option} {value}: at least 1")
     if asked.signals not in SIGNALS:
         raise UsageError(f"--signals {asked.signals}: one of {', '.join(SIGNALS)}")
-    if not 0 <= asked.warm_up < 1:
-        raise UsageError(f"--warm-up {asked.warm_up:g}: from 0 to below 1, a share of the requests")
-    if not (math.isfinite(asked.scrape_seconds) and asked.scrape_seconds >= 0):
-        raise UsageError(f"--scrape-seconds {asked.scrape_seconds:g}: 0 (only once, at the start) or more")
+    if not 0 <= asked.warm_up <= _LONGEST_WARM_UP:
+        raise UsageError(f"--warm-up {asked.warm_up:g}: from 0 to {_LONGEST_WARM_UP:g}, a share of the requests")
+    if asked.scrape_seconds and not _SCRAPES[0] <= asked.scrape_seconds <= _SCRAPES[1]:
+        raise UsageError(f"--scrape-seconds {asked.scrape_seconds:g}: 0 (only once, at the start), or from {_SCRAPES[0]:g} to {_SCRAPES[1]:g}")
 
 
 def _pool(asked: Asked, workload: Workload) -> Pool:
