@@ -49,7 +49,7 @@ pub(crate) struct Page {
 /// Gaps between tokens on the pages since the last sample made of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Gaps {
-    gaps: f64,
+    count: f64,
     seconds: f64,
     /// Requests in flight, summed over the gaps.
     requests: f64,
@@ -60,13 +60,13 @@ struct Gaps {
 impl Gaps {
     fn add(&mut self, gaps: f64, seconds: f64, requests: f64, now: Nanos) {
         // A clock that stepped back begins anew.
-        if self.gaps == 0.0 || now < self.since {
+        if self.count == 0.0 || now < self.since {
             *self = Self {
                 since: now,
                 ..Self::default()
             };
         }
-        self.gaps += gaps;
+        self.count += gaps;
         self.seconds += seconds;
         self.requests += requests * gaps;
     }
@@ -260,12 +260,12 @@ impl Pace {
         }
         // A single page shows either a long prefill that all answers waited for or none of it: the mean of an answer has its share of both.
         let waited = now - self.decoded.since;
-        let answers = self.decoded.gaps / rates.curve().output_tokens;
-        if self.decoded.gaps >= 1.0
+        let answers = self.decoded.count / rates.curve().output_tokens;
+        if self.decoded.count >= 1.0
             && (waited >= LONGEST_TOGETHER || waited >= GAPS_TOGETHER && answers >= 1.0)
         {
             let Gaps {
-                gaps,
+                count: gaps,
                 seconds,
                 requests,
                 ..
