@@ -396,7 +396,7 @@ def simulate(trace: Trace, settings: str, policy: str, progress: Progress | None
     details: None, or {arrival, ttft, finish, replica, cached} by request (NaN and -1: not answered).
 
     Where requests wait for others, those are measured that arrive when as many conversations are open as the rate asks for (after three times `session_seconds`, at most
-    half of the time), and before the last one began: after that the pool only empties.
+    three quarters of the time), and before the last one began: after that the pool only empties.
     ValueError: settings, policy or trace that cannot be used; RuntimeError: cancelled.
     """
 

@@ -45,7 +45,7 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
         offered = result.get("offered")
         if outcome.level.rate is not None and offered is not None and offered < _OFFERED_LEAST * outcome.level.rate:
             found.append(
-                f"{where}: turns wait for answers, and conversations for the trace's end: only {offered:.4g} requests/s came while it was measured"
+                f"{where}: only {offered:.4g} requests/s came while it was measured, because turns wait for answers; raise --repeat where it is the trace that is short"
             )
         if result.get("unfinished"):
             found.append(f"{where}: {result['unfinished']:,} of {result['requests']:,} requests had not finished when the simulation ended")

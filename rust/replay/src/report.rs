@@ -106,7 +106,7 @@ impl From<Curve> for LearntCurve {
 /// The numbers of a simulation. Times in seconds.
 ///
 /// Statistics are of the answered requests that arrived after the warm-up. Where requests wait for others, the warm-up lasts until as many conversations
-/// are open as the rate asks for (at most half of the time), and what comes after the last conversation began does not count: the pool only empties.
+/// are open as the rate asks for (at most three quarters of the time), and what comes after the last conversation began does not count: the pool only empties.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Requests of the trace, repetitions counted: answered, refused, too long, unfinished and never sent together.

@@ -25,6 +25,9 @@ const MAINTENANCE_SECONDS: f64 = 1.0;
 /// length, 95 % of those that would be open in the long run are (of lengths that are spread as a geometric number of turns is); what came before does not count.
 const SETTLED_SESSIONS: f64 = 3.0;
 
+/// Share of the time that is left out at most for that: the rest has to be enough for percentiles.
+const MOST_WARM_UP: f64 = 0.75;
+
 /// A request on its way.
 #[derive(Debug)]
 struct Flight {
@@ -137,7 +140,7 @@ impl<'a> Run<'a> {
             ));
         }
         let replays = f64::from(settings.repeat) * open.seconds();
-        let settled = (SETTLED_SESSIONS * session_seconds(requests)).min(replays / 2.0);
+        let settled = (SETTLED_SESSIONS * session_seconds(requests)).min(MOST_WARM_UP * replays);
         let replicas = settings.replicas.iter().enumerate();
         let replicas = replicas.map(|(number, hardware)| {
             Replica::new(*hardware, trace.unit_tokens).map_err(|error| SimulationError::Replica {
