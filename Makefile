@@ -46,7 +46,7 @@ bench: $(STAMP)/installed $(STAMP)/dev $(STAMP)/loadgen ## Measure everything in
 	$(BIN)/python bench/run.py
 
 .PHONY: bench-policy
-bench-policy: $(STAMP)/installed $(STAMP)/dev ## Measure the policies under real load behind a real Envoy and write bench/policy/README.md (40 minutes)
+bench-policy: $(STAMP)/installed $(STAMP)/dev ## Measure the policies under real load behind a real Envoy and write bench/policy/README.md (half an hour)
 	$(BIN)/python bench/policy/run.py
 
 .PHONY: lock

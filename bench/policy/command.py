@@ -63,10 +63,12 @@ def main() -> int:
         return 130
     finally:
         if store.document["runs"]:
-            target = PAGE if directory == RESULTS else directory / page.NAME
-            page.write(store.document, target, store.path)
-            print(f"results: {store.path}, page: {target}", flush=True)
+            print(f"results: {store.path}, page: {_page_of(store)}", flush=True)
     return 0
+
+
+def _page_of(store: Store) -> Path:
+    return PAGE if store.path.parent == RESULTS else store.path.with_name(page.NAME)
 
 
 def _measure(options: argparse.Namespace, store: Store) -> None:
@@ -103,7 +105,9 @@ def _measure(options: argparse.Namespace, store: Store) -> None:
             labels: Json = {"round": case.round, "workload": case.workload, "load": case.load, "policy": policy, "rate": rate, "seed": plan.seed}
             store.document["runs"].append(labels | run)
             tell(f"{done + 1}/{len(cases)} {case.workload} {case.load:.0%} {policy}: {_line(run)}")
+        # However the command ends, what it has measured so far can be read.
         store.write()
+        page.write(store.document, _page_of(store), store.path)
 
 
 def _line(run: Json) -> str:
@@ -117,8 +121,8 @@ def _line(run: Json) -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py", description="The policies under real load: simulated model servers behind a real Envoy.")
     parser.add_argument("--rounds", type=int, default=3, help="paired rounds, each with a seed of its own (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=16.0, help="length of the arrivals of each run (default: %(default)s)")
-    parser.add_argument("--warm-up", type=float, default=0.2, help="share of it whose requests are left out (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=14.0, help="length of the arrivals of each run (default: %(default)s)")
+    parser.add_argument("--warm-up", type=float, default=0.35, help="share of it, at half the rate, whose requests are left out (default: %(default)s)")
     parser.add_argument("--workloads", type=_workloads, default=list(WORKLOADS), metavar="NAME,…", help=f"of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--loads", type=_loads, default=list(LOADS), metavar="SHARE,…", help="shares of the capacity (default: 0.5,0.8,0.95)")
     parser.add_argument(

@@ -35,7 +35,7 @@ class Plan:
     seconds: float
     """Length of the arrivals."""
     warm_up: float
-    """Share of that time whose requests are left out."""
+    """Share of that time whose requests are left out; fewer come in it."""
     seed: int
 
     @property
@@ -50,7 +50,7 @@ def measure(plan: Plan, policy: str) -> Json:
     Raises:
         BenchError: a process did not start, or ended.
     """
-    prepared = prepare(plan.workload.sessions(plan.rate, plan.seconds, plan.seed), pool.MODEL)
+    prepared = prepare(plan.workload.sessions(plan.rate, plan.seconds, plan.seed, plan.seconds * plan.warm_up), pool.MODEL)
     with pool.running(plan.workload.hardware, policy) as running:
         before, machine, own = running.cpu_seconds(), MachineUsage.now(), _own_cpu()
         records = drive(running.host, running.port, pool.MODEL, prepared, seconds=plan.seconds, drain=plan.drain)

@@ -56,12 +56,12 @@ class Workload:
     hardware: Hardware
     guess: float
     """Requests/s at which the search for the capacity of four replicas begins."""
-    draw: Callable[[random.Random, float, float], list[Session]]
-    """Sessions for a rate (requests/s) and a duration (seconds)."""
+    draw: Callable[[random.Random, float, float, float], list[Session]]
+    """Sessions for a rate (requests/s), a duration and how much of it is quieter (seconds)."""
 
-    def sessions(self, rate: float, seconds: float, seed: int) -> list[Session]:
-        """The schedule of one run, by start."""
-        return sorted(self.draw(random.Random(f"{self.name} {seed}"), rate, seconds), key=lambda session: session.start)
+    def sessions(self, rate: float, seconds: float, seed: int, quiet: float = 0.0) -> list[Session]:
+        """The schedule of one run, by start. In the first `quiet` seconds half as many come."""
+        return sorted(self.draw(random.Random(f"{self.name} {seed}"), rate, seconds, quiet), key=lambda session: session.start)
 
 
 def text(generator: random.Random, tokens: int) -> str:
@@ -74,12 +74,17 @@ def lognormal(generator: random.Random, mean: float, sigma: float, low: int, hig
     return round(min(high, max(low, generator.lognormvariate(math.log(mean) - sigma**2 / 2, sigma))))
 
 
-def poisson(generator: random.Random, rate: float, seconds: float) -> list[float]:
-    """Arrivals up to a time."""
+# In a pool with empty caches every prefix is computed at least once. Near capacity the queue of that lasts longer than a run does, and would be what is measured.
+QUIET_SHARE = 0.5
+
+
+def poisson(generator: random.Random, rate: float, seconds: float, quiet: float = 0.0) -> list[float]:
+    """Arrivals up to a time; in the first `quiet` seconds at a share of the rate."""
     arrivals = []
     now = generator.expovariate(rate)
     while now < seconds:
-        arrivals.append(now)
+        if now >= quiet or generator.random() < QUIET_SHARE:
+            arrivals.append(now)
         now += generator.expovariate(rate)
     return arrivals
 
@@ -88,11 +93,11 @@ SHARED_GROUPS = 40
 SHARED_PREFIX = 6_000
 
 
-def _shared(generator: random.Random, rate: float, seconds: float) -> list[Session]:
+def _shared(generator: random.Random, rate: float, seconds: float, quiet: float) -> list[Session]:
     prefixes = [text(random.Random(f"group {group}"), SHARED_PREFIX) for group in range(SHARED_GROUPS)]
     weights = list(accumulate(1 / (rank + 1) for rank in range(SHARED_GROUPS)))
     sessions = []
-    for start in poisson(generator, rate, seconds):
+    for start in poisson(generator, rate, seconds, quiet):
         prefix = generator.choices(prefixes, cum_weights=weights)[0]
         own = text(generator, lognormal(generator, 400, 0.5, 50, 1_500))
         sessions.append(Session(start, (Turn(0.0, prefix + own, lognormal(generator, 120, 0.5, 16, 300)),)))
@@ -108,7 +113,9 @@ CHAT_PAUSE = 2.0
 CHAT_ANSWER_SECONDS = 2.5
 
 
-def _chat(generator: random.Random, rate: float, seconds: float) -> list[Session]:
+def _chat(generator: random.Random, rate: float, seconds: float, quiet: float) -> list[Session]:
+    # The sessions that are under way begin within seconds, with short prompts: fewer new ones would only leave the pool emptier later.
+    del quiet
     systems = [text(random.Random(f"system {number}"), CHAT_SYSTEM_TOKENS) for number in range(CHAT_SYSTEMS)]
     session_rate = rate / CHAT_TURNS
     # The run begins with as many sessions as it would have after a while: the number of turns has no memory, so theirs are drawn as any other's.
@@ -131,9 +138,9 @@ def _conversation(generator: random.Random, start: float, system: str) -> Sessio
 SKEWED_SHORT, SKEWED_LONG, SKEWED_SHARE = 400, 8_000, 0.1
 
 
-def _skewed(generator: random.Random, rate: float, seconds: float) -> list[Session]:
+def _skewed(generator: random.Random, rate: float, seconds: float, quiet: float) -> list[Session]:
     sessions = []
-    for start in poisson(generator, rate, seconds):
+    for start in poisson(generator, rate, seconds, quiet):
         mean = SKEWED_LONG if generator.random() < SKEWED_SHARE else SKEWED_SHORT
         prompt = text(generator, lognormal(generator, mean, 0.3, 50, 4 * mean))
         sessions.append(Session(start, (Turn(0.0, prompt, lognormal(generator, 120, 0.5, 16, 300)),)))
@@ -144,7 +151,7 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload("shared", "shared prefixes", Hardware("h100-70b", 2.0, 9_375), 80.0, _shared),
-        Workload("chat", "multi-turn chat", Hardware("h100-70b", 2.0, 9_375), 110.0, _chat),
+        Workload("chat", "multi-turn chat", Hardware("h100-70b", 2.0, 9_375), 80.0, _chat),
         Workload("skewed", "no reuse, skewed lengths", Hardware("h100-70b", 2.0, 9_375), 60.0, _skewed),
     )
 }

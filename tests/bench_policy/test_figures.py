@@ -59,6 +59,13 @@ def record(due: float, *, first: float | None = None, last: float = 0.0, served:
     return Record(due, due + 0.001, ended, answer, first, last, error)
 
 
+@pytest.mark.parametrize("name", ["shared", "skewed"])
+def test_half_as_many_requests_come_while_caches_are_empty(name):
+    starts = [session.start for session in WORKLOADS[name].sessions(50.0, 120.0, 3, quiet=60.0)]
+    quiet = sum(start < 60.0 for start in starts)
+    assert 0.4 < quiet / (len(starts) - quiet) < 0.6
+
+
 def test_summary_leaves_the_warm_up_out_and_counts_what_waited_in_vain():
     plan = Plan(WORKLOADS["shared"], 1.0, 10.0, 0.2, 1)
     records = [
