@@ -122,7 +122,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py", description="The policies under real load: simulated model servers behind a real Envoy.")
     parser.add_argument("--rounds", type=int, default=3, help="paired rounds, each with a seed of its own (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=14.0, help="length of the arrivals of each run (default: %(default)s)")
-    parser.add_argument("--warm-up", type=float, default=0.35, help="share of it, at half the rate, whose requests are left out (default: %(default)s)")
+    parser.add_argument(
+        "--warm-up", type=float, default=0.35, help="share of it, at half the rate, whose requests are left out (default: %(default)s)"
+    )
     parser.add_argument("--workloads", type=_workloads, default=list(WORKLOADS), metavar="NAME,…", help=f"of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--loads", type=_loads, default=list(LOADS), metavar="SHARE,…", help="shares of the capacity (default: 0.5,0.8,0.95)")
     parser.add_argument(
