@@ -115,6 +115,46 @@ def test_a_recording_is_a_trace_in_the_order_of_arrival(recorder, tmp_path):
     assert all(request["hash_ids"] == known[request["timestamp"]] for request in requests[:-1])
 
 
+def rewritten(path, *changes):
+    """The file with the first decisions changed."""
+    text = [json.loads(line) for line in path.read_text().splitlines()]
+    for line, change in zip((line for line in text if "candidates" in line), changes, strict=False):
+        line.update(change)
+    path.write_text("".join(json.dumps(line) + "\n" for line in text))
+    return path
+
+
+def test_what_no_model_answered_is_not_simulated(recorder, tmp_path):
+    live = recorder(loaded(REFERENCE))
+    traffic(live, 40)
+    changes = ({"status": 404}, {"status": 422}, {"status": 429}, {"status": 503}, {"input_length": 0, "hash_ids": []})
+    trace = as_trace(rewritten(live.write(tmp_path / "recorded.jsonl", policy=REFERENCE), *changes))
+    assert trace.requests == 37
+    assert "2 requests that a model server refused (status 4xx) are not simulated." in trace.notes
+    assert "1 requests without a prompt, such as for the list of models, are not simulated." in trace.notes
+
+
+@pytest.mark.parametrize(
+    ("learnt", "lengths", "note"),
+    [
+        # Of a request that allowed 10 tokens, one that allowed 16, and one that told no limit.
+        (25.0, [10, 16, 25], "metrics pages said that answers are, 25 tokens"),
+        (100.0, [10, 16, 16], "as long as its client allowed"),
+    ],
+)
+def test_answers_that_were_not_read_are_as_long_as_was_learnt(recorder, tmp_path, learnt, lengths, note):
+    live = recorder(loaded(REFERENCE))
+    live.pod(0)
+    for number in range(40):
+        live.end(live.begin(f"prompt {number}"))
+    path = live.write(tmp_path / "recorded.jsonl", policy=REFERENCE)
+    curve = decisions(path)[0]["curve"] | {"output_tokens": learnt}
+    limits = [10, 16, None, *([16] * 37)]
+    trace = as_trace(rewritten(path, *({"curve": curve, "max_tokens": limit} for limit in limits)))
+    assert [json.loads(line)["output_length"] for line in trace.text.splitlines()][:3] == lengths
+    assert any(note in told for told in trace.notes), trace.notes
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -124,6 +164,13 @@ def test_a_recording_is_a_trace_in_the_order_of_arrival(recorder, tmp_path):
         ('{"warmroute_recording": 1}\n', "the header is not complete: 'started'"),
         ('{"warmroute_recording": 1, "started": 0, "sample": 1, "policy": ""}\nnonsense\n', ":2: no JSON"),
         ('{"warmroute_recording": 1, "started": 0, "sample": 1, "policy": ""}\n', "there is no decision in it"),
+        ('{"warmroute_recording": 1, "sta', "the first line has no end"),
+        ('{"warmroute_recording": 1, "started": 0, "sample": 1, "policy": ""}\n' * 2, ":2: another recording begins here"),
+        (
+            '{"warmroute_recording": 1, "started": 0, "sample": 1, "policy": ""}\n{"candid{"warmroute_recording":1}\n',
+            ":2: another recording begins here",
+        ),
+        ('{"warmroute_recording": 1, "started": 0, "sample": 1, "policy": ""}\n{"policy": ""}\n', ":2: a configuration without its time"),
     ],
 )
 def test_what_is_no_recording_is_told_with_its_line(tmp_path, text, message):

@@ -77,7 +77,7 @@ def test_answers_of_unknown_length_are_told_after_what_would_have_changed(replay
     result = replay("live.jsonl", "--policy", "random")
     assert result.exit_code == 2
     assert "What would have changed" in result.stdout
-    assert "record with --response-usage" in result.stderr
+    assert "record with `warmroute epp --response-usage`" in result.stderr
 
 
 def test_a_broken_recording_is_told_with_its_line(replay: Callable[..., Result], tmp_path: Path) -> None:

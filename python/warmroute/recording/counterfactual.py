@@ -59,9 +59,9 @@ class Counterfactual:
 
     name: str
     decisions: int = 0
-    #: Choices that differ although the policy rates the recorded endpoint lower.
+    #: Choices that differ, and the policy rates the recorded endpoint lower.
     differ: int = 0
-    #: Choices that differ among endpoints that the policy rates alike.
+    #: Further choices that differ, among endpoints that the policy rates alike.
     by_chance: int = 0
     #: Requests that the policy sends nowhere.
     refused: int = 0
@@ -137,20 +137,22 @@ def report(path: Path, policies: Mapping[str, str], console: "Console", seed: in
     results = compare(recording, policies, seed)
     sampled = "" if recording.sample == 1 else f", {recording.sample:.3g} of all"
     table = Table(title=f"What would have changed: {recording.decisions} decisions{sampled}", title_justify="left")
-    for heading in ("policy", "differ", "equal cost", "refused", "uncached tokens", "queued prefill", "in flight"):
+    for heading in ("policy", "differ", "of these at equal cost", "refused", "uncached tokens", "queued prefill", "in flight"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     first = results[0].recorded
     table.add_row("recorded", "", "", "", *_numbers(first))
     for result in results:
-        shares = (result.differ, result.by_chance, result.refused)
+        shares = (result.differ + result.by_chance, result.by_chance, result.refused)
         table.add_row(result.name, *(f"{count / result.decisions:.1%}" for count in shares), *_numbers(result.chosen))
     console.print(table)
     console.print(_shares(recording, results))
     for result in results:
         for warning in result.warnings:
             console.print(f"{result.name}: {warning}", style="yellow", markup=False, highlight=False)
+    if recording.end is None:
+        console.print("The recording has no last line: the picker was killed, or still writes. What is there is used.", style="yellow")
     console.print(
-        "Means are of what each request found at the endpoint chosen for it. Each decision is asked from the recorded state: "
+        "Differ: requests that would have gone elsewhere; at equal cost: the policy rates both endpoints alike. Means are of what each request found at the endpoint chosen for it. Each decision is asked from the recorded state: "
         "what the other choices before it would have changed is not in it.",
         style="dim",
     )

@@ -1,7 +1,7 @@
 """Reads a recording: its header, its configurations, and its lines in pieces."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ _HEADER_START = b'{"warmroute_recording":'
 _LINE_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
 _VERSION = 1
+_JOINED = "another recording begins here; several in one file cannot be read: give each its own"
 
 
 class RecordingError(ValueError):
@@ -72,7 +73,7 @@ def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 line = json.loads(text)
             except ValueError as error:
-                message = f"{path}:{number}: no JSON: {error}"
+                message = f"{path}:{number}: {_JOINED if _HEADER_START in text else f'no JSON: {error}'}"
                 raise RecordingError(message) from error
             if not isinstance(line, dict):
                 message = f"{path}:{number}: expected an object"
@@ -80,28 +81,55 @@ def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, line
 
 
-def read_recording(path: Path) -> Recording:
-    """Read all but the decisions. Raises OSError and RecordingError."""
+def sampled(path: Path) -> float:
+    """Share of the decisions that is in the file, by its first line. Raises OSError and RecordingError."""
+    for _, line in lines(path):
+        return _header(path, line).sample
+    raise _no_line(path)
+
+
+def read_recording(path: Path, decided: Callable[[dict[str, Any]], None] | None = None) -> Recording:
+    """Read all but the decisions, each of which is given to `decided`. Raises OSError and RecordingError, and what `decided` raises."""
     recording: Recording | None = None
     decisions, matched, end = 0, False, None
     for number, line in lines(path):
         if recording is None:
             recording = _header(path, line)
+        elif "warmroute_recording" in line:
+            # Its endpoints and blocks have numbers of their own, and its time begins anew.
+            message = f"{path}:{number}: {_JOINED}"
+            raise RecordingError(message)
         elif "policy" in line:
-            recording.later_policies.append((float(line["from_ms"]), str(line["policy"])))
+            recording.later_policies.append(_later(path, number, line))
         for endpoint in line.get("endpoints", ()):
             try:
                 recording.endpoints[endpoint["index"]] = endpoint
             except (TypeError, KeyError) as error:
                 message = f"{path}:{number}: an endpoint without a number"
                 raise RecordingError(message) from error
-        decisions += "candidates" in line
+        if "candidates" in line:
+            decisions += 1
+            if decided is not None:
+                decided(line)
         matched = matched or "prefixes" in line
         end = line if "warmroute_recording_end" in line else end
     if recording is None:
-        message = f"{path}: the file is empty; record with `warmroute epp --record-decisions FILE`"
-        raise RecordingError(message)
+        raise _no_line(path)
     return replace(recording, decisions=decisions, matched=matched, end=end)
+
+
+def _no_line(path: Path) -> RecordingError:
+    if path.stat().st_size:
+        return RecordingError(f"{path}: the first line has no end: the picker was killed while it wrote it, and nothing was recorded")
+    return RecordingError(f"{path}: the file is empty; record with `--record-decisions FILE` of `warmroute up` or `warmroute epp`")
+
+
+def _later(path: Path, number: int, line: dict[str, Any]) -> tuple[float, str]:
+    try:
+        return float(line["from_ms"]), str(line["policy"])
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{path}:{number}: a configuration without its time: {error}"
+        raise RecordingError(message) from error
 
 
 def _header(path: Path, line: dict[str, Any]) -> Recording:

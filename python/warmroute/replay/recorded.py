@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from warmroute.config.errors import UsageError
-from warmroute.recording import RecordingError, as_trace, is_recording, read_recording, report
+from warmroute.recording import RecordingError, as_trace, is_recording, report, sampled
 from warmroute.replay.policies import NamedPolicy
 from warmroute.replay.workloads import FileTrace, trace_of
 
@@ -36,7 +36,7 @@ def recording_at(path: Path) -> bool:
 def complete(path: Path) -> bool:
     """Whether every decision was recorded, so that they are a trace. Raises UsageError."""
     try:
-        return read_recording(path).sample >= 1
+        return sampled(path) >= 1
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except RecordingError as error:

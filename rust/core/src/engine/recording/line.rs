@@ -212,6 +212,9 @@ fn decided<'a>(
         let mut named = adapters.running.iter().chain(&adapters.waiting);
         named.any(|name| **name == *entry.model)
     };
+    let is_adapter = entry.adapters.iter().any(own);
+    // A client may write anything where the model's name is expected: what no engine knew is left out.
+    let is_model = is_adapter || entry.status.is_some_and(|status| status < 400);
     let pages = candidates.page_at.iter();
     let several = entry.sequences.len() > 1;
     Decided {
@@ -225,8 +228,8 @@ fn decided<'a>(
             .collect(),
         unit_tokens: entry.unit_tokens,
         sequences: if several { &entry.sequences } else { &[] },
-        model: &entry.model,
-        lora: entry.adapters.iter().any(own).then_some(&*entry.model),
+        model: if is_model { &entry.model } else { "" },
+        lora: is_adapter.then_some(&*entry.model),
         priority: entry.priority,
         max_tokens: entry.max_tokens,
         profile: &entry.profile,
