@@ -411,6 +411,7 @@ __all__ = [
     "PluginWork",
     "Progress",
     "PythonPlugin",
+    "Rerun",
     "Scraper",
     "TokenWork",
     "Trace",

@@ -65,6 +65,14 @@ def test_a_capacity_is_found_and_keeps_what_it_promises(replay: Callable[..., Re
     assert 35 < float(row["rate"]) < 75
 
 
+@pytest.mark.parametrize("seed", ["1", "31"])
+def test_a_capacity_is_found_where_p90_lies_between_two_kinds_of_prompts(replay: Callable[..., Result], seed: str) -> None:
+    # Of one seed's prompts a little more than a tenth are long, of the other's a little less.
+    result = replay("skew8", "--requests", "300", "--replicas", "2", "--load", "0.5", "--policy", "random", "--seeds", seed)
+    assert result.exit_code == 0, result.stderr
+    assert "capacity: " in result.stdout
+
+
 def test_every_generated_workload_can_be_made_and_simulated(replay: Callable[..., Result]) -> None:
     for workload in WORKLOADS.values():
         if workload.family is not None:

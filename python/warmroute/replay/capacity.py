@@ -16,7 +16,7 @@ from pathlib import Path
 
 from warmroute import __version__, _core
 from warmroute.config.errors import UsageError
-from warmroute.replay.measures import TTFT_P90
+from warmroute.replay.measures import TTFT_P90, TTFT_P99
 from warmroute.replay.policies import NamedPolicy, load_policy
 from warmroute.replay.run import SECONDS, SESSIONS, Bar, Conditions, Level, run_all
 
@@ -25,6 +25,9 @@ JUDGES = ("marginal-latency", "lmetric")
 GRID = 1.1
 #: Seconds within which 90 % of the first tokens may come in any case, and how many times the unloaded figure otherwise.
 BOUND_SECONDS, BOUND_TIMES = 2.0, 4.0
+# Where the slowest hundredth takes so many times what the slowest tenth does, the 90th percentile lies between two kinds of prompts, on either side by chance:
+# then the bound is so many times the slowest hundredth's.
+_APART, _APART_TIMES = 10.0, 2.0
 # Of the first guess: so little that no request waits for another.
 _UNLOADED_SHARE = 0.02
 _UNLOADED_REQUESTS = 2000
@@ -111,10 +114,10 @@ def _bound(conditions: Conditions, seed: int, guess: float, judges: Sequence[Nam
     requests = min(conditions.limit or _UNLOADED_REQUESTS, _UNLOADED_REQUESTS)
     idle = replace(conditions, limit=requests, repeat=1, scrape_seconds=_UNLOADED_SCRAPE_SECONDS)
     outcome = run_all(idle, judges, [Level(guess * _UNLOADED_SHARE)], [seed], jobs=1, bar=bar, title="capacity: without load")[0]
-    p90 = TTFT_P90.of(outcome.result)
-    if p90 is None:
+    p90, p99 = TTFT_P90.of(outcome.result), TTFT_P99.of(outcome.result)
+    if p90 is None or p99 is None:
         raise UsageError("no capacity found: no request of the trace was measured")
-    return max(BOUND_SECONDS, BOUND_TIMES * p90)
+    return max(BOUND_SECONDS, _APART_TIMES * p99 if p99 > _APART * p90 else BOUND_TIMES * p90)
 
 
 def _step_below(rate: float) -> int:

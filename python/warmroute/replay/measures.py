@@ -38,6 +38,7 @@ _MOST_PLACES = 10
 
 TTFT_MEAN = Measure("ttft.mean", "TTFT mean", "s")
 TTFT_P90 = Measure("ttft.p90", "TTFT p90", "s")
+TTFT_P99 = Measure("ttft.p99", "TTFT p99", "s")
 TPOT_P90 = Measure("tpot.p90", "TPOT p90", "ms", _MILLISECONDS)
 E2E_MEAN = Measure("e2e.mean", "E2E mean", "s")
 NORMALIZED_P90 = Measure("normalized.p90", "E2E/token p90", "ms", _MILLISECONDS)
@@ -51,7 +52,7 @@ COLUMNS = (
     TTFT_MEAN,
     Measure("ttft.p50", "TTFT p50", "s"),
     TTFT_P90,
-    Measure("ttft.p99", "TTFT p99", "s"),
+    TTFT_P99,
     TPOT_P90,
     E2E_MEAN,
     NORMALIZED_P90,
