@@ -90,6 +90,40 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
+fn a_name_that_no_engine_knew_is_not_written() {
+    let engine = engine(1.0, &PolicySpec::default_policy(), 1);
+    let endpoint = &engine.pool().snapshot().endpoints[0];
+    let metrics = EngineMetrics {
+        running_adapters: vec!["an-adapter".into()],
+        ..EngineMetrics::default()
+    };
+    endpoint.refresh(metrics, Nanos(1));
+    let asked = [
+        ("a-model", Some(200), "a-model"),
+        ("a secret", Some(404), ""),
+        ("a secret", None, ""),
+        ("an-adapter", Some(500), "an-adapter"),
+    ];
+    for (model, status, _) in asked {
+        let mut decision = decide(&engine, &[1], model);
+        let mut entry = decision.recorded.take().expect("a sample of all");
+        entry.status = status;
+        let ending = Ending {
+            duration: Duration::from_millis(1),
+            first_token: None,
+            output_tokens: None,
+            served: Arc::clone(decision.reservation.endpoint()),
+        };
+        engine.recorded(entry, ending);
+    }
+    let text = engine.take_recorded(10);
+    let told = lines(&text);
+    let told = told.iter().filter(|line| line.get("candidates").is_some());
+    let told: Vec<_> = told.map(|line| line["model"].clone()).collect();
+    assert_eq!(told, asked.map(|(_, _, written)| json!(written)));
+}
+
+#[test]
 fn a_line_tells_the_decision_and_nothing_of_who_asked() {
     let engine = engine(1.0, &PolicySpec::default_policy(), 2);
     for (number, waiting) in [(0, 3.0), (1, 5.5)] {
