@@ -139,7 +139,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round at one low load: shows that all works, not how good a policy is")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds, options.loads = 1, 4.0, [QUICK_LOAD]
+        options.rounds, options.seconds, options.loads = 1, 3.0, [QUICK_LOAD]
     if options.rounds < 1 or not 2 <= options.seconds <= 600 or not 0 <= options.warm_up <= 0.8:
         parser.error("--rounds must be at least 1, --seconds between 2 and 600, --warm-up between 0 and 0.8")
     return options
