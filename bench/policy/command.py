@@ -51,7 +51,7 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     # Without --output a quick run leaves the measured results alone.
     directory = options.output or (Path(tempfile.mkdtemp(prefix="warmroute-bench-policy-")) if options.quick else RESULTS)
-    settings = {name: getattr(options, name) for name in ("rounds", "seconds", "warm_up", "policies", "workloads", "loads")}
+    settings = {name: getattr(options, name) for name in ("rounds", "seconds", "warm_up", "lead_in", "policies", "workloads", "loads")}
     store = Store(directory, settings | {"seeds": list(range(1, options.rounds + 1))})
     try:
         _measure(options, store)
@@ -99,7 +99,7 @@ def _measure(options: argparse.Namespace, store: Store) -> None:
     ]
     for done, case in enumerate(cases):
         rate = case.load * store.document["capacity"][case.workload]["rate"]
-        plan = Plan(WORKLOADS[case.workload], rate, options.seconds, options.warm_up, case.round + 1)
+        plan = Plan(WORKLOADS[case.workload], rate, options.seconds, options.warm_up, case.round + 1, options.lead_in)
         for policy in case.order(options.policies):
             run = measure(plan, policy)
             labels: Json = {"round": case.round, "workload": case.workload, "load": case.load, "policy": policy, "rate": rate, "seed": plan.seed}
@@ -122,9 +122,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py", description="The policies under real load: simulated model servers behind a real Envoy.")
     parser.add_argument("--rounds", type=int, default=3, help="paired rounds, each with a seed of its own (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=14.0, help="length of the arrivals of each run (default: %(default)s)")
-    parser.add_argument(
-        "--warm-up", type=float, default=0.35, help="share of it, at half the rate, whose requests are left out (default: %(default)s)"
-    )
+    parser.add_argument("--warm-up", type=float, default=0.2, help="share of it whose requests are left out (default: %(default)s)")
+    parser.add_argument("--lead-in", action="store_true", help="half as many requests in that share, so that empty caches are not what is measured")
     parser.add_argument("--workloads", type=_workloads, default=list(WORKLOADS), metavar="NAME,…", help=f"of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--loads", type=_loads, default=list(LOADS), metavar="SHARE,…", help="shares of the capacity (default: 0.5,0.8,0.95)")
     parser.add_argument(

@@ -35,8 +35,10 @@ class Plan:
     seconds: float
     """Length of the arrivals."""
     warm_up: float
-    """Share of that time whose requests are left out; fewer come in it."""
+    """Share of that time whose requests are left out."""
     seed: int
+    lead_in: bool = False
+    """Half as many requests come in the time that is left out."""
 
     @property
     def drain(self) -> float:
@@ -50,7 +52,9 @@ def measure(plan: Plan, policy: str) -> Json:
     Raises:
         BenchError: a process did not start, or ended.
     """
-    prepared = prepare(plan.workload.sessions(plan.rate, plan.seconds, plan.seed, plan.seconds * plan.warm_up), pool.MODEL)
+    prepared = prepare(
+        plan.workload.sessions(plan.rate, plan.seconds, plan.seed, quiet=plan.seconds * plan.warm_up if plan.lead_in else 0.0), pool.MODEL
+    )
     with pool.running(plan.workload.hardware, policy) as running:
         before, machine, own = running.cpu_seconds(), MachineUsage.now(), _own_cpu()
         records = drive(running.host, running.port, pool.MODEL, prepared, seconds=plan.seconds, drain=plan.drain)

@@ -16,7 +16,13 @@ POLICIES = ("marginal-latency", "round-robin")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    process = subprocess.run([sys.executable, RUN, "--quick", "--policies", ",".join(POLICIES), "--output", folder], capture_output=True, text=True, timeout=400, check=False)
+    process = subprocess.run(
+        [sys.executable, RUN, "--quick", "--policies", ",".join(POLICIES), "--output", folder],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     return json.loads((folder / "policy.json").read_text()), (folder / "README.md").read_text(), process.stdout
 
