@@ -1,6 +1,7 @@
 """The file of a recording: created for its owner only, never over another, never larger than asked for, and left whole when the disk is full."""
 
 import contextlib
+import fcntl
 import json
 import os
 import stat
@@ -41,6 +42,16 @@ class RecordingFile:
         except OSError as error:
             message = f"--record-decisions {path}: {error.strerror}; name a file in a folder that the picker may write to"
             raise RecordingFileError(message) from error
+        try:
+            # Two that begin at the same moment both find it empty; a lock goes with its process.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            message = f"--record-decisions {path}: another process records to this file; name another"
+            raise RecordingFileError(message) from error
+        except OSError:
+            # A file system without locks.
+            pass
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size:
             os.close(self._descriptor)
