@@ -91,6 +91,7 @@ def test_a_written_trace_is_read_again(replay: Callable[..., Result], tmp_path: 
     assert "chat.jsonl on 8 x h100-8b, 40 requests, seed 1: as recorded" in result.stdout
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_simulation_that_runs(replay: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     simulate = _core.simulate
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("known")
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_cancels_what_runs_and_what_waits(replay: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled = threading.Event()
     started: list[int] = []
